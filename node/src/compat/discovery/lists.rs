@@ -1,0 +1,115 @@
+//! Edges, services and nodes by cursor or by ids.
+
+use limes_routing::pick::mix;
+use limes_routing::{EdgeId, EdgeRow, ServiceRow, Tables};
+use tonic::Status;
+
+use super::frontiers::{Frontiers, hash};
+use crate::compat::api::discovery::{
+    Edge, ListEdgesRequest, ListEdgesResponse, ListFrontiersRequest, ListFrontiersResponse,
+    ListServicesRequest, ListServicesResponse, Service,
+};
+use crate::compat::list::scan;
+
+/// What is said of a row that is not there, as the reference's store says it.
+pub(super) fn nil() -> Status {
+    Status::not_found("redis: nil")
+}
+
+fn illegal() -> Status {
+    Status::invalid_argument("illegal request")
+}
+
+/// Nodes. Never an empty list: old clients would close all their connections.
+pub(super) fn frontiers(
+    tables: &Tables,
+    nodes: &Frontiers<'_>,
+    request: &ListFrontiersRequest,
+) -> Result<ListFrontiersResponse, Status> {
+    let ListFrontiersRequest { cursor, count, edge_ids, frontier_ids } = request;
+    if let Some((cursor, count)) = cursor.zip(*count) {
+        let all = nodes.all();
+        let (next, some) = scan(|| all.iter().map(|node| (hash(&node.frontier_id), node)), cursor, count);
+        return Ok(ListFrontiersResponse {
+            cursor: Some(next),
+            frontiers: some.into_iter().cloned().collect(),
+        });
+    }
+    let frontiers: Vec<_> = if !edge_ids.is_empty() {
+        let homes = edge_ids.iter().filter_map(|edge| Some(tables.edge(EdgeId(*edge))?.home.node));
+        homes.filter_map(|node| nodes.of_node(node)).collect()
+    } else if !frontier_ids.is_empty() {
+        frontier_ids.iter().filter_map(|name| nodes.named(name)).collect()
+    } else {
+        let all = nodes.all();
+        if all.is_empty() {
+            return Err(Status::unavailable("no node of the cluster is up"));
+        }
+        all
+    };
+    if frontiers.is_empty() { Err(nil()) } else { Ok(ListFrontiersResponse { cursor: None, frontiers }) }
+}
+
+/// Edges; ids that are not online are left out.
+pub(super) fn edges(
+    tables: &Tables,
+    nodes: &Frontiers<'_>,
+    request: &ListEdgesRequest,
+) -> Result<ListEdgesResponse, Status> {
+    let (cursor, rows) = match request.cursor.zip(request.count) {
+        Some((cursor, count)) => {
+            let rows = || tables.edges().map(|(edge, row)| (edge.0, (edge, row)));
+            let (next, rows) = scan(rows, cursor, count);
+            (Some(next), rows)
+        }
+        None if request.edge_ids.is_empty() => return Err(illegal()),
+        None => {
+            let ids = request.edge_ids.iter().map(|edge| EdgeId(*edge));
+            (None, ids.filter_map(|edge| Some((edge, tables.edge(edge)?))).collect())
+        }
+    };
+    let edges = rows.into_iter().map(|(edge, row)| edge_message(edge, &row, nodes)).collect();
+    Ok(ListEdgesResponse { cursor, edges })
+}
+
+/// Sessions of services; ids that are not online are left out.
+pub(super) fn services(
+    tables: &Tables,
+    nodes: &Frontiers<'_>,
+    request: &ListServicesRequest,
+) -> Result<ListServicesResponse, Status> {
+    let (cursor, rows): (_, Vec<&ServiceRow>) = match request.cursor.zip(request.count) {
+        Some((cursor, count)) => {
+            let key =
+                |row: &ServiceRow| mix(mix(row.service.0) ^ mix(row.home.node.0 + 1) ^ row.home.session.0);
+            let (next, rows) = scan(|| tables.services().map(|row| (key(row), row)), cursor, count);
+            (Some(next), rows)
+        }
+        None if request.service_ids.is_empty() => return Err(illegal()),
+        None => {
+            (None, tables.services().filter(|row| request.service_ids.contains(&row.service.0)).collect())
+        }
+    };
+    let services = rows.into_iter().map(|row| service_message(row, nodes)).collect();
+    Ok(ListServicesResponse { cursor, services })
+}
+
+/// An edge as the directory shows it.
+pub(super) fn edge_message(edge: EdgeId, row: &EdgeRow<'_>, nodes: &Frontiers<'_>) -> Edge {
+    Edge {
+        edge_id: edge.0,
+        addr: row.addr.to_owned(),
+        update_time: 0,
+        frontier_id: nodes.name(row.home.node).unwrap_or_default().to_owned(),
+    }
+}
+
+/// A session of a service as the directory shows it.
+pub(super) fn service_message(row: &ServiceRow, nodes: &Frontiers<'_>) -> Service {
+    Service {
+        service: row.name.to_string(),
+        addr: row.addr.to_string(),
+        update_time: 0,
+        frontier_id: nodes.name(row.home.node).unwrap_or_default().to_owned(),
+    }
+}

@@ -1,0 +1,96 @@
+//! What every gRPC server of ours has: health, reflection, and a port shared with REST.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use prost_reflect::DescriptorPool;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::server::Builder;
+use tower::ServiceExt;
+use tracing::error;
+
+use super::health::NodeHealth;
+use crate::node::Node;
+
+/// The gRPC services of one port.
+pub(super) struct Surface {
+    routes: Routes,
+    pool: &'static DescriptorPool,
+}
+
+impl Surface {
+    /// With health and both versions of reflection for the services of `pool`.
+    pub(super) fn new(node: Arc<Node>, pool: &'static DescriptorPool, descriptors: &'static [u8]) -> Self {
+        let names = pool.services().map(|service| service.full_name().to_owned()).collect();
+        let mut routes = Routes::new(HealthServer::new(NodeHealth::new(node, names)));
+        let builder = || {
+            Builder::configure()
+                .register_encoded_file_descriptor_set(descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        match (builder().build_v1(), builder().build_v1alpha()) {
+            (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+            (Err(error), _) | (_, Err(error)) => error!(%error, "no gRPC reflection"),
+        }
+        Surface { routes, pool }
+    }
+
+    /// With another service.
+    pub(super) fn add<S>(self, service: S) -> Self
+    where
+        S: Service<axum::http::Request<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: axum::response::IntoResponse,
+        S::Future: Send + 'static,
+    {
+        Surface { routes: self.routes.add_service(service), ..self }
+    }
+
+    /// On one port with REST: whatever calls itself gRPC goes here, everything else there.
+    pub(super) fn beside(self, rest: Router) -> Router {
+        let grpc = Grpc { router: self.routes.into_axum_router(), pool: self.pool };
+        rest.layer(from_fn_with_state(grpc, split))
+    }
+}
+
+#[derive(Clone)]
+struct Grpc {
+    router: Router,
+    pool: &'static DescriptorPool,
+}
+
+async fn split(State(grpc): State<Grpc>, request: Request, next: Next) -> Response {
+    let kind = request.headers().get(CONTENT_TYPE).map(|kind| kind.as_bytes());
+    if !kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        return next.run(request).await;
+    }
+    if let Some(text) = unknown_method(grpc.pool, request.uri().path()) {
+        return Status::unimplemented(text).into_http();
+    }
+    match grpc.router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// What is said about a method that a service of ours does not have.
+fn unknown_method(pool: &DescriptorPool, path: &str) -> Option<String> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let known = pool.get_service_by_name(service)?;
+    let missing = known.methods().all(|known| known.name() != method);
+    missing.then(|| format!("unknown method {method} for service {service}"))
+}

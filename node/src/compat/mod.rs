@@ -1,0 +1,80 @@
+//! What clients and scripts of the reference ask beside the data plane: its control plane and its
+//! directory, each gRPC and REST on one port, answered by any node for the whole cluster.
+//!
+//! [`control`] and [`discovery`] compute the answers from this node's tables, behind a read barrier
+//! ([`reader`]). [`rest`] is the other way in to the same calls: a query becomes a request by the
+//! descriptors of `api/`, an answer becomes JSON by them. [`http`] owns the sockets, [`grpc`] what
+//! every gRPC server is expected to have.
+
+pub mod api;
+mod control;
+mod discovery;
+mod grpc;
+mod health;
+mod http;
+mod list;
+mod reader;
+mod rest;
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::config::NodeConfig;
+use crate::node::Node;
+use crate::{listen, task};
+use reader::Reader;
+
+/// The listeners that are switched on.
+pub(crate) struct Bound {
+    control: Option<TcpListener>,
+    discovery: Option<TcpListener>,
+}
+
+/// Binds what is switched on.
+///
+/// # Errors
+/// An address is not to be had.
+pub(crate) async fn bind(config: &NodeConfig) -> io::Result<Bound> {
+    let mut bound = Bound { control: None, discovery: None };
+    if config.controlplane.enable {
+        bound.control = Some(listen::bind("operators", &config.controlplane.listen.addr).await?);
+    }
+    if config.discovery.enable {
+        bound.discovery = Some(listen::bind("discovery", &config.discovery.listen.addr).await?);
+    }
+    Ok(bound)
+}
+
+impl Bound {
+    /// Serves until the runtime ends.
+    pub(crate) fn serve(self, node: &Arc<Node>) {
+        if let Some(listener) = self.control {
+            task::spawn(task::Kind::Listener, serve_control(node.clone(), listener));
+        }
+        if let Some(listener) = self.discovery {
+            task::spawn(task::Kind::Listener, serve_discovery(node.clone(), listener));
+        }
+    }
+}
+
+/// Serves the control plane until the task is dropped.
+async fn serve_control(node: Arc<Node>, listener: TcpListener) {
+    let read_only = node.config.controlplane.read_only;
+    let control = Arc::new(control::Control::new(Reader::new(node.clone()), read_only));
+    let rest = control::rest(control.clone());
+    let grpc = grpc::Surface::new(node, api::control_pool(), api::CONTROL_DESCRIPTORS)
+        .add(api::control::control_plane_server::ControlPlaneServer::from_arc(control));
+    http::serve(listener, grpc.beside(rest)).await;
+}
+
+/// Serves the directory until the task is dropped.
+async fn serve_discovery(node: Arc<Node>, listener: TcpListener) {
+    let discovery = Arc::new(discovery::Discovery::new(Reader::new(node.clone())));
+    let rest = discovery::rest(discovery.clone());
+    let grpc = grpc::Surface::new(node, api::discovery_pool(), api::DISCOVERY_DESCRIPTORS)
+        .add(api::discovery::cluster_service_server::ClusterServiceServer::from_arc(discovery.clone()))
+        .add(api::discovery::health_server::HealthServer::from_arc(discovery));
+    http::serve(listener, grpc.beside(rest)).await;
+}

@@ -1,0 +1,102 @@
+//! Addresses: host and port.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Deref;
+
+use super::setting::{Leaf, quoted};
+
+/// `host:port`, checked in form; a host name is looked up when it is used. Reads as its text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Addr(String);
+
+impl Addr {
+    /// An address from its parts.
+    pub fn new(host: &str, port: u16) -> Self {
+        if host.contains(':') { Addr(format!("[{host}]:{port}")) } else { Addr(format!("{host}:{port}")) }
+    }
+
+    /// The host, without brackets.
+    pub fn host(&self) -> &str {
+        let host = self.0.rsplit_once(':').map_or(self.0.as_str(), |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
+    }
+
+    /// Whether only this machine can reach it. A host name other than `localhost` counts as not.
+    pub fn is_loopback(&self) -> bool {
+        self.host() == "localhost" || self.ip().is_some_and(|ip| ip.is_loopback())
+    }
+
+    /// Whether it stands for every address of the machine, so that nobody can dial it.
+    pub fn is_unspecified(&self) -> bool {
+        self.ip().is_some_and(|ip| ip.is_unspecified())
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        self.host().parse().ok()
+    }
+}
+
+impl Deref for Addr {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Leaf for Addr {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let (host, port) =
+            text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port; write host:port"))?;
+        let port = port.parse().map_err(|_| format!("{port:?} in {text:?} is not a port"))?;
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if inner.is_none() && host.contains(':') {
+            return Err(format!("{text:?}: write an IPv6 address in brackets, [::1]:30012"));
+        }
+        let host = inner.unwrap_or(host);
+        if host.chars().any(|c| c.is_whitespace() || "/@[]".contains(c)) {
+            return Err(format!("{host:?} in {text:?} is not a host"));
+        }
+        // As in Go: no host is every address of the machine.
+        Ok(Addr::new(if host.is_empty() { "0.0.0.0" } else { host }, port))
+    }
+
+    fn to_yaml(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_and_kinds() {
+        let addr = Addr::from_text("127.0.0.1:30012").unwrap();
+        assert_eq!((addr.host(), addr.port(), addr.is_loopback()), ("127.0.0.1", 30012, true));
+        let addr = Addr::from_text("[::1]:1").unwrap();
+        assert_eq!((addr.host(), &*addr, addr.is_loopback()), ("::1", "[::1]:1", true));
+        let addr = Addr::from_text(":30011").unwrap();
+        assert_eq!((&*addr, addr.is_loopback(), addr.is_unspecified()), ("0.0.0.0:30011", false, true));
+        assert!(!Addr::from_text("gateway.example:30012").unwrap().is_loopback());
+    }
+
+    #[test]
+    fn wrong_forms_are_refused() {
+        for wrong in ["", "host", "host:", "host:70000", "::1:30012", "a b:1", "http://host:1"] {
+            assert!(Addr::from_text(wrong).is_err(), "{wrong:?} was taken");
+        }
+    }
+}

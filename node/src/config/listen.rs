@@ -1,0 +1,144 @@
+//! Where a node listens.
+
+use super::addr::Addr;
+use super::setting::{Leaf, Settings, Visitor};
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Where it binds.
+    pub addr: Addr,
+    /// What others dial, if it is not `addr`.
+    pub advertised_addr: Option<Addr>,
+    network: Network,
+}
+
+impl Listen {
+    /// A listener on loopback.
+    pub(super) fn local(port: u16) -> Self {
+        Listen { addr: Addr::new("127.0.0.1", port), advertised_addr: None, network: Network::Tcp }
+    }
+}
+
+impl Settings for Listen {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.leaf("network", "The transport; tcp is the only one.", &mut self.network);
+        v.leaf(
+            "addr",
+            "host:port to bind. Beyond loopback write an address of this machine or 0.0.0.0.",
+            &mut self.addr,
+        );
+        v.leaf(
+            "advertised_addr",
+            "host:port that others dial, if it differs; empty: worked out.",
+            &mut self.advertised_addr,
+        );
+        v.unsupported("tls", "TLS");
+    }
+}
+
+/// The control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Whether it is served.
+    pub enable: bool,
+    /// Where.
+    pub listen: Listen,
+    /// Whether only what changes nothing is served.
+    pub read_only: bool,
+    /// Whether it may be served whole beyond loopback without TLS.
+    pub insecure: bool,
+}
+
+impl Control {
+    /// Whether anybody beyond this machine could use it.
+    pub(super) fn is_open(&self) -> bool {
+        self.enable && !self.listen.addr.is_loopback()
+    }
+}
+
+impl Settings for Control {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.leaf("enable", "Whether it is served.", &mut self.enable);
+        v.section("listen", "", &mut self.listen);
+        v.leaf("read_only", "Whether only what changes nothing is served.", &mut self.read_only);
+        v.leaf(
+            "insecure",
+            "Whether all of it may be served beyond loopback without TLS, to whoever can reach it.",
+            &mut self.insecure,
+        );
+    }
+}
+
+/// A listener that can be switched off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Whether it is served.
+    pub enable: bool,
+    /// Where.
+    pub listen: Listen,
+}
+
+impl Settings for Service {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.leaf("enable", "Whether it is served.", &mut self.enable);
+        v.section("listen", "", &mut self.listen);
+    }
+}
+
+/// A block that holds a listener and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// Where.
+    pub listen: Listen,
+}
+
+impl Settings for Bound {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.section("listen", "", &mut self.listen);
+    }
+}
+
+/// Where edges connect, and how they get their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edgebound {
+    /// Where.
+    pub listen: Listen,
+    /// Whether limes allots edge ids while no service offers `get_edge_id`.
+    pub edgeid_alloc_when_no_idservice_on: bool,
+}
+
+impl Settings for Edgebound {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.section("listen", "", &mut self.listen);
+        v.leaf(
+            "edgeid_alloc_when_no_idservice_on",
+            "Whether edges get an id from limes while no service offers get_edge_id; otherwise they are refused.",
+            &mut self.edgeid_alloc_when_no_idservice_on,
+        );
+        v.unsupported("bypass_enable", "the bypass to another gateway");
+        // What `bypass_enable` would use; without meaning while that is off.
+        v.unsupported("bypass", "the bypass to another gateway");
+    }
+}
+
+/// The transport of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Network {
+    #[default]
+    Tcp,
+}
+
+impl Leaf for Network {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "tcp" => Ok(Network::Tcp),
+            "udp" => Err("udp is not supported; limes speaks tcp".into()),
+            other => Err(format!("{other:?} is no transport that limes knows; tcp is")),
+        }
+    }
+
+    fn to_yaml(&self) -> String {
+        "tcp".into()
+    }
+}

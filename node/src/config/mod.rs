@@ -1,0 +1,32 @@
+//! Every setting of a node: one struct, from which the file, the environment, the commented default
+//! and all complaints come.
+
+mod addr;
+mod addresses;
+mod check;
+mod choice;
+mod cluster;
+mod env;
+mod limits;
+mod listen;
+mod load;
+mod mistake;
+mod node;
+mod print;
+mod read;
+mod reference;
+mod setting;
+#[cfg(test)]
+mod tests;
+mod unit;
+
+pub use addr::Addr;
+pub use addresses::Addresses;
+pub use choice::{HashBy, Level};
+pub use cluster::{Cluster, IsolatedClose, Member};
+pub use limits::Limits;
+pub use listen::{Bound, Control, Edgebound, Listen, Service};
+pub use load::Loaded;
+pub use mistake::{ConfigError, Mistake};
+pub use node::{Daemon, Exchange, Log, NodeConfig};
+pub use unit::Size;

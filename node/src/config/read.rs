@@ -1,0 +1,94 @@
+//! Settings from a YAML file.
+
+use serde_norway::{Mapping, Value};
+
+use super::mistake::Findings;
+use super::setting::{Leaf, Settings, Visitor};
+
+/// Reads one block; notes every mistake and goes on.
+struct Reader<'a> {
+    path: String,
+    block: Option<&'a Mapping>,
+    known: Vec<&'static str>,
+    findings: &'a mut Findings,
+}
+
+/// Puts what the file says into `settings`.
+pub(super) fn read<S: Settings>(value: &Value, settings: &mut S, findings: &mut Findings) {
+    block(value, String::new(), settings, findings);
+}
+
+fn block<S: Settings>(value: &Value, path: String, settings: &mut S, findings: &mut Findings) {
+    let block = match value {
+        Value::Mapping(block) => Some(block),
+        // A block whose every line is a comment.
+        Value::Null => None,
+        _ => return findings.mistake(&path, "is one value; a block of settings is wanted"),
+    };
+    let mut reader = Reader { path, block, known: Vec::new(), findings };
+    settings.visit(&mut reader);
+    reader.refuse_strangers();
+}
+
+impl<'a> Reader<'a> {
+    fn path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<&'a Value> {
+        self.known.push(key);
+        self.block.and_then(|block| block.get(key))
+    }
+
+    fn refuse_strangers(self) {
+        for key in self.block.into_iter().flat_map(Mapping::keys) {
+            let key = super::setting::scalar(key).unwrap_or_else(|_| "?".into());
+            if !self.known.contains(&key.as_str()) {
+                let text = format!("unknown key; known here: {}", self.known.join(", "));
+                self.findings.mistake(&self.path(&key), text);
+            }
+        }
+    }
+}
+
+impl Visitor for Reader<'_> {
+    fn leaf<T: Leaf>(&mut self, key: &'static str, _: &'static str, slot: &mut T) {
+        match self.take(key).map(T::from_yaml) {
+            Some(Ok(value)) => *slot = value,
+            Some(Err(text)) => self.findings.mistake(&self.path(key), text),
+            None => {}
+        }
+    }
+
+    fn section<S: Settings>(&mut self, key: &'static str, _: &'static str, slot: &mut S) {
+        if let Some(value) = self.take(key) {
+            block(value, self.path(key), slot, self.findings);
+        }
+    }
+
+    fn ignored(&mut self, key: &'static str, why: &'static str) {
+        if self.take(key).is_some() {
+            let path = self.path(key);
+            self.findings.ignored.push(format!("{path} ({why})"));
+        }
+    }
+
+    fn unsupported(&mut self, key: &'static str, what: &'static str) {
+        if self.take(key).is_some_and(enabled) {
+            let text = format!("{what} is not yet supported in this version; leave it out or disable it");
+            self.findings.mistake(&self.path(key), text);
+        }
+    }
+}
+
+/// Whether a value is `true`, or a block in which something says `enable: true`.
+fn enabled(value: &Value) -> bool {
+    match value {
+        Value::Bool(yes) => *yes,
+        Value::Mapping(block) => block.iter().any(|(key, value)| match value {
+            Value::Mapping(_) => enabled(value),
+            _ => key.as_str().is_some_and(|key| key == "enable" || key == "mtls") && enabled(value),
+        }),
+        _ => false,
+    }
+}

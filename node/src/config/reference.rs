@@ -1,0 +1,106 @@
+//! Files and environment variables of the reference, as they are.
+
+use std::time::Duration;
+
+use serde_norway::Value;
+
+use super::addr::Addr;
+use super::choice::Level;
+use super::mistake::Findings;
+use super::node::NodeConfig;
+use super::setting::Leaf;
+
+/// Sections that only a limes.yaml has.
+const OWN: [&str; 5] = ["cluster", "limits", "mesh", "metrics", "discovery"];
+/// Variables of the reference that mean nothing here.
+const WITHOUT_MEANING: [&str; 11] = [
+    "FRONTLAS_FRONTIERPLANE_PORT",
+    "REDIS_TYPE",
+    "REDIS_ADDRS",
+    "REDIS_USER",
+    "REDIS_PASSWORD",
+    "REDIS_DB",
+    "MASTER_NAME",
+    "LOG_OUTPUT",
+    "LOG_FORMAT",
+    "LOG_FILE",
+    "FRONTLAS_ADDR",
+];
+/// Where the reference's directory listens.
+const DIRECTORY: u16 = 40011;
+/// What the reference takes for a drain time that makes no sense.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Whether this is a file of the reference: it names the transport of its listeners, which the
+/// reference demands, and has none of our sections.
+pub(super) fn wrote(value: &Value) -> bool {
+    let network = |bound: &&str| value.get(*bound).and_then(|b| b.get("listen")?.get("network")).is_some();
+    !OWN.iter().any(|key| value.get(key).is_some())
+        && ["edgebound", "servicebound", "control_plane"].iter().any(network)
+}
+
+/// The reference's defaults, where they are not ours.
+pub(super) fn defaults() -> NodeConfig {
+    let mut config = NodeConfig::default();
+    config.edgebound.edgeid_alloc_when_no_idservice_on = false;
+    config.controlplane.enable = false;
+    config.discovery.enable = false;
+    config
+}
+
+/// Its variables over its file; and whoever used its directory finds one here.
+pub(super) fn adopt(
+    value: &Value,
+    vars: &[(String, String)],
+    config: &mut NodeConfig,
+    findings: &mut Findings,
+) {
+    let var = |name: &str| vars.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let var = |name: &str| var(name).filter(|value| !value.is_empty());
+    let enabled = |value: &Value| value.get("enable").and_then(Value::as_bool) == Some(true);
+    let clustered = value.get("frontlas").is_some_and(enabled) || var("FRONTLAS_ADDR").is_some();
+    if clustered && config.directory().is_none() {
+        config.discovery.enable = true;
+        config.discovery.listen.addr = Addr::new(config.servicebound.listen.addr.host(), DIRECTORY);
+    }
+    if let Some(addr) = config.directory() {
+        config.discovery.enable = true;
+        config.discovery.listen.addr = addr;
+    }
+    let mut port = |name: &str, addr: &mut Addr| match var(name).map(str::parse) {
+        Some(Ok(port)) => *addr = Addr::new(addr.host(), port),
+        Some(Err(_)) => findings.mistake(name, "is no port"),
+        None => {}
+    };
+    port("FRONTIER_EDGEBOUND_PORT", &mut config.edgebound.listen.addr);
+    port("FRONTIER_SERVICEBOUND_PORT", &mut config.servicebound.listen.addr);
+    port("FRONTLAS_CONTROLPLANE_PORT", &mut config.discovery.listen.addr);
+    if let Some(name) = var("NODE_NAME") {
+        config.daemon.frontier_id = Some(format!("frontier-{name}"));
+    }
+    if let Some(text) = var("FRONTIER_DRAIN_SECONDS") {
+        config.cluster.drain_grace = text.parse().map_or(DRAIN, Duration::from_secs);
+    }
+    match var("LOG_LEVEL").map(Level::from_text) {
+        Some(Ok(level)) => config.log.level = level,
+        Some(Err(text)) => findings.mistake("LOG_LEVEL", text),
+        None => {}
+    }
+    for name in WITHOUT_MEANING.into_iter().filter(|name| var(name).is_some()) {
+        findings.ignored.push(format!("{name} (a limes cluster needs no other server)"));
+    }
+}
+
+/// A control plane that others can reach is served as far as it does no harm: the reference has
+/// neither tokens nor, mostly, TLS.
+pub(super) fn guard(config: &mut NodeConfig, findings: &mut Findings) {
+    let control = &mut config.controlplane;
+    if control.is_open() && !control.insecure && !control.read_only {
+        control.read_only = true;
+        findings.warnings.push(format!(
+            "controlplane: {} is beyond loopback without TLS, so it is served read-only; \
+             controlplane.insecure in a limes.yaml serves all of it",
+            control.listen.addr
+        ));
+    }
+}

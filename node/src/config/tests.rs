@@ -1,0 +1,232 @@
+//! What an operator sees of the configuration.
+
+use std::time::Duration;
+
+use super::*;
+
+/// A file such as users of the reference have, with every section.
+const FRONTIER: &str = include_str!("frontier_sample.yaml");
+
+fn load(text: &str) -> Result<Loaded, ConfigError> {
+    NodeConfig::from_yaml("limes.yaml", text, [])
+}
+
+fn complaints(text: &str) -> Vec<String> {
+    load(text).unwrap_err().mistakes.iter().map(ToString::to_string).collect()
+}
+
+fn with_env(text: &str, name: &str, value: &str) -> Result<Loaded, ConfigError> {
+    NodeConfig::from_yaml("limes.yaml", text, [(name.to_owned(), value.to_owned())])
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_path() {
+    let found = complaints(
+        "cluster: {name: 'a b', initial: [{name: x, addr: 'h:1'}, {name: y, addr: 'h:2'}], dirr: z}\n\
+         edgebound: {listen: {network: udp, addr: nowhere}}\n\
+         limits: {keepalive: 20, body: 64MiB}\n\
+         exchange: {hashby: moon}\n\
+         colour: green\n",
+    );
+    let wanted = [
+        "cluster.dirr: unknown key; known here: name, dir,",
+        "edgebound.listen.network: udp is not supported",
+        "edgebound.listen.addr: \"nowhere\" has no port",
+        "exchange.hashby: \"moon\" is none of edgeid, srcip,",
+        "limits.keepalive: \"20\" has no unit; write it like 20s or 300ms",
+        "colour: unknown key",
+        "cluster.name: \"a b\" is no name",
+        "cluster.initial: 2 nodes; a cluster is founded by 1, 3 or 5",
+        "limits.body: 64MiB is more than the protocol's 16MiB",
+    ];
+    for wanted in wanted {
+        assert!(found.iter().any(|line| line.starts_with(wanted)), "{wanted:?} is not among {found:#?}");
+    }
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+}
+
+#[test]
+fn one_mistake_is_one_line() {
+    let error = load("exchange: {hashby: moon}").unwrap_err();
+    assert_eq!(error.to_string().lines().count(), 1, "{error}");
+    assert!(error.to_string().starts_with("limes.yaml: exchange.hashby: "), "{error}");
+}
+
+#[test]
+fn a_frontier_yaml_loads_as_it_is() {
+    let loaded = load(FRONTIER).unwrap();
+    let config = loaded.config;
+    assert_eq!(config.cluster.name, "frontier01");
+    assert_eq!(&*config.edgebound.listen.addr, "0.0.0.0:30012");
+    assert!(!config.edgebound.edgeid_alloc_when_no_idservice_on, "off in the reference, so off in its file");
+    assert_eq!(&*config.metrics.listen.addr, "0.0.0.0:9091");
+    assert_eq!(config.exchange.hashby, HashBy::SrcIp);
+    assert!(!config.controlplane.enable && !config.discovery.enable, "off in the reference");
+    assert!(
+        matches!(loaded.warnings.as_slice(), [one] if
+        ["dao (", "frontlas (", "daemon.rlimit (", "daemon.pprof ("].iter().all(|key| one.contains(key))),
+        "one warning for all: {:#?}",
+        loaded.warnings
+    );
+}
+
+#[test]
+fn an_imported_frontier_yaml_means_the_same() {
+    let old = load(FRONTIER).unwrap().config;
+    let imported = old.to_file();
+    let new = load(&imported).unwrap();
+    assert_eq!(new.config, old, "{imported}");
+    assert_eq!(new.warnings, [""; 0]);
+}
+
+#[test]
+fn ids_are_allotted_by_default_only_in_our_own_file() {
+    assert!(load("").unwrap().config.edgebound.edgeid_alloc_when_no_idservice_on);
+    let own = load("edgebound: {listen: {network: tcp}}\ncluster: {name: a}").unwrap();
+    assert!(own.config.edgebound.edgeid_alloc_when_no_idservice_on);
+    let theirs = load("edgebound: {listen: {network: tcp, addr: '127.0.0.1:1'}}").unwrap();
+    assert!(!theirs.config.edgebound.edgeid_alloc_when_no_idservice_on);
+}
+
+#[test]
+fn the_default_file_says_what_the_defaults_are() {
+    let file = NodeConfig::default_file();
+    let loaded = load(&file).unwrap_or_else(|error| panic!("{error}\n{file}"));
+    assert_eq!(loaded.config, NodeConfig::default(), "{file}");
+    assert_eq!(loaded.warnings, [""; 0]);
+    let settings = file.lines().filter(|line| line.contains(": ") && !line.trim_start().starts_with('#'));
+    assert!(settings.count() > 25, "{file}");
+    assert!(file.contains("# This node's name"), "no comments in {file}");
+}
+
+#[test]
+fn what_is_written_can_be_read() {
+    let mut config = NodeConfig::default();
+    config.cluster.name = "3".into();
+    config.cluster.dir = "/a b/c".into();
+    config.cluster.initial = vec![Member { name: "3".into(), addr: Addr::new("::1", 7) }];
+    config.cluster.isolated_close = IsolatedClose::Never;
+    config.cluster.advertise = Some("::1".into());
+    config.limits.keepalive = Duration::from_millis(1_500);
+    assert_eq!(load(&config.to_file()).unwrap().config, config, "{}", config.to_file());
+}
+
+#[test]
+fn the_environment_goes_over_the_file() {
+    let file = "cluster: {name: a}";
+    let name = |loaded: Loaded| loaded.config.cluster.name;
+    assert_eq!(name(with_env(file, "LIMES_CLUSTER_NAME", "b").unwrap()), "b");
+    let loaded = with_env(file, "LIMES_CLUSTER_INITIAL", "a=127.0.0.1:1, b=h:2,c=h:3").unwrap();
+    assert_eq!(loaded.config.cluster.initial.len(), 3);
+    let error = with_env(file, "LIMES_LIMITS_KEEPALIVE", "soon").unwrap_err();
+    assert!(error.to_string().contains("LIMES_LIMITS_KEEPALIVE: "), "{error}");
+    let warned = |name: &str| with_env(file, name, "x").unwrap().warnings.len();
+    assert_eq!(
+        (warned("LIMES_TYPO"), warned("LIMES_SERVICE_HOST"), warned("LIMES_LOG"), warned("OTHER")),
+        (1, 0, 0, 0)
+    );
+}
+
+#[test]
+fn a_mesh_beyond_loopback_must_be_called_insecure() {
+    let open = "mesh: {listen: {addr: '0.0.0.0:30013'}}";
+    let found = complaints(open);
+    assert!(matches!(found.as_slice(), [one] if one.contains("set cluster.insecure: true")), "{found:?}");
+    assert!(load(&format!("{open}\ncluster: {{insecure: true}}")).is_ok());
+}
+
+#[test]
+fn tls_and_queues_are_refused_by_name_only_when_switched_on() {
+    let found = complaints(
+        "edgebound: {listen: {tls: {enable: true}}, bypass_enable: true}\nmqm: {kafka: {enable: true}, nats: {enable: false}}",
+    );
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].starts_with("edgebound.listen.tls: TLS is not yet supported"), "{found:?}");
+    let off =
+        "edgebound: {listen: {tls: {enable: false, mtls: false, certs: []}}}\nmqm: {kafka: {enable: false}}";
+    assert!(load(off).is_ok());
+}
+
+#[test]
+fn no_two_listeners_share_an_address() {
+    let found = complaints("edgebound: {listen: {addr: '127.0.0.1:30011'}}");
+    assert_eq!(found, ["servicebound.listen.addr: 127.0.0.1:30011 is also edgebound.listen.addr"]);
+}
+
+#[test]
+fn others_are_told_an_address_that_they_can_dial() {
+    let three = "initial: [{name: a, addr: '10.0.0.1:30013'}, {name: b, addr: '10.0.0.2:30013'}, {name: c, addr: '10.0.0.3:30013'}]";
+    let open = "mesh: {listen: {addr: ':30013'}}\nedgebound: {listen: {addr: ':30012'}}";
+    let addresses = |text: &str| load(text).unwrap().config.addresses();
+    let founder = addresses(&format!("cluster: {{name: b, insecure: true, {three}}}\n{open}"));
+    assert_eq!((&*founder.mesh, &*founder.edges), ("10.0.0.2:30013", "10.0.0.2:30012"));
+    let joiner = format!("cluster: {{name: d, insecure: true, advertise: d.example, {three}}}\n{open}");
+    assert_eq!(&*addresses(&joiner).mesh, "d.example:30013");
+    let nowhere = complaints(&joiner.replace("advertise: d.example, ", ""));
+    assert!(matches!(nowhere.as_slice(), [one] if one.starts_with("cluster.advertise: ")), "{nowhere:?}");
+}
+
+/// As a user of the reference's directory has it, the misspelt keys of its sample included.
+const FRONTLAS: &str = include_str!("frontlas_sample.yaml");
+
+#[test]
+fn a_file_of_the_directory_server_says_where_the_directory_is() {
+    let loaded = load(FRONTLAS).unwrap();
+    let discovery = &loaded.config.discovery;
+    assert!(discovery.enable && &*discovery.listen.addr == "0.0.0.0:40111", "{discovery:?}");
+    assert_eq!(loaded.warnings.len(), 1, "{:#?}", loaded.warnings);
+    assert!(loaded.warnings[0].contains("frontier_manager (") && loaded.warnings[0].contains("redis ("));
+}
+
+#[test]
+fn whoever_had_a_directory_finds_one() {
+    let file = FRONTIER.replace("frontlas:\n  enable: false", "frontlas:\n  enable: true");
+    let by_file = load(&file).unwrap().config.discovery;
+    let by_variable = with_env(FRONTIER, "FRONTLAS_ADDR", "frontlas:40012").unwrap().config.discovery;
+    for discovery in [by_file, by_variable] {
+        assert!(discovery.enable && &*discovery.listen.addr == "0.0.0.0:40011", "{discovery:?}");
+    }
+}
+
+#[test]
+fn a_control_plane_of_the_reference_is_read_only_beyond_loopback() {
+    let open = FRONTIER.replace("controlplane:\n  enable: false", "controlplane:\n  enable: true");
+    let loaded = load(&open).unwrap();
+    assert!(loaded.config.controlplane.enable && loaded.config.controlplane.read_only);
+    assert!(loaded.warnings.iter().any(|line| line.contains("served read-only")), "{:?}", loaded.warnings);
+    assert_eq!(load(&loaded.config.to_file()).unwrap().config, loaded.config);
+    let local = open.replace("0.0.0.0:30010", "127.0.0.1:30010");
+    assert!(!load(&local).unwrap().config.controlplane.read_only);
+}
+
+#[test]
+fn our_own_control_plane_beyond_loopback_must_be_called_insecure() {
+    let open = "controlplane: {listen: {addr: '0.0.0.0:30010'}";
+    let found = complaints(&format!("{open}}}"));
+    assert!(matches!(found.as_slice(), [one] if one.contains("controlplane.insecure: true")), "{found:?}");
+    for more in ["insecure: true", "read_only: true", "enable: false"] {
+        assert!(load(&format!("{open}, {more}}}")).is_ok(), "{more}");
+    }
+}
+
+#[test]
+fn variables_of_the_reference_count_for_its_files_only() {
+    let vars = [
+        ("FRONTIER_EDGEBOUND_PORT", "31012"),
+        ("FRONTIER_SERVICEBOUND_PORT", "31011"),
+        ("NODE_NAME", "worker-3"),
+        ("FRONTIER_DRAIN_SECONDS", "-5"),
+        ("LOG_LEVEL", "warn"),
+        ("REDIS_TYPE", "standalone"),
+    ];
+    let vars = || vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let loaded = NodeConfig::from_yaml("frontier.yaml", FRONTIER, vars()).unwrap();
+    let config = loaded.config;
+    assert_eq!((config.edgebound.listen.addr.port(), config.servicebound.listen.addr.port()), (31012, 31011));
+    assert_eq!((config.cluster.name.as_str(), config.log.level), ("frontier-worker-3", Level::Warn));
+    assert_eq!(config.cluster.drain_grace, Duration::from_secs(30));
+    assert!(loaded.warnings[0].contains("REDIS_TYPE ("), "{:?}", loaded.warnings);
+    assert_eq!(NodeConfig::from_yaml("limes.yaml", "", vars()).unwrap().config, NodeConfig::default());
+    let found = with_env(FRONTIER, "FRONTIER_EDGEBOUND_PORT", "x").unwrap_err().to_string();
+    assert!(found.contains("FRONTIER_EDGEBOUND_PORT: is no port"), "{found}");
+}

@@ -1,0 +1,61 @@
+//! The tour of a cluster at work: it starts one, shows what it is for, kills nodes, and measures
+//! what it claims.
+
+mod load;
+mod story;
+mod tour;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::dev::{Cluster, Options, Ports};
+use story::Story;
+
+/// How long the cluster may take to come up.
+const START: Duration = Duration::from_secs(30);
+
+/// What did not happen, or why it could not be shown.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// Starts a cluster from `binary` in a temporary folder, shows what it does, and ends it.
+///
+/// # Errors
+/// Something that it shows did not happen. The folder is then kept, for its logs.
+pub async fn run(binary: PathBuf) -> Result<(), Failure> {
+    let dir = std::env::temp_dir().join(format!("limes-demo-{}", std::process::id()));
+    let story = Story::new();
+    story.title("Three nodes, one gateway");
+    story.say("Edges (devices, sites behind NAT) and services (back ends) dial in to any node;");
+    story.say("each reaches the other through the cluster. Nothing else runs: no Redis, no directory.");
+    let began = Instant::now();
+    let options = Options { binary, nodes: Some(3), dir: dir.clone(), ports: Ports::Auto };
+    let cluster = Cluster::start(options).await?;
+    let shown = async {
+        let ready = cluster.wait_ready(START).await?;
+        story.done(format!(
+            "three processes found each other and agreed: {} leads, {} voters, in {:.1} s",
+            ready.leader,
+            ready.voters,
+            began.elapsed().as_secs_f64()
+        ));
+        tour::show(&story, &cluster).await
+    };
+    let outcome = tokio::select! {
+        shown = shown => shown,
+        _ = tokio::signal::ctrl_c() => Err("stopped by Ctrl-C".into()),
+    };
+    cluster.shutdown().await;
+    match outcome {
+        Ok(()) => {
+            std::fs::remove_dir_all(&dir)?;
+            story.title("That was limes");
+            story.say(&format!("Everything above happened, in {:.0} s.", began.elapsed().as_secs_f64()));
+            story.say(
+                "Next: `limes dev` for a cluster to play with, sdk/examples/ for programs to start from.",
+            );
+            Ok(())
+        }
+        Err(error) => Err(format!("{error} (logs are kept in {})", dir.display()).into()),
+    }
+}

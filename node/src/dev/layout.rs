@@ -1,0 +1,191 @@
+//! The folder of a local cluster: `node-i/{limes.yaml,data/,limes.log,limes.pid}`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::DevError;
+use super::ports::{self, Ports};
+use crate::config::{Addr, Member, NodeConfig};
+
+/// Nodes when nobody says how many.
+const NODES: usize = 3;
+/// Ports of one node.
+const PORTS: usize = 6;
+
+/// A node's folder, and what its limes.yaml says.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) folder: PathBuf,
+    pub(super) config: NodeConfig,
+}
+
+/// All nodes of a folder.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) places: Vec<Place>,
+    /// Whether this run made it, so that it may be made anew with other ports.
+    pub(super) fresh: bool,
+}
+
+impl Layout {
+    /// The layout that the folder has, else a new one.
+    pub(super) fn open(dir: &Path, nodes: Option<usize>, ports: Ports) -> Result<Self, DevError> {
+        fs::create_dir_all(dir).map_err(DevError::file("cannot make", dir))?;
+        let dir = dir.canonicalize().map_err(DevError::file("cannot open", dir))?;
+        let places = existing(&dir)?;
+        if places.is_empty() {
+            return create(&dir, nodes.unwrap_or(NODES), ports);
+        }
+        match nodes {
+            Some(asked) if asked != places.len() => Err(DevError::Nodes { dir, found: places.len(), asked }),
+            _ => Ok(Layout { places, fresh: false }),
+        }
+    }
+
+    /// Takes away what this run made.
+    pub(super) fn remove(&self) -> Result<(), DevError> {
+        for place in &self.places {
+            fs::remove_dir_all(&place.folder).map_err(DevError::file("cannot remove", &place.folder))?;
+        }
+        Ok(())
+    }
+}
+
+fn existing(dir: &Path) -> Result<Vec<Place>, DevError> {
+    let mut places = Vec::new();
+    loop {
+        let folder = dir.join(name(places.len()));
+        let file = folder.join("limes.yaml");
+        if !file.exists() {
+            return Ok(places);
+        }
+        let text = fs::read_to_string(&file).map_err(DevError::file("cannot read", &file))?;
+        // As the child will see it: its environment holds none of our variables.
+        let config = NodeConfig::from_yaml(&file.display().to_string(), &text, [])?.config;
+        places.push(Place { folder, config });
+    }
+}
+
+fn create(dir: &Path, nodes: usize, ports: Ports) -> Result<Layout, DevError> {
+    let configs = plan(nodes, ports)?;
+    let mut places = Vec::with_capacity(nodes);
+    for config in configs {
+        let folder = dir.join(&config.cluster.name);
+        fs::create_dir_all(&folder).map_err(DevError::file("cannot make", &folder))?;
+        let file = folder.join("limes.yaml");
+        let text =
+            format!("# Written by limes dev, and read again by it.\n\n{}", config.to_file_beyond(&bare()));
+        fs::write(&file, text).map_err(DevError::file("cannot write", &file))?;
+        places.push(Place { folder, config });
+    }
+    Ok(Layout { places, fresh: true })
+}
+
+/// What each limes.yaml is to say.
+fn plan(nodes: usize, ports: Ports) -> Result<Vec<NodeConfig>, DevError> {
+    let free = match ports {
+        Ports::Auto => ports::free(nodes * PORTS).map_err(DevError::Ports)?,
+        Ports::Fixed => Vec::new(),
+    };
+    let mut configs: Vec<_> = (0..nodes).map(|i| one(i, free.get(i * PORTS..(i + 1) * PORTS))).collect();
+    let founder = |config: &NodeConfig| Member {
+        name: config.cluster.name.clone(),
+        addr: config.mesh.listen.addr.clone(),
+    };
+    let initial: Vec<_> = configs.iter().take(voters(nodes)).map(founder).collect();
+    for config in &mut configs {
+        config.cluster.initial.clone_from(&initial);
+    }
+    Ok(configs)
+}
+
+/// The settings of node `i`, on given ports or on the usual ones moved up.
+fn one(i: usize, ports: Option<&[u16]>) -> NodeConfig {
+    let mut config = NodeConfig::default();
+    config.cluster.name = name(i);
+    config.cluster.dir = "data".into();
+    config.daemon.pid_file = Some("limes.pid".into());
+    for (slot, addr) in listeners(&mut config).into_iter().enumerate() {
+        let usual = usize::from(addr.port()) + 100 * i;
+        let port = ports.and_then(|ports| ports.get(slot).copied()).or(u16::try_from(usual).ok());
+        *addr = Addr::new("127.0.0.1", port.unwrap_or_default());
+    }
+    config
+}
+
+/// Settings of which a node's file says everything that matters, defaults included.
+fn bare() -> NodeConfig {
+    let mut config = NodeConfig::default();
+    config.cluster.name.clear();
+    for addr in listeners(&mut config) {
+        *addr = Addr::new("127.0.0.1", 0);
+    }
+    config
+}
+
+fn listeners(config: &mut NodeConfig) -> [&mut Addr; PORTS] {
+    [
+        &mut config.edgebound.listen.addr,
+        &mut config.servicebound.listen.addr,
+        &mut config.mesh.listen.addr,
+        &mut config.metrics.listen.addr,
+        &mut config.controlplane.listen.addr,
+        &mut config.discovery.listen.addr,
+    ]
+}
+
+fn name(i: usize) -> String {
+    format!("node-{}", i + 1)
+}
+
+/// How many of so many nodes vote; the others learn.
+fn voters(nodes: usize) -> usize {
+    match nodes {
+        0..3 => nodes.min(1),
+        3..5 => 3,
+        _ => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_one_three_or_five_vote() {
+        let voting: Vec<_> = (1..=7).map(voters).collect();
+        assert_eq!(voting, [1, 1, 3, 3, 5, 5, 5]);
+    }
+
+    #[test]
+    fn fixed_ports_are_the_usual_ones_moved_up() {
+        let configs = plan(4, Ports::Fixed).unwrap();
+        assert_eq!(&*configs[0].edgebound.listen.addr, "127.0.0.1:30012");
+        assert_eq!(&*configs[2].edgebound.listen.addr, "127.0.0.1:30212");
+        assert_eq!(&*configs[2].metrics.listen.addr, "127.0.0.1:9291");
+        assert_eq!(configs[3].cluster.initial.len(), 3, "node-4 joins the three founders");
+    }
+
+    #[test]
+    fn an_existing_folder_is_used_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Layout::open(dir.path(), Some(3), Ports::Auto).unwrap();
+        let again = Layout::open(dir.path(), None, Ports::Fixed).unwrap();
+        assert!(made.fresh && !again.fresh);
+        let configs =
+            |layout: &Layout| layout.places.iter().map(|place| place.config.clone()).collect::<Vec<_>>();
+        assert_eq!(configs(&made), configs(&again));
+        let error = Layout::open(dir.path(), Some(5), Ports::Auto).unwrap_err();
+        assert!(error.to_string().contains("holds 3 nodes, not 5"), "{error}");
+    }
+
+    #[test]
+    fn a_node_finds_its_folder_from_anywhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open(dir.path(), Some(1), Ports::Auto).unwrap();
+        let folder = &layout.places[0].folder;
+        let loaded = NodeConfig::load(&folder.join("limes.yaml")).unwrap();
+        assert_eq!(loaded.config.cluster.dir, folder.join("data"));
+        assert_eq!(loaded.config.cluster.name, "node-1");
+    }
+}

@@ -1,0 +1,55 @@
+//! Ports for the nodes of a local cluster.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+
+use clap::ValueEnum;
+use rand::Rng;
+
+/// Which ports the nodes of a new folder get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ports {
+    /// Those of the embedded defaults, + 100*(i-1).
+    Fixed,
+    /// Free ones.
+    Auto,
+}
+
+/// Below what systems hand out to outgoing connections, so that a node which is down for a while
+/// finds its port free when it comes back.
+const RANGE: Range<u16> = 11_000..30_000;
+/// Random draws before giving up.
+const DRAWS: usize = 2_000;
+
+/// Free loopback ports, all different. They are held until all are found, then let go: a process
+/// that takes one before its node does makes that node fail to start.
+pub(super) fn free(count: usize) -> io::Result<Vec<u16>> {
+    let mut held = Vec::with_capacity(count);
+    let mut random = rand::rng();
+    for _ in 0..DRAWS {
+        if held.len() == count {
+            break;
+        }
+        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, random.random_range(RANGE))));
+    }
+    // A crowded or odd system: whatever it has.
+    while held.len() < count {
+        held.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+    }
+    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn free_ports_differ_and_can_be_bound() {
+        let ports = free(60).unwrap();
+        assert_eq!(ports.iter().collect::<HashSet<_>>().len(), 60);
+        TcpListener::bind((Ipv4Addr::LOCALHOST, ports[0])).unwrap();
+    }
+}

@@ -1,0 +1,171 @@
+//! Finding the way of a call or message: from the session that asks to the mailbox that delivers.
+//!
+//! A known route costs a lookup and no wait. A miss is believed only after a read barrier that began
+//! after it (R4): that, and the one retry after a redirect, happen in a task of their own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use limes_routing::{EdgeId, NodeId, Revision};
+use limes_wire::Code;
+
+use crate::directory::{Route, Who};
+use crate::mail::{Failure, Kind, Mail, NotTaken, Outbox, Request, Target, hand_over};
+use crate::node::Node;
+use crate::task;
+
+/// The most that a request waits for a barrier or a revision, whatever its deadline.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// Where a request goes next.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    /// The node of the receiver.
+    pub(crate) node: NodeId,
+    /// The mailbox of the receiver's session, or of the link to its node.
+    pub(crate) outbox: Outbox,
+    /// The receiver with its generation.
+    pub(crate) target: Target,
+}
+
+/// Sends a request on its way and gives the mailbox it is in, for a later cancel. `None`: it has
+/// been answered, or is being looked for; then [`Mail::Routed`] follows.
+pub(crate) fn dispatch(node: &Arc<Node>, mut request: Box<Request>) -> Option<Outbox> {
+    let Some(way) = find(node, &request) else {
+        look_again(node, request, Revision(0));
+        return None;
+    };
+    request.target = way.target;
+    match hand_over(&way.outbox, request) {
+        Ok(()) => Some(way.outbox),
+        Err(NotTaken::Busy(request)) => {
+            request.fail(busy());
+            None
+        }
+        Err(NotTaken::Gone(request)) => {
+            look_again(node, request, Revision(0));
+            None
+        }
+    }
+}
+
+fn busy() -> Failure {
+    Failure::not_run(Code::BUSY, "the receiver's queue is full; try again later")
+}
+
+/// The way of a request by what this node knows now.
+pub(crate) fn find(node: &Node, request: &Request) -> Option<Way> {
+    match request.target {
+        Target::Edge(edge, _) => find_edge(node, edge),
+        Target::Service(..) => {
+            let services = node.services.load();
+            let list = match request.kind {
+                Kind::Call => services.method(&request.name),
+                Kind::Message => services.topic(&request.name),
+            };
+            node.pick(list, request.key, request.tried)
+        }
+    }
+}
+
+/// The way to an edge by what this node knows now.
+pub(crate) fn find_edge(node: &Node, edge: EdgeId) -> Option<Way> {
+    match node.directory.get(edge)? {
+        Route::Here { incarnation, outbox } => {
+            Some(Way { node: node.id(), outbox, target: Target::Edge(edge, incarnation) })
+        }
+        Route::There(home) => {
+            let outbox = node.peers.calls(home.node, home.epoch)?;
+            Some(Way { node: home.node, outbox, target: Target::Edge(edge, home.incarnation) })
+        }
+    }
+}
+
+/// The session that another node asks for, if it lives here under this generation.
+pub(crate) fn find_here(node: &Node, target: Target) -> Option<Outbox> {
+    match target {
+        Target::Edge(edge, incarnation) => match node.directory.get(edge) {
+            Some(Route::Here { incarnation: held, outbox }) if held == incarnation => Some(outbox),
+            _ => None,
+        },
+        Target::Service(service, session, epoch) if node.presence.is_own_epoch(epoch) => {
+            let entry = node.sessions.get(session.0)?;
+            matches!(entry.who, Who::Service(held, _) if held == service).then_some(entry.outbox)
+        }
+        Target::Service(..) => None,
+    }
+}
+
+/// Looks for the way once more after the tables are known to be new enough: at least `revision`,
+/// or a fresh barrier if that is 0.
+pub(crate) fn look_again(node: &Arc<Node>, request: Box<Request>, revision: Revision) {
+    task::spawn(task::Kind::Route, look(node.clone(), request, revision));
+}
+
+async fn look(node: Arc<Node>, mut request: Box<Request>, revision: Revision) {
+    let deadline = request.deadline.min(Instant::now() + LOOK_MAX);
+    let fresh = if revision == Revision(0) {
+        node.barrier(deadline).await
+    } else {
+        node.wait_applied(revision, deadline).await
+    };
+    let way = find(&node, &request);
+    let (Some(way), Ok(())) = (way, &fresh) else {
+        request.fail(fresh.err().unwrap_or_else(|| nobody(&request)));
+        return;
+    };
+    request.target = way.target;
+    let (origin, id) = (request.origin.clone(), request.id);
+    match hand_over(&way.outbox, request) {
+        Ok(()) => {
+            if let crate::mail::Origin::Peer(_, outbox) = origin {
+                outbox.push_always(Mail::Routed(id, way.outbox));
+            }
+        }
+        Err(NotTaken::Busy(request)) => request.fail(busy()),
+        Err(NotTaken::Gone(request)) => {
+            request.fail(Failure::not_run(Code::GONE, "the receiver has just gone; try again"));
+        }
+    }
+}
+
+/// Why there is no way, in the words of the thing that was asked for.
+fn nobody(request: &Request) -> Failure {
+    match (request.target, request.kind) {
+        (Target::Edge(edge, _), _) => {
+            Failure::not_run(Code::NO_EDGE, format!("no edge {} is connected", edge.0))
+        }
+        (_, Kind::Call) => {
+            Failure::not_run(Code::NO_METHOD, format!("no service offers method {:?}", &*request.name))
+        }
+        (_, Kind::Message) => {
+            Failure::not_run(Code::NO_SERVICE, format!("no service takes topic {:?}", &*request.name))
+        }
+    }
+}
+
+/// Deals with mail that a closed session or link never read: requests look for another way once,
+/// the rest needs nothing.
+pub(crate) fn return_unread(node: &Arc<Node>, unread: impl IntoIterator<Item = Mail>) {
+    for mail in unread {
+        match mail {
+            Mail::Request(mut request) if request.tried.is_none() => {
+                request.tried = Some(request.target);
+                look_again(node, request, Revision(0));
+            }
+            Mail::Request(request) => {
+                request.fail(Failure::not_run(Code::GONE, "the receiver has just gone; try again"));
+            }
+            Mail::Open(reply) => {
+                let _ = reply.send(Err(Code::GONE));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The failure for a request that reached a node which does not hold the session: it names the
+/// revision at which that node knows better.
+pub(crate) fn moved(revision: Revision) -> Failure {
+    Failure { revision: revision.0, ..Failure::not_run(Code::MOVED, "the session is elsewhere") }
+}

@@ -1,0 +1,66 @@
+//! Feeling for the quorum, and what a node without one tells its peers (R10).
+//!
+//! An isolated node stops being ready and goes on serving the sessions that it has. Clients that can
+//! look for another node by themselves are told that it would be better to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use limes_wire::Code;
+use limes_wire::frame::{GoAway, Role};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{info, warn};
+
+use crate::mail::Mail;
+use crate::node::Node;
+
+/// How often the quorum is felt for.
+const FEEL: Duration = Duration::from_millis(500);
+/// How long a node stays ready without a sign of the quorum.
+const READY: Duration = Duration::from_secs(2);
+/// Sessions that are told at once, and the pause before the next: 25,000 a second, so that the
+/// other nodes are not overrun.
+const PACE: (usize, Duration) = (250, Duration::from_millis(10));
+
+/// Feels for the quorum for as long as the node runs.
+pub(crate) async fn watch(node: Arc<Node>) {
+    let mut tick = interval(FEEL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was = false;
+    loop {
+        tick.tick().await;
+        let is = feel(&node).await;
+        node.set_ready(is);
+        match (was, is) {
+            (true, false) => {
+                warn!("no quorum: this node is not ready, and its clients are told to go elsewhere");
+                advise(&node).await;
+            }
+            (false, true) => info!("the quorum is felt"),
+            _ => {}
+        }
+        was = is;
+    }
+}
+
+async fn feel(node: &Node) -> bool {
+    let Some(replica) = node.replica() else { return false };
+    let felt = matches!(timeout(READY, replica.barrier()).await, Ok(Ok(_)));
+    felt && replica.status().epoch.is_some()
+}
+
+/// Tells every session where the other nodes are, as far as this node knows.
+async fn advise(node: &Node) {
+    let goaway = |role| GoAway {
+        peers: node.elsewhere(role),
+        ..GoAway::new(Code::ISOLATED, "this node has lost the cluster; look for another")
+    };
+    let (edges, services) = (goaway(Role::Edge), goaway(Role::Service));
+    for some in node.sessions.all().chunks(PACE.0) {
+        for (_, entry) in some {
+            let goaway = if entry.who.is_edge() { &edges } else { &services };
+            entry.outbox.push_always(Mail::Advise(goaway.clone()));
+        }
+        sleep(PACE.1).await;
+    }
+}

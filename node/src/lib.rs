@@ -1,0 +1,29 @@
+//! The limes server: sockets, time, tasks and settings around the pure rooms `wire` and `routing`.
+//!
+//! Read in this order: [`run`] starts a node; `listen` accepts connections; `session` is one
+//! peer's connection; `forward` finds where a request goes; `mesh` carries it to another node;
+//! `presence` turns connects and disconnects into replicated events and their effects back into
+//! routes.
+
+pub mod cli;
+mod compat;
+pub mod config;
+pub mod demo;
+pub mod dev;
+mod directory;
+mod forward;
+mod isolation;
+mod listen;
+mod mail;
+mod mesh;
+mod node;
+mod presence;
+mod run;
+mod services;
+mod session;
+mod status;
+mod stream;
+mod task;
+
+pub use compat::api;
+pub use run::{StartError, run};

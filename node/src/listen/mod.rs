@@ -1,0 +1,25 @@
+//! Accepting connections: edges, services, and other nodes.
+
+mod mesh;
+mod peers;
+
+pub(crate) use mesh::serve as serve_mesh;
+pub(crate) use peers::serve as serve_peers;
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+/// How long to wait after an accept that failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Binds a listener, saying which one and where if it cannot.
+///
+/// # Errors
+/// The address is not to be had; the text names the listener and the address.
+pub(crate) async fn bind(what: &str, addr: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(addr)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen for {what} on {addr}: {error}")))
+}

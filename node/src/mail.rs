@@ -1,0 +1,222 @@
+//! What the tasks of a node say to each other.
+//!
+//! A session and a mesh link are each one task with one bounded mailbox. A request travels as one
+//! [`Request`] into the mailbox of whoever can deliver it, and exactly one [`Answer`] comes back to
+//! the mailbox named by its [`Origin`]. All maps of what is in flight live inside those tasks, so
+//! that no lock is shared by sessions.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use limes_routing::{EdgeId, Epoch, Incarnation, ServiceId, SessionNo};
+use limes_wire::driver::{Mailbox, PushError, Stream};
+use limes_wire::frame::{GoAway, Ran, Welcome};
+use limes_wire::{Code, Str};
+use tokio::sync::{mpsc, oneshot};
+
+/// The mailbox of a session or of a mesh link.
+pub(crate) type Outbox = Mailbox<Mail>;
+
+/// One thing that a task is told by another.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// Deliver this and answer its origin.
+    Request(Box<Request>),
+    /// A request that had to look for its way has found it; a cancel goes there.
+    Routed(u64, Outbox),
+    /// A request that came from this task has ended.
+    Answer(u64, Answer),
+    /// The origin no longer waits for its request.
+    Cancel(Key),
+    /// Open a stream to the peer; the sender writes its first record.
+    Open(oneshot::Sender<Result<Stream, Code>>),
+    /// The session is in the tables: let it begin.
+    Welcome(Box<Welcome>),
+    /// A register, withdraw, subscribe or unsubscribe has been decided.
+    Named { id: u64, code: Code, text: String },
+    /// Say good-bye and close.
+    Close(GoAway),
+    /// Tell the peer that another node would serve it better, and go on serving it.
+    Advise(GoAway),
+    /// Take no new requests; close when nothing is in flight or at the instant given.
+    Retire(GoAway, Instant),
+    /// Fail what was sent to this node: it is gone (mesh links only).
+    PeerDown,
+    /// Tell the node at the other end that one of its edges lives here now (mesh links only).
+    Takeover { edge: EdgeId, incarnation: Incarnation, told: oneshot::Sender<()> },
+    /// Measure that the peer is alive (mesh links only).
+    Ping,
+}
+
+/// A call or a message, with all that is needed to deliver it.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Whether a reply or an acknowledgement is expected.
+    pub(crate) kind: Kind,
+    /// Who is answered.
+    pub(crate) origin: Origin,
+    /// The origin's own number for it.
+    pub(crate) id: u64,
+    /// The session it is meant for.
+    pub(crate) target: Target,
+    /// The id shown to the receiver: the calling edge, or the calling service.
+    pub(crate) caller: u64,
+    /// Chooses among services; see `exchange.hashby`.
+    pub(crate) key: u64,
+    /// When the origin gives up.
+    pub(crate) deadline: Instant,
+    /// Method or topic.
+    pub(crate) name: Str,
+    /// The payload, never copied.
+    pub(crate) body: Bytes,
+    /// Where it has been sent in vain, after one redirect: there is no second, and not to there.
+    pub(crate) tried: Option<Target>,
+}
+
+/// What sort of request it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Answered by a reply.
+    Call,
+    /// Answered by an acknowledgement.
+    Message,
+}
+
+/// The session that a request is meant for, with its generation.
+///
+/// [`crate::forward`] fills the generation in; before that it is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// This incarnation of an edge.
+    Edge(EdgeId, Incarnation),
+    /// This session of a service, on a node of this epoch.
+    Service(ServiceId, SessionNo, Epoch),
+}
+
+impl Target {
+    /// Whatever session the edge has.
+    pub(crate) fn edge(edge: u64) -> Self {
+        Target::Edge(EdgeId(edge), Incarnation::default())
+    }
+
+    /// Whichever service offers the method or topic.
+    pub(crate) fn any_service() -> Self {
+        Target::Service(ServiceId(0), SessionNo(0), Epoch(0))
+    }
+}
+
+/// Identifies a request within a node: the origin's number and the origin's id for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// [`Origin::no`].
+    pub(crate) origin: u64,
+    /// [`Request::id`].
+    pub(crate) id: u64,
+}
+
+/// Who is answered.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// A session or link on this node, with its local number.
+    Peer(u64, Outbox),
+    /// The node itself (callbacks).
+    Node(mpsc::UnboundedSender<(u64, Answer)>),
+}
+
+impl Origin {
+    /// The local number of the origin; 0 is the node itself.
+    pub(crate) fn no(&self) -> u64 {
+        match self {
+            Origin::Peer(no, _) => *no,
+            Origin::Node(_) => 0,
+        }
+    }
+
+    /// Delivers the answer. An origin that is gone no longer needs it.
+    pub(crate) fn answer(&self, id: u64, answer: Answer) {
+        match self {
+            Origin::Peer(_, outbox) => {
+                outbox.push_always(Mail::Answer(id, answer));
+            }
+            Origin::Node(sender) => {
+                let _ = sender.send((id, answer));
+            }
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// The receiver's reply to a call.
+    Reply(Bytes),
+    /// The receiver has taken a message over.
+    Done,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Why a request failed and whether it may have run.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// From the closed set.
+    pub(crate) code: Code,
+    /// What the caller may assume.
+    pub(crate) ran: Ran,
+    /// One line for a person.
+    pub(crate) text: String,
+    /// For `MOVED`: the revision at which the answering node knew better; else 0.
+    pub(crate) revision: u64,
+}
+
+impl Failure {
+    /// A failure of a request that certainly was not run.
+    pub(crate) fn not_run(code: Code, text: impl Into<String>) -> Self {
+        Failure { code, ran: Ran::No, text: text.into(), revision: 0 }
+    }
+
+    /// A failure of a request that was handed to its receiver.
+    pub(crate) fn may_have_run(code: Code, text: impl Into<String>) -> Self {
+        Failure { code, ran: Ran::Maybe, text: text.into(), revision: 0 }
+    }
+}
+
+impl Request {
+    /// How other tasks refer to this request.
+    pub(crate) fn key(&self) -> Key {
+        Key { origin: self.origin.no(), id: self.id }
+    }
+
+    /// Ends the request with a failure.
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.origin.answer(self.id, Answer::Failed(failure));
+    }
+
+    /// Time left before the origin gives up.
+    pub(crate) fn remaining(&self, now: Instant) -> std::time::Duration {
+        self.deadline.saturating_duration_since(now)
+    }
+}
+
+/// Why a request did not fit into a mailbox; it comes back so that another way can be tried.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// The receiver has too much queued.
+    Busy(Box<Request>),
+    /// The receiver is gone.
+    Gone(Box<Request>),
+}
+
+/// Puts a request into the mailbox of whoever delivers it. Never waits.
+pub(crate) fn hand_over(outbox: &Outbox, request: Box<Request>) -> Result<(), NotTaken> {
+    let bytes = request.body.len() + request.name.len();
+    let unwrap = |mail| match mail {
+        Mail::Request(request) => Some(request),
+        _ => None,
+    };
+    match outbox.push(Mail::Request(request), bytes) {
+        Ok(()) => Ok(()),
+        Err(PushError::Full(mail)) => unwrap(mail).map_or(Ok(()), |r| Err(NotTaken::Busy(r))),
+        Err(PushError::Closed(mail)) => unwrap(mail).map_or(Ok(()), |r| Err(NotTaken::Gone(r))),
+    }
+}

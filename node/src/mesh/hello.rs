@@ -1,0 +1,52 @@
+//! How two nodes find out that they belong together.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use limes_routing::NodeId;
+use limes_wire::Code;
+use limes_wire::frame::{GoAway, Hello, Role, Welcome};
+
+use crate::node::Node;
+
+/// The hello that this node sends when it dials another.
+pub(crate) fn ours(node: &Node) -> Hello {
+    let mut meta = BytesMut::with_capacity(24);
+    meta.put_slice(&node.cluster());
+    meta.put_u64(node.id().0);
+    Hello { role: Role::Node, name: node.name().into(), meta: meta.freeze(), ..Hello::default() }
+}
+
+/// Who says hello, if it is a node of this cluster.
+pub(crate) fn check(node: &Node, hello: &Hello) -> Result<NodeId, GoAway> {
+    if hello.role != Role::Node {
+        return Err(GoAway::new(
+            Code::PROTOCOL,
+            "the mesh port is for nodes; edges and services have their own",
+        ));
+    }
+    let mut meta: Bytes = hello.meta.clone();
+    if meta.len() < 24 {
+        return Err(GoAway::new(Code::PROTOCOL, "a node's hello names its cluster and its number"));
+    }
+    let cluster = meta.split_to(16);
+    let number = NodeId(meta.get_u64());
+    if cluster[..] != node.cluster() {
+        return Err(GoAway::new(Code::WRONG_CLUSTER, "this node belongs to another cluster"));
+    }
+    Ok(number)
+}
+
+/// The welcome to another node.
+pub(crate) fn answer(node: &Node) -> Welcome {
+    Welcome { id: node.id().0, cluster: node.cluster(), node: node.name().into(), ..Welcome::default() }
+}
+
+/// Whether the node that answered is the one that was dialled.
+pub(crate) fn check_answer(node: &Node, welcome: &Welcome, dialled: Option<NodeId>) -> Result<(), GoAway> {
+    if welcome.cluster != node.cluster() {
+        return Err(GoAway::new(Code::WRONG_CLUSTER, "the node at this address is of another cluster"));
+    }
+    if dialled.is_some_and(|dialled| dialled.0 != welcome.id) {
+        return Err(GoAway::new(Code::WRONG_CLUSTER, "another member answers at this address"));
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! The first record of a stream between two nodes: an OPEN whose meta carries the target as well.
+
+use bytes::{Buf, BufMut, BytesMut};
+use limes_routing::Revision;
+use limes_wire::driver::StreamError;
+use limes_wire::stream::Open;
+
+use super::frame::{get_target, put_target};
+use crate::mail::Target;
+
+/// What the receiving node must know beside the OPEN itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StreamTarget {
+    /// The session meant.
+    pub(crate) target: Target,
+    /// Shown to the receiver as the caller.
+    pub(crate) caller: u64,
+}
+
+impl StreamTarget {
+    /// Wraps an OPEN for the way to another node.
+    pub(crate) fn into_open(self, open: &Open) -> Open {
+        let mut meta = BytesMut::with_capacity(40 + open.meta.len());
+        put_target(&mut meta, self.target);
+        meta.put_u64(self.caller);
+        meta.put_slice(&open.meta);
+        Open { meta: meta.freeze(), ..open.clone() }
+    }
+
+    /// Unwraps it; `None` if it carries no target.
+    pub(crate) fn from_open(hop: Open) -> Option<(StreamTarget, Open)> {
+        let mut meta = hop.meta.clone();
+        let target = get_target(&mut meta)?;
+        let caller = meta.try_get_u64().ok()?;
+        Some((StreamTarget { target, caller }, Open { meta, ..hop }))
+    }
+
+    /// The text of a MOVED reset: the revision at which the node knew better.
+    pub(crate) fn moved_text(revision: Revision) -> String {
+        revision.0.to_string()
+    }
+
+    /// Reads [`StreamTarget::moved_text`] back; 0 means that none was given.
+    pub(crate) fn revision(error: &StreamError) -> Revision {
+        Revision(error.text().parse().unwrap_or(0))
+    }
+}

@@ -1,0 +1,289 @@
+//! One connection between two nodes. The node that dialled sends requests; the other delivers them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use limes_routing::{NodeId, Revision};
+use limes_wire::driver::{Cx, Handler, Stream};
+use limes_wire::frame::{Frame, GoAway, Hello, Role, Welcome};
+use limes_wire::{CloseReason, Code};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::frame::MeshFrame;
+use super::hello;
+use crate::forward::{self, find_here};
+use crate::mail::{Answer, Failure, Key, Mail, NotTaken, Origin, Outbox, Request, hand_over};
+use crate::node::Node;
+use crate::session::Outgoing;
+use crate::{presence, stream, task};
+
+/// The handler of a connection to another node.
+pub(crate) struct Link {
+    node: Arc<Node>,
+    no: u64,
+    outbox: Outbox,
+    /// The other node, once known.
+    peer: Option<NodeId>,
+    open: bool,
+    /// What this node has sent over the link, by its number on the link.
+    forwarded: HashMap<u64, Box<Request>>,
+    by_key: HashMap<Key, u64>,
+    last: u64,
+    /// What the other node has sent for sessions here.
+    serving: Outgoing,
+    told: HashMap<u64, oneshot::Sender<()>>,
+    ready: Option<oneshot::Sender<NodeId>>,
+}
+
+impl Link {
+    /// The accepting end.
+    pub(crate) fn accepted(node: Arc<Node>, outbox: Outbox) -> Self {
+        let no = node.sessions.issue();
+        Link {
+            node,
+            no,
+            outbox,
+            peer: None,
+            open: false,
+            forwarded: HashMap::new(),
+            by_key: HashMap::new(),
+            last: 0,
+            serving: Outgoing::new(no),
+            told: HashMap::new(),
+            ready: None,
+        }
+    }
+
+    /// The dialling end; `ready` fires when the other node has said welcome.
+    pub(crate) fn dialled(
+        node: Arc<Node>,
+        outbox: Outbox,
+        peer: NodeId,
+        ready: oneshot::Sender<NodeId>,
+    ) -> Self {
+        Link { peer: Some(peer), ready: Some(ready), ..Link::accepted(node, outbox) }
+    }
+
+    fn say(frame: MeshFrame, cx: &mut Cx) {
+        cx.send(Frame::Extension(frame.encode()));
+    }
+
+    fn forward(&mut self, request: Box<Request>, cx: &mut Cx) {
+        let remaining = request.remaining(cx.now());
+        if remaining.is_zero() {
+            request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before forwarding"));
+            return;
+        }
+        self.last += 1;
+        let id = self.last;
+        self.by_key.insert(request.key(), id);
+        Self::say(
+            MeshFrame::Request {
+                id,
+                kind: request.kind,
+                target: request.target,
+                caller: request.caller,
+                remaining,
+                name: request.name.clone(),
+                body: request.body.clone(),
+            },
+            cx,
+        );
+        self.forwarded.insert(id, request);
+    }
+
+    fn take(&mut self, id: u64) -> Option<Box<Request>> {
+        let request = self.forwarded.remove(&id)?;
+        self.by_key.remove(&request.key());
+        Some(request)
+    }
+
+    fn ended(&mut self, id: u64, answer: Answer) {
+        let Some(mut request) = self.take(id) else { return };
+        match answer {
+            Answer::Failed(f) if f.code == Code::MOVED && request.tried.is_none() => {
+                request.tried = Some(request.target);
+                forward::look_again(&self.node, request, Revision(f.revision));
+            }
+            Answer::Failed(f) if f.code == Code::MOVED => {
+                request.fail(Failure::not_run(Code::GONE, "the receiver has moved twice; try again"));
+            }
+            answer => request.origin.answer(request.id, answer),
+        }
+    }
+
+    fn serve(&mut self, request: Box<Request>, cx: &mut Cx) {
+        let id = request.id;
+        if !self.serving.insert(id, request.kind, request.deadline, request.body.len()) {
+            warn!(id, "a node used a number twice");
+            return;
+        }
+        if let Some(at) = self.serving.next_deadline() {
+            cx.wake_at(at);
+        }
+        let outcome = match find_here(&self.node, request.target) {
+            None => Err(forward::moved(self.node.applied())),
+            Some(outbox) => match hand_over(&outbox, request) {
+                Ok(()) => Ok(outbox),
+                Err(NotTaken::Busy(_)) => Err(Failure::not_run(Code::BUSY, "the receiver's queue is full")),
+                Err(NotTaken::Gone(_)) => Err(forward::moved(self.node.applied())),
+            },
+        };
+        match outcome {
+            Ok(outbox) => self.serving.sent_to(id, outbox),
+            Err(failure) => self.answered(id, Answer::Failed(failure), cx),
+        }
+    }
+
+    fn answered(&mut self, id: u64, answer: Answer, cx: &mut Cx) {
+        if self.serving.complete(id).is_some() {
+            Self::say(MeshFrame::Answer(id, answer), cx);
+        }
+    }
+
+    fn fail_forwarded(&mut self, text: &str) {
+        self.by_key.clear();
+        for (_, request) in self.forwarded.drain() {
+            request.fail(Failure::may_have_run(Code::GONE, text));
+        }
+    }
+
+    fn on_mesh(&mut self, frame: MeshFrame, cx: &mut Cx) {
+        match frame {
+            MeshFrame::Request { id, kind, target, caller, remaining, name, body } => {
+                let request = Request {
+                    kind,
+                    origin: Origin::Peer(self.no, self.outbox.clone()),
+                    id,
+                    target,
+                    caller,
+                    key: caller,
+                    deadline: super::frame::deadline(cx.now(), remaining),
+                    name,
+                    body,
+                    tried: Some(target),
+                };
+                self.serve(Box::new(request), cx);
+            }
+            MeshFrame::Answer(id, answer) => self.ended(id, answer),
+            MeshFrame::Cancel(id) => {
+                self.serving.cancel(id);
+            }
+            MeshFrame::Takeover(id, edge, incarnation) => {
+                presence::taken_over(&self.node, edge, incarnation);
+                Self::say(MeshFrame::Told(id), cx);
+            }
+            MeshFrame::Told(id) => {
+                if let Some(told) = self.told.remove(&id) {
+                    let _ = told.send(());
+                }
+            }
+            MeshFrame::Ping => Self::say(MeshFrame::Pong, cx),
+            MeshFrame::Pong => {
+                if let Some(peer) = self.peer {
+                    self.node.peers.heard(peer, cx.now());
+                }
+            }
+        }
+    }
+}
+
+impl Handler for Link {
+    type Mail = Mail;
+
+    fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
+        match hello::check(&self.node, &hello) {
+            Ok(peer) => {
+                self.peer = Some(peer);
+                self.open = true;
+                cx.welcome(hello::answer(&self.node));
+            }
+            Err(goaway) => {
+                warn!(name = %hello.name, code = %goaway.code, text = %goaway.text, "mesh peer refused");
+                cx.close(goaway);
+            }
+        }
+    }
+
+    fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx) {
+        match (hello::check_answer(&self.node, &welcome, self.peer), self.peer) {
+            (Ok(()), Some(peer)) => {
+                self.open = true;
+                self.node.peers.heard(peer, cx.now());
+                if let Some(ready) = self.ready.take() {
+                    let _ = ready.send(peer);
+                }
+            }
+            (Err(goaway), _) => cx.close(goaway),
+            (Ok(()), None) => cx.close(GoAway::new(Code::PROTOCOL, "no peer")),
+        }
+    }
+
+    fn on_frame(&mut self, frame: Frame, cx: &mut Cx) {
+        let name = frame.name();
+        match frame {
+            Frame::Extension(extension) => match MeshFrame::decode(extension) {
+                Some(frame) => self.on_mesh(frame, cx),
+                None => cx.close(GoAway::new(Code::PROTOCOL, "an unknown mesh frame")),
+            },
+            _ => cx.close(GoAway::new(Code::PROTOCOL, format!("{name} is no mesh frame"))),
+        }
+    }
+
+    fn on_goaway(&mut self, goaway: GoAway, _: &mut Cx) {
+        debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "mesh peer leaves");
+    }
+
+    fn on_mail(&mut self, mail: Mail, cx: &mut Cx) {
+        match mail {
+            Mail::Request(request) => self.forward(request, cx),
+            Mail::Answer(id, answer) => self.answered(id, answer, cx),
+            Mail::Cancel(key) => {
+                if let Some(id) = self.by_key.remove(&key) {
+                    self.forwarded.remove(&id);
+                    Self::say(MeshFrame::Cancel(id), cx);
+                }
+            }
+            Mail::Open(reply) => cx.open_stream(move |opened| {
+                let _ = reply.send(opened);
+            }),
+            Mail::PeerDown => self.fail_forwarded("the receiver's node is down"),
+            Mail::Takeover { edge, incarnation, told } => {
+                self.last += 1;
+                self.told.retain(|_, waiting| !waiting.is_closed());
+                self.told.insert(self.last, told);
+                Self::say(MeshFrame::Takeover(self.last, edge, incarnation), cx);
+            }
+            Mail::Ping => Self::say(MeshFrame::Ping, cx),
+            Mail::Close(goaway) => cx.close(goaway),
+            Mail::Routed(id, to) => self.serving.sent_to(id, to),
+            Mail::Welcome(_) | Mail::Named { .. } | Mail::Advise(_) | Mail::Retire(..) => {}
+        }
+    }
+
+    fn on_stream(&mut self, stream: Stream, _: &mut Cx) {
+        if self.open {
+            task::spawn(task::Kind::Stream, stream::serve_mesh(self.node.clone(), stream));
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant, cx: &mut Cx) {
+        for (id, _) in self.serving.expired(now) {
+            let failure = Failure::may_have_run(Code::TIMEOUT, "no answer within the deadline");
+            Self::say(MeshFrame::Answer(id, Answer::Failed(failure)), cx);
+        }
+        if let Some(at) = self.serving.next_deadline() {
+            cx.wake_at(at);
+        }
+    }
+
+    fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
+        debug!(peer = ?self.peer, %reason, "mesh link closed");
+        self.node.metrics.closed(Role::Node, &reason);
+        self.serving.cancel_all();
+        self.fail_forwarded("the way to the receiver's node broke before it answered");
+        forward::return_unread(&self.node, leftover);
+    }
+}

@@ -1,0 +1,222 @@
+//! The other nodes as this node sees them: their epoch by the tables, their links, their last sign
+//! of life.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use limes_routing::{Epoch, NodeId};
+use limes_wire::driver::{Mailbox, drive, tune};
+use limes_wire::frame::GoAway;
+use limes_wire::{Code, Conn, limits::Limits};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::{debug, info};
+
+use super::{Link, hello};
+use crate::mail::{Mail, Outbox};
+use crate::node::Node;
+use crate::task;
+
+/// How often links are looked after and pinged.
+const TICK: Duration = Duration::from_millis(100);
+/// How long one attempt to reach a node may take.
+const DIAL_TIME: Duration = Duration::from_secs(1);
+
+/// One other node.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where its mesh listener is.
+    pub(crate) addr: String,
+    /// Its live epoch; `None` while it is down.
+    pub(crate) epoch: Option<Epoch>,
+    calls: Option<Outbox>,
+    streams: Option<Outbox>,
+    signs: Arc<Signs>,
+}
+
+#[derive(Debug, Default)]
+struct Signs {
+    heard_ms: AtomicU64,
+    dialling: AtomicBool,
+}
+
+/// All other nodes; readers never wait.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    born: Instant,
+    map: ArcSwap<BTreeMap<NodeId, Peer>>,
+}
+
+impl Peers {
+    /// Nobody known yet.
+    pub(crate) fn new() -> Self {
+        Peers { born: Instant::now(), map: ArcSwap::default() }
+    }
+
+    fn update(&self, change: impl Fn(&mut BTreeMap<NodeId, Peer>)) {
+        self.map.rcu(|map| {
+            let mut map = BTreeMap::clone(map);
+            change(&mut map);
+            map
+        });
+    }
+
+    /// Takes over what the tables say: who there is, where, and in which epoch.
+    pub(crate) fn set(&self, nodes: &[(NodeId, String, String, Option<Epoch>)]) {
+        self.update(|map| {
+            map.retain(|id, _| nodes.iter().any(|(known, ..)| known == id));
+            for (id, name, addr, epoch) in nodes {
+                let peer = map.entry(*id).or_insert_with(|| Peer {
+                    name: name.clone(),
+                    addr: addr.clone(),
+                    epoch: None,
+                    calls: None,
+                    streams: None,
+                    signs: Arc::default(),
+                });
+                peer.name.clone_from(name);
+                peer.addr.clone_from(addr);
+                peer.epoch = *epoch;
+            }
+        });
+    }
+
+    /// The link for calls to a node, if it is up in that epoch and the link is.
+    pub(crate) fn calls(&self, node: NodeId, epoch: Epoch) -> Option<Outbox> {
+        let map = self.map.load();
+        let peer = map.get(&node)?;
+        if peer.epoch != Some(epoch) {
+            return None;
+        }
+        peer.calls.clone().filter(|link| !link.is_closed())
+    }
+
+    /// The link for streams to a node.
+    pub(crate) fn streams(&self, node: NodeId) -> Option<Outbox> {
+        self.map.load().get(&node)?.streams.clone().filter(|link| !link.is_closed())
+    }
+
+    /// The link for calls, whatever the node's epoch.
+    pub(crate) fn any_calls(&self, node: NodeId) -> Option<Outbox> {
+        self.map.load().get(&node)?.calls.clone().filter(|link| !link.is_closed())
+    }
+
+    /// All other nodes.
+    pub(crate) fn all(&self) -> Vec<(NodeId, Peer)> {
+        self.map.load().iter().map(|(id, peer)| (*id, peer.clone())).collect()
+    }
+
+    /// Notes a sign of life.
+    pub(crate) fn heard(&self, node: NodeId, now: Instant) {
+        if let Some(peer) = self.map.load().get(&node) {
+            let ms = u64::try_from(now.saturating_duration_since(self.born).as_millis());
+            peer.signs.heard_ms.fetch_max(ms.unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// When the node was last heard; the beginning of this process if never.
+    pub(crate) fn last_heard(&self, node: NodeId) -> Instant {
+        let ms = self.map.load().get(&node).map_or(0, |p| p.signs.heard_ms.load(Ordering::Relaxed));
+        self.born + Duration::from_millis(ms)
+    }
+
+    fn set_link(&self, node: NodeId, lane: Lane, link: &Outbox) {
+        self.update(|map| {
+            if let Some(peer) = map.get_mut(&node) {
+                match lane {
+                    Lane::Calls => peer.calls = Some(link.clone()),
+                    Lane::Streams => peer.streams = Some(link.clone()),
+                }
+            }
+        });
+    }
+}
+
+/// What a link carries.
+#[derive(Debug, Clone, Copy)]
+enum Lane {
+    Calls,
+    Streams,
+}
+
+/// Dials what is not linked and pings what is, until the node stops.
+pub(crate) async fn keep_links(node: Arc<Node>) {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for (id, peer) in node.peers.all() {
+            if let Some(link) = node.peers.any_calls(id) {
+                link.push_always(Mail::Ping);
+            }
+            let missing = node.peers.any_calls(id).is_none() || node.peers.streams(id).is_none();
+            if missing && !peer.signs.dialling.swap(true, Ordering::AcqRel) {
+                task::spawn(task::Kind::Mesh, dial(node.clone(), id, peer));
+            }
+        }
+    }
+}
+
+async fn dial(node: Arc<Node>, id: NodeId, peer: Peer) {
+    for lane in [Lane::Calls, Lane::Streams] {
+        let linked = match lane {
+            Lane::Calls => node.peers.any_calls(id).is_some(),
+            Lane::Streams => node.peers.streams(id).is_some(),
+        };
+        if linked {
+            continue;
+        }
+        match timeout(DIAL_TIME, link(&node, id, &peer.addr)).await {
+            Ok(Ok(outbox)) => {
+                node.peers.set_link(id, lane, &outbox);
+                info!(peer = %peer.name, ?lane, "linked");
+            }
+            Ok(Err(error)) => {
+                debug!(peer = %peer.name, addr = %peer.addr, %error, "cannot link");
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    peer.signs.dialling.store(false, Ordering::Release);
+}
+
+/// One connection, greeted.
+async fn link(node: &Arc<Node>, id: NodeId, addr: &str) -> std::io::Result<Outbox> {
+    let socket = TcpStream::connect(addr).await?;
+    tune(&socket)?;
+    let outbox = Mailbox::new();
+    let (ready, welcomed) = oneshot::channel();
+    let handler = Link::dialled(node.clone(), outbox.clone(), id, ready);
+    let limits = Limits { streams: usize::MAX, ..Limits::default() };
+    let conn = Conn::client(hello::ours(node), Instant::now(), limits);
+    task::spawn(task::Kind::Mesh, drive(socket, conn, handler, outbox.clone()));
+    let refused = || std::io::Error::other("the node did not say welcome");
+    let guard = Guard(Some(outbox.clone()));
+    welcomed.await.map_err(|_| refused())?;
+    guard.keep();
+    Ok(outbox)
+}
+
+/// Closes a link whose greeting is given up.
+struct Guard(Option<Outbox>);
+
+impl Guard {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.0.take() {
+            outbox.push_always(Mail::Close(GoAway::new(Code::HANDSHAKE_TIMEOUT, "no welcome in time")));
+        }
+    }
+}

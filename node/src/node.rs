@@ -1,0 +1,206 @@
+//! What the parts of a running node share.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use limes_raft::{BarrierError, Replica};
+use limes_routing::{NodeId, Revision, pick};
+use limes_wire::frame::Role;
+use limes_wire::{Code, limits};
+
+use crate::config::{HashBy, NodeConfig};
+use crate::directory::{Directory, Sessions};
+use crate::forward::Way;
+use crate::mail::{Failure, Target};
+use crate::mesh::Peers;
+use crate::presence::Presence;
+use crate::services::{Candidate, ServiceIndex};
+use crate::status::Metrics;
+
+/// One running node. Made before the replica, which reports to it.
+pub(crate) struct Node {
+    /// Its settings.
+    pub(crate) config: Arc<NodeConfig>,
+    /// Sessions held here.
+    pub(crate) sessions: Sessions,
+    /// Routes to edges anywhere.
+    pub(crate) directory: Directory,
+    /// Services anywhere.
+    pub(crate) services: ArcSwap<ServiceIndex>,
+    /// The other nodes.
+    pub(crate) peers: Peers,
+    /// What turns connects into events and effects into routes.
+    pub(crate) presence: Presence,
+    /// Counters.
+    pub(crate) metrics: Metrics,
+    draining: AtomicBool,
+    ready: AtomicBool,
+    /// Spreads calls when the policy is random.
+    turn: AtomicU64,
+    replica: OnceLock<Replica>,
+}
+
+impl Node {
+    /// A node whose replica is not started yet.
+    pub(crate) fn new(config: Arc<NodeConfig>) -> Arc<Self> {
+        Arc::new(Node {
+            config,
+            sessions: Sessions::new(),
+            directory: Directory::new(),
+            services: ArcSwap::default(),
+            peers: Peers::new(),
+            presence: Presence::new(),
+            metrics: Metrics::default(),
+            draining: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            turn: AtomicU64::new(0),
+            replica: OnceLock::new(),
+        })
+    }
+
+    /// Gives the node its replica, once.
+    pub(crate) fn attach(&self, replica: Replica) {
+        let _ = self.replica.set(replica);
+    }
+
+    /// The replica, once it has been started.
+    pub(crate) fn replica(&self) -> Option<&Replica> {
+        self.replica.get()
+    }
+
+    /// This node's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.config.cluster.name
+    }
+
+    /// This node's member number; 0 before the replica has started.
+    pub(crate) fn id(&self) -> NodeId {
+        self.presence.node()
+    }
+
+    /// The cluster's id; zeros before the replica has started.
+    pub(crate) fn cluster(&self) -> [u8; 16] {
+        self.presence.cluster()
+    }
+
+    /// The newest revision that this node has applied.
+    pub(crate) fn applied(&self) -> Revision {
+        self.presence.applied()
+    }
+
+    /// Whether the node is shutting down or drained.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Takes no newcomers from now on.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the node has felt the quorum lately.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the node feels the quorum.
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Waits until this node has applied all that was committed when this was called.
+    ///
+    /// # Errors
+    /// A failure that says "not run": there is no quorum, or the deadline passed.
+    pub(crate) async fn barrier(&self, deadline: Instant) -> Result<(), Failure> {
+        let replica = self.replica().ok_or_else(starting)?;
+        match tokio::time::timeout_at(deadline.into(), replica.barrier()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(no_quorum(&error)),
+            Err(_) => Err(Failure::not_run(Code::TIMEOUT, "the cluster did not agree in time")),
+        }
+    }
+
+    /// Waits until this node has applied a revision.
+    ///
+    /// # Errors
+    /// A failure that says "not run".
+    pub(crate) async fn wait_applied(&self, revision: Revision, deadline: Instant) -> Result<(), Failure> {
+        let replica = self.replica().ok_or_else(starting)?;
+        match tokio::time::timeout_at(deadline.into(), replica.wait_applied(revision)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(no_quorum(&error)),
+            Err(_) => Err(Failure::not_run(Code::TIMEOUT, "this node lags behind the cluster")),
+        }
+    }
+
+    /// Chooses among service sessions: the service by the configured policy over service ids, then
+    /// its session, one on this node first; what cannot be reached now, or has been tried in vain, is
+    /// passed over, and what has missed a keepalive while there is another.
+    pub(crate) fn pick(&self, list: &[Candidate], key: u64, tried: Option<Target>) -> Option<Way> {
+        let policy = match self.config.exchange.hashby {
+            HashBy::Rendezvous => pick::Policy::Rendezvous,
+            _ => pick::Policy::Modulo,
+        };
+        let usable = |candidate: &Candidate, even_silent: bool| {
+            let way = (tried != Some(candidate.target())).then(|| self.way_to(*candidate)).flatten();
+            way.filter(|(_, silent)| even_silent || !silent).is_some()
+        };
+        let choose = |even_silent| {
+            pick::pick(list, policy, key, self.id(), |candidate| usable(candidate, even_silent))
+        };
+        let chosen = choose(false).or_else(|| choose(true))?;
+        self.way_to(*chosen).map(|(way, _)| way)
+    }
+
+    /// What a caller's requests are spread by.
+    pub(crate) fn pick_key(&self, id: u64, remote: SocketAddr) -> u64 {
+        match self.config.exchange.hashby {
+            HashBy::SrcIp => match remote.ip() {
+                IpAddr::V4(ip) => u64::from(ip.to_bits()),
+                IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+            },
+            HashBy::Random => pick::mix(self.turn.fetch_add(1, Ordering::Relaxed)),
+            _ => id,
+        }
+    }
+
+    /// Addresses of the other live nodes, for peers of this role.
+    pub(crate) fn elsewhere(&self, role: Role) -> Vec<String> {
+        let me = self.id();
+        self.replica().map_or_else(Vec::new, |replica| {
+            replica.read(|tables| {
+                let others = tables.nodes().filter(|(id, row)| *id != me && !row.down && !row.draining);
+                let addr = others.map(|(_, row)| match role {
+                    Role::Edge => row.addrs.edges.clone(),
+                    _ => row.addrs.services.clone(),
+                });
+                addr.take(limits::PEERS_MAX).collect()
+            })
+        })
+    }
+
+    /// The way to a service session if it can be reached now, and whether it has been silent for
+    /// long.
+    fn way_to(&self, chosen: Candidate) -> Option<(Way, bool)> {
+        let target = chosen.target();
+        let (outbox, silent) = if chosen.node == self.id() {
+            let entry = self.sessions.get(chosen.session.0)?;
+            (entry.outbox, entry.silent)
+        } else {
+            (self.peers.calls(chosen.node, chosen.epoch)?, false)
+        };
+        (!outbox.is_closed()).then_some((Way { node: chosen.node, outbox, target }, silent))
+    }
+}
+
+fn starting() -> Failure {
+    Failure::not_run(Code::NO_QUORUM, "this node is still starting")
+}
+
+fn no_quorum(error: &BarrierError) -> Failure {
+    Failure::not_run(Code::NO_QUORUM, format!("the cluster cannot agree now: {error}"))
+}

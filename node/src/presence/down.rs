@@ -1,0 +1,109 @@
+//! The leader's eye on the other nodes: who is silent too long is declared down, and only then.
+//!
+//! A leader that was itself asleep must not declare everyone else dead: its own ticks must have
+//! been regular for the whole time of the silence, and a ping and a read barrier that began since
+//! must have passed without the silent node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use limes_raft::Replica;
+use limes_routing::{Epoch, Event, NodeId};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::warn;
+
+use crate::mail::Mail;
+use crate::node::Node;
+
+/// How often the leader looks.
+const TICK: Duration = Duration::from_millis(100);
+/// A tick that comes later than this was not regular.
+const REGULAR: Duration = Duration::from_millis(400);
+/// Silence that makes a node suspect.
+const SILENCE: Duration = Duration::from_millis(1_200);
+/// What a suspect has for the last ping.
+const LAST_PING: Duration = Duration::from_millis(200);
+
+/// Since when this node has led, ticked regularly, and seen others down.
+struct Eye {
+    regular_since: Instant,
+    leads_since: Option<Instant>,
+    down_since: HashMap<NodeId, (Epoch, Instant)>,
+}
+
+/// Looks for as long as the node runs.
+pub(super) async fn run(node: Arc<Node>) {
+    let now = Instant::now();
+    let mut eye = Eye { regular_since: now, leads_since: None, down_since: HashMap::new() };
+    let mut last = now;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let now = Instant::now();
+        if now - last > REGULAR {
+            eye.regular_since = now;
+        }
+        last = now;
+        let Some(replica) = node.replica() else { continue };
+        if !replica.is_leader() {
+            eye.leads_since = None;
+            continue;
+        }
+        eye.leads_since.get_or_insert(now);
+        for (silent, epoch) in suspects(&node, replica, &eye, now) {
+            declare(&node, replica, silent, epoch).await;
+        }
+        drop_suspended(&node, replica, &mut eye, now).await;
+    }
+}
+
+fn suspects(node: &Node, replica: &Replica, eye: &Eye, now: Instant) -> Vec<(NodeId, Epoch)> {
+    let begun = eye.regular_since.max(eye.leads_since.unwrap_or(now));
+    let live: Vec<_> = replica.read(|tables| {
+        tables.nodes().filter(|(_, row)| !row.down).map(|(id, row)| (id, row.epoch)).collect()
+    });
+    live.into_iter()
+        .filter(|(id, _)| *id != node.id())
+        .filter(|(id, _)| now - node.peers.last_heard(*id).max(begun) > SILENCE)
+        .collect()
+}
+
+async fn declare(node: &Node, replica: &Replica, silent: NodeId, epoch: Epoch) {
+    let asked = Instant::now();
+    if let Some(link) = node.peers.any_calls(silent) {
+        link.push_always(Mail::Ping);
+    }
+    sleep(LAST_PING).await;
+    let barrier = node.barrier(asked + SILENCE).await;
+    let slept = asked.elapsed() > LAST_PING + REGULAR;
+    if barrier.is_err() || slept || node.peers.last_heard(silent) >= asked {
+        return;
+    }
+    warn!(node = silent.0, epoch = epoch.0, "silent for too long: declaring it down");
+    if let Err(error) = replica.propose_plain(Event::NodeDown { node: silent, epoch }).await {
+        warn!(%error, "the node could not be declared down");
+    }
+}
+
+/// Rows of a node that does not come back within the grace are dropped.
+async fn drop_suspended(node: &Node, replica: &Replica, eye: &mut Eye, now: Instant) {
+    let down: HashMap<NodeId, Epoch> = replica
+        .read(|tables| tables.nodes().filter(|(_, row)| row.down).map(|(id, row)| (id, row.epoch)).collect());
+    eye.down_since.retain(|id, (epoch, _)| down.get(id) == Some(epoch));
+    for (id, epoch) in down {
+        let (_, since) = *eye.down_since.entry(id).or_insert((epoch, now));
+        if now - since < node.config.cluster.suspend_grace {
+            continue;
+        }
+        if replica.read(|tables| tables.has_suspended(id)) {
+            let event = Event::SuspendedDropped { node: id, epoch };
+            if let Err(error) = replica.propose_plain(event).await {
+                warn!(%error, "suspended rows could not be dropped");
+            }
+        }
+        // Looked at once per grace: a look goes over all rows.
+        eye.down_since.insert(id, (epoch, now));
+    }
+}

@@ -1,0 +1,43 @@
+//! Ids in hand: reserved through the log in blocks, given out one by one, never twice.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use limes_raft::{ProposeError, Proposer};
+use limes_routing::{Event, Verdict};
+
+/// Ids reserved at a time. What a restart leaves unused is lost; there are enough.
+const BLOCK: u32 = 1_024;
+
+/// Ids of one kind that this node may give out.
+#[derive(Debug, Default)]
+pub(super) struct Ids(Mutex<Vec<Range<u64>>>);
+
+impl Ids {
+    fn take(&self) -> Option<u64> {
+        let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match blocks.last_mut()?.next() {
+                Some(id) => return Some(id),
+                None => drop(blocks.pop()),
+            }
+        }
+    }
+
+    /// The next id; reserves a block if none is left.
+    pub(super) async fn next(
+        &self,
+        proposer: &Proposer,
+        reserve: impl Fn(u32) -> Event,
+    ) -> Result<u64, ProposeError> {
+        loop {
+            if let Some(id) = self.take() {
+                return Ok(id);
+            }
+            if let Verdict::Ids { first, count } = proposer.submit(reserve(BLOCK)).await? {
+                let block = first..first + u64::from(count);
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(block);
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Callbacks that are due because an edge has gone: made by the node that held it, or by the leader
+//! when that node is down; at least once each.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use limes_raft::Replica;
+use limes_routing::{EdgeId, Event, Incarnation, NodeId, Owed};
+use limes_wire::callback::{EDGE_OFFLINE, EdgeFacts};
+use tokio::time::timeout;
+
+use super::callback::{self, Said};
+use crate::node::Node;
+
+/// How often what is owed is looked at when nothing new is due.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a callback is kept while no service offers it.
+const KEPT: Duration = Duration::from_secs(60);
+/// Callbacks under way at once.
+const AT_ONCE: usize = 64;
+
+type Key = (EdgeId, Incarnation);
+
+/// Makes callbacks for as long as the node runs.
+pub(super) async fn run(node: Arc<Node>) {
+    let mut first_seen: HashMap<Key, Instant> = HashMap::new();
+    loop {
+        let _ = timeout(TICK, node.presence.owed.notified()).await;
+        let Some(replica) = node.replica() else { continue };
+        let due = due(&node, replica);
+        let keys: HashSet<Key> = due.iter().map(|owed| (owed.edge, owed.incarnation)).collect();
+        first_seen.retain(|key, _| keys.contains(key));
+        for some in due.chunks(AT_ONCE) {
+            let calls = some.iter().map(|owed| {
+                let since = *first_seen.entry((owed.edge, owed.incarnation)).or_insert_with(Instant::now);
+                settle(&node, replica, owed, since)
+            });
+            futures::future::join_all(calls).await;
+        }
+    }
+}
+
+/// What this node is to do: its own, and as the leader that of nodes that are down.
+fn due(node: &Node, replica: &Replica) -> Vec<Owed> {
+    let (me, leads) = (node.id(), replica.is_leader());
+    replica.read(|tables| {
+        let mine = |holder: NodeId| holder == me || (leads && tables.live_epoch(holder).is_none());
+        tables.owed().filter(|owed| mine(owed.node)).cloned().collect()
+    })
+}
+
+async fn settle(node: &Arc<Node>, replica: &Replica, owed: &Owed, since: Instant) {
+    let facts = EdgeFacts { edge: owed.edge.0, meta: owed.meta.clone(), addr: owed.addr.to_string() };
+    let done = if callback::has_provider(node, EDGE_OFFLINE) {
+        !matches!(callback::ask(node, EDGE_OFFLINE, &facts).await, Said::Nothing(_))
+    } else {
+        since.elapsed() > KEPT
+    };
+    if done {
+        let event = Event::CallbackSettled { edge: owed.edge, incarnation: owed.incarnation };
+        // Without a verdict the callback is made again: at least once.
+        let _ = replica.proposer().submit(event).await;
+    }
+}

@@ -1,0 +1,206 @@
+//! Every applied batch becomes routes and mail. Runs in the task that applies and never waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use limes_raft::Observer;
+use limes_routing::{
+    Batch, EdgeId, Effect, Epoch, Event, Home, NodeId, Revision, ServiceId, Tables, Verdict, Why,
+};
+use limes_wire::Code;
+use limes_wire::frame::GoAway;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::Identity;
+use crate::directory::{Route, Who};
+use crate::mail::Mail;
+use crate::node::Node;
+use crate::services::ServiceIndex;
+use crate::session::RETIRE;
+
+/// The node as the replica's observer.
+pub(crate) struct Watcher(pub(crate) Arc<Node>);
+
+impl Observer for Watcher {
+    fn identified(&self, node: NodeId, cluster: [u8; 16], boot: [u8; 16]) {
+        let _ = self.0.presence.identity.set(Identity { node, cluster, boot });
+    }
+
+    fn applied(&self, revision: Revision, _: &Batch, _: &[Verdict], effects: &[Effect], tables: &Tables) {
+        self.follow(effects, tables);
+        self.0.presence.applied.store(revision.0, Ordering::Release);
+    }
+
+    fn installed(&self, effects: &[Effect], tables: &Tables) {
+        self.follow(effects, tables);
+        self.0.presence.applied.store(tables.revision().0, Ordering::Release);
+    }
+}
+
+impl Watcher {
+    fn follow(&self, effects: &[Effect], tables: &Tables) {
+        let (mut services, mut nodes) = (false, false);
+        for effect in effects {
+            match effect {
+                Effect::EdgeOnline { edge, home, replaced, moving } => {
+                    self.edge_online(*edge, *home, *replaced, *moving);
+                }
+                Effect::EdgeGone { edge, home, why } => self.edge_gone(*edge, *home, *why),
+                Effect::ServiceOnline { service, home } => {
+                    services = true;
+                    self.service_online(*service, *home);
+                }
+                Effect::ServiceGone { home, why, .. } => {
+                    services = true;
+                    self.service_gone(*home, *why);
+                }
+                Effect::NamesChanged { .. } => services = true,
+                Effect::NodeUp { node, epoch } => {
+                    (services, nodes) = (true, true);
+                    self.node_up(*node, *epoch, tables);
+                }
+                Effect::NodeDown { node, epoch } => {
+                    (services, nodes) = (true, true);
+                    self.node_down(*node, *epoch);
+                }
+                Effect::MembersChanged => nodes = true,
+                Effect::OfflineDue { .. } => self.0.presence.owed.notify_one(),
+                Effect::Drain { .. } | Effect::SettingChanged { .. } => {}
+            }
+        }
+        if nodes {
+            self.set_peers(tables);
+        }
+        if services {
+            self.0.services.store(Arc::new(ServiceIndex::of(tables)));
+        }
+    }
+
+    fn is_here(&self, home: &Home) -> bool {
+        home.node == self.0.id() && self.0.presence.is_own_epoch(home.epoch)
+    }
+
+    fn edge_online(&self, edge: EdgeId, home: Home, replaced: Option<Home>, moving: bool) {
+        let node = &self.0;
+        let incarnation = home.incarnation;
+        if self.is_here(&home) {
+            match node.sessions.applied(home.session.0, Who::Edge(edge, Some(incarnation))) {
+                Some(outbox) => node.directory.set(edge, Route::Here { incarnation, outbox }),
+                None => {
+                    // Its socket is gone already: the row must follow at once (R3).
+                    node.directory.set(edge, Route::There(home));
+                    node.presence.removals.push(Event::EdgeOffline { edge, incarnation });
+                }
+            }
+        } else {
+            node.directory.set(edge, Route::There(home));
+        }
+        let Some(old) = replaced.filter(|old| *old != home) else { return };
+        if self.is_here(&old) {
+            self.replace(old, moving);
+        } else if self.is_here(&home) && !moving {
+            self.notify_old_home(edge, home, old);
+        }
+    }
+
+    /// Closes, or retires, the session here that a newcomer has taken over.
+    fn replace(&self, old: Home, moving: bool) {
+        let Some(entry) = self.0.sessions.get(old.session.0) else { return };
+        let mail = if moving {
+            let goaway = GoAway::new(Code::REPLACED, "moved to a newer connection; finish what is in flight");
+            Mail::Retire(goaway, Instant::now() + RETIRE)
+        } else {
+            Mail::Close(GoAway::new(Code::REPLACED, "a newer connection took over"))
+        };
+        entry.outbox.push_always(mail);
+    }
+
+    fn notify_old_home(&self, edge: EdgeId, home: Home, old: Home) {
+        let Some(link) = self.0.peers.calls(old.node, old.epoch) else { return };
+        let (told, heard) = oneshot::channel();
+        if link.push_always(Mail::Takeover { edge, incarnation: home.incarnation, told }) {
+            self.0.presence.expect_notice(home.session.0, heard);
+        }
+    }
+
+    fn edge_gone(&self, edge: EdgeId, home: Home, why: Why) {
+        self.0.directory.remove(edge, home.incarnation);
+        if self.is_here(&home) {
+            self.end(home, why);
+        }
+    }
+
+    /// Closes a session here whose row is gone.
+    fn end(&self, home: Home, why: Why) {
+        let Some(entry) = self.0.sessions.get(home.session.0) else { return };
+        let (code, text) = match why {
+            Why::Ended => return,
+            Why::Replaced => (Code::REPLACED, "a newer connection took over"),
+            Why::Kicked => (Code::KICKED, "closed by an operator"),
+            Why::NodeGone => (Code::GONE, "the session is no longer in the tables"),
+        };
+        entry.outbox.push_always(Mail::Close(GoAway::new(code, text)));
+    }
+
+    fn service_online(&self, service: ServiceId, home: Home) {
+        let node = &self.0;
+        if self.is_here(&home) && node.sessions.applied(home.session.0, Who::Service(service, true)).is_none()
+        {
+            let session = home.session;
+            node.presence.removals.push(Event::ServiceOffline { service, session });
+        }
+    }
+
+    fn service_gone(&self, home: Home, why: Why) {
+        if self.is_here(&home) {
+            self.end(home, why);
+        }
+    }
+
+    fn node_up(&self, up: NodeId, epoch: Epoch, tables: &Tables) {
+        let presence = &self.0.presence;
+        if up != self.0.id() {
+            info!(node = up.0, epoch = epoch.0, "a node is up");
+            return;
+        }
+        if !presence.is_own_boot(tables) {
+            // An earlier process of this member, seen again while the log is replayed.
+            return;
+        }
+        let first = presence.first_epoch.compare_exchange(0, epoch.0, Ordering::AcqRel, Ordering::Acquire);
+        presence.epoch.store(epoch.0, Ordering::Release);
+        info!(epoch = epoch.0, "this node is up");
+        if first.is_err() {
+            presence.resume.notify_one();
+        }
+    }
+
+    fn node_down(&self, down: NodeId, epoch: Epoch) {
+        let presence = &self.0.presence;
+        if down != self.0.id() {
+            warn!(node = down.0, epoch = epoch.0, "a node is down");
+            if let Some(link) = self.0.peers.any_calls(down) {
+                link.push_always(Mail::PeerDown);
+            }
+        } else if presence.is_own_epoch(epoch) {
+            warn!(epoch = epoch.0, "this node was declared down");
+            presence.epoch.store(0, Ordering::Release);
+        }
+    }
+
+    fn set_peers(&self, tables: &Tables) {
+        let me = self.0.id();
+        let nodes: Vec<_> = tables
+            .members()
+            .filter(|member| member.node != me)
+            .map(|member| {
+                let row = tables.node(member.node);
+                let addr = row.map_or(&member.mesh, |row| &row.addrs.mesh);
+                (member.node, member.name.clone(), addr.clone(), tables.live_epoch(member.node))
+            })
+            .collect();
+        self.0.peers.set(&nodes);
+    }
+}

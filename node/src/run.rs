@@ -1,0 +1,159 @@
+//! A node from its start to its end, in the order in which things must come and go.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use limes_raft::{Config, PeerAddr, Replica};
+use limes_routing::NodeAddrs;
+use limes_wire::Code;
+use limes_wire::frame::{GoAway, Role};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::config::NodeConfig;
+use crate::isolation;
+use crate::listen::{self, bind};
+use crate::mail::Mail;
+use crate::mesh::keep_links;
+use crate::node::Node;
+use crate::presence::{self, Watcher};
+use crate::{compat, status, task};
+
+/// Connections of other nodes that may wait for Raft's server.
+const RAFT_WAITING: usize = 64;
+/// How long removals of closed sessions may take at the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is not to be had.
+    #[error(transparent)]
+    Listen(#[from] io::Error),
+    /// The member could not start.
+    #[error(transparent)]
+    Raft(#[from] limes_raft::StartError),
+}
+
+/// Runs a node until `shutdown` is ready, then drains and leaves. Prints one ready line on stdout.
+///
+/// # Errors
+/// [`StartError`], in one line: nothing runs any more when it is returned.
+pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    let config = Arc::new(config);
+    let edges = bind("edges", &config.edgebound.listen.addr.to_string()).await?;
+    let services = bind("services", &config.servicebound.listen.addr.to_string()).await?;
+    let mesh = bind("nodes", &config.mesh.listen.addr.to_string()).await?;
+    let metrics = bind("metrics", &config.metrics.listen.addr.to_string()).await?;
+    let control = compat::bind(&config).await?;
+    let node = Node::new(config.clone());
+    let (raft_io, incoming) = mpsc::channel(RAFT_WAITING);
+    let spawn = |work| task::spawn(task::Kind::Listener, work);
+    spawn(
+        Box::pin(status::serve(node.clone(), metrics)) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
+    );
+    spawn(Box::pin(listen::serve_mesh(node.clone(), mesh, raft_io)));
+    control.serve(&node);
+    tokio::pin!(shutdown);
+    let started = Replica::start(raft_config(&config), incoming, Arc::new(Watcher(node.clone())));
+    let replica = tokio::select! {
+        started = started => started?,
+        () = &mut shutdown => {
+            info!("stopped before the cluster was found");
+            return Ok(());
+        }
+    };
+    node.attach(replica.clone());
+    presence::start(&node);
+    task::spawn(task::Kind::Mesh, keep_links(node.clone()));
+    task::spawn(task::Kind::Control, isolation::watch(node.clone()));
+    tokio::select! {
+        () = ready(&node, &replica) => {}
+        () = &mut shutdown => {
+            replica.shutdown().await;
+            return Ok(());
+        }
+    }
+    let accept = [
+        spawn(Box::pin(listen::serve_peers(node.clone(), edges, Role::Edge))),
+        spawn(Box::pin(listen::serve_peers(node.clone(), services, Role::Service))),
+    ];
+    announce(&config);
+    shutdown.await;
+    accept.iter().for_each(tokio::task::JoinHandle::abort);
+    leave(&node, &replica).await;
+    Ok(())
+}
+
+fn raft_config(config: &NodeConfig) -> Config {
+    let addresses = config.addresses();
+    let mut initial: Vec<PeerAddr> = config
+        .cluster
+        .initial
+        .iter()
+        .map(|member| PeerAddr { name: member.name.clone(), addr: member.addr.to_string() })
+        .collect();
+    if initial.is_empty() {
+        initial.push(PeerAddr { name: config.cluster.name.clone(), addr: addresses.mesh.to_string() });
+    }
+    Config {
+        dir: config.cluster.dir.clone(),
+        name: config.cluster.name.clone(),
+        addrs: NodeAddrs {
+            mesh: addresses.mesh.to_string(),
+            edges: addresses.edges.to_string(),
+            services: addresses.services.to_string(),
+            control: addresses.control.to_string(),
+        },
+        initial,
+    }
+}
+
+/// Waits until this node is up in the tables; says now and then what it waits for.
+async fn ready(node: &Node, replica: &Replica) {
+    while replica.wait_up(Duration::from_secs(5)).await.is_err() {
+        warn!(node = node.name(), leader = ?replica.leader(), "waiting for a quorum");
+    }
+    while !node.is_ready() {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn announce(config: &NodeConfig) {
+    println!(
+        "{} ready: edges {}, services {}, nodes {}, metrics {}",
+        config.cluster.name,
+        config.edgebound.listen.addr,
+        config.servicebound.listen.addr,
+        config.mesh.listen.addr,
+        config.metrics.listen.addr
+    );
+}
+
+/// Unready, go-away to all, finish what is in flight, leave the tables, hand over, stop.
+async fn leave(node: &Arc<Node>, replica: &Replica) {
+    info!(sessions = node.sessions.len(), "leaving");
+    node.drain();
+    let grace = node.config.cluster.drain_grace;
+    let until = Instant::now() + grace;
+    for (_, entry) in node.sessions.all() {
+        let role = if entry.who.is_edge() { Role::Edge } else { Role::Service };
+        let mut goaway = GoAway::new(Code::DRAINING, "this node is stopping; go to another");
+        goaway.peers = node.elsewhere(role);
+        entry.outbox.push_always(Mail::Retire(goaway, until));
+    }
+    let empty = async {
+        while node.sessions.len() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if timeout(grace, empty).await.is_err() {
+        warn!(sessions = node.sessions.len(), "closing sessions that did not finish in time");
+    }
+    let _ = timeout(LAST_WORDS, presence::settled(node)).await;
+    replica.shutdown().await;
+    info!("left");
+}

@@ -1,0 +1,130 @@
+//! The requests that others have sent to this session's peer and that it has not answered yet.
+
+use std::collections::HashMap;
+
+use crate::mail::{Answer, Failure, Key, Kind, Origin, Request};
+
+/// One request handed to the peer.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Reply or acknowledgement.
+    pub(crate) kind: Kind,
+    origin: Origin,
+    id: u64,
+}
+
+/// Requests at the peer by the id they have on its wire. Lives in the session's task.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    last: u64,
+    held: HashMap<u64, Held>,
+    by_key: HashMap<Key, u64>,
+}
+
+impl Incoming {
+    /// Whether the peer owes no answer.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// How many answers the peer owes.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Notes a request and gives the id to use on the wire.
+    pub(crate) fn insert(&mut self, request: &Request) -> u64 {
+        self.last += 1;
+        let key = request.key();
+        let held = Held { kind: request.kind, origin: request.origin.clone(), id: request.id };
+        self.held.insert(self.last, held);
+        self.by_key.insert(key, self.last);
+        self.last
+    }
+
+    /// Passes the peer's answer on. False: nothing of that kind is held under the id, which happens
+    /// when the answer crossed a cancel.
+    pub(crate) fn answer(&mut self, wire_id: u64, kind: Kind, answer: Answer) -> bool {
+        if self.held.get(&wire_id).is_none_or(|held| held.kind != kind) {
+            return false;
+        }
+        let Some(held) = self.held.remove(&wire_id) else { return false };
+        self.by_key.remove(&Key { origin: held.origin.no(), id: held.id });
+        held.origin.answer(held.id, answer);
+        true
+    }
+
+    /// Passes on that the peer failed a request, whichever kind it was.
+    pub(crate) fn fail(&mut self, wire_id: u64, failure: Failure) {
+        if let Some(kind) = self.held.get(&wire_id).map(|held| held.kind) {
+            self.answer(wire_id, kind, Answer::Failed(failure));
+        }
+    }
+
+    /// Forgets a request whose origin no longer waits; gives its wire id.
+    pub(crate) fn cancel(&mut self, key: Key) -> Option<u64> {
+        let wire_id = self.by_key.remove(&key)?;
+        self.held.remove(&wire_id);
+        Some(wire_id)
+    }
+
+    /// Ends everything: the peer is gone. What it was given may have run.
+    pub(crate) fn fail_all(&mut self, failure: &Failure) {
+        self.by_key.clear();
+        for (_, held) in self.held.drain() {
+            held.origin.answer(held.id, Answer::Failed(failure.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use limes_wire::{Code, Str};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::mail::Target;
+
+    fn request(id: u64, origin: Origin) -> Request {
+        Request {
+            kind: Kind::Call,
+            origin,
+            id,
+            target: Target::any_service(),
+            caller: 5,
+            key: 5,
+            deadline: Instant::now(),
+            name: Str::from_static("echo"),
+            body: Bytes::new(),
+            tried: None,
+        }
+    }
+
+    #[test]
+    fn each_request_is_answered_exactly_once() {
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        let mut incoming = Incoming::default();
+        let wire_id = incoming.insert(&request(41, Origin::Node(sender)));
+        assert!(!incoming.answer(wire_id, Kind::Message, Answer::Done), "an ack is no reply");
+        assert!(incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::from_static(b"x"))));
+        assert!(!incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::new())));
+        incoming.fail_all(&Failure::may_have_run(Code::GONE, "gone"));
+        let (id, _) = answers.try_recv().unwrap();
+        assert_eq!(id, 41);
+        assert!(answers.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_cancelled_request_is_not_answered() {
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        let mut incoming = Incoming::default();
+        let wire_id = incoming.insert(&request(41, Origin::Node(sender)));
+        assert_eq!(incoming.cancel(Key { origin: 0, id: 41 }), Some(wire_id));
+        assert!(!incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::new())));
+        incoming.fail_all(&Failure::may_have_run(Code::GONE, "gone"));
+        assert!(answers.try_recv().is_err());
+    }
+}

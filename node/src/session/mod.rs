@@ -1,0 +1,242 @@
+//! One edge's or service's connection: the only place that knows what its peer has in flight.
+//!
+//! A [`Session`] is the [`Handler`] of one connection. It is called by the one task that drives the
+//! socket, never waits, and talks to others by mail. The life of a call: [`requests`] takes it from
+//! the socket, [`crate::forward`] finds the way, the receiver's session writes it, and the answer
+//! comes back as mail.
+
+mod incoming;
+mod outgoing;
+mod requests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use limes_wire::driver::{Cx, Handler, Stream};
+use limes_wire::frame::{Frame, GoAway, Hello, Role};
+use limes_wire::{By, CloseReason, Code};
+use tracing::{debug, info, warn};
+
+pub(crate) use incoming::Incoming;
+pub(crate) use outgoing::Outgoing;
+
+use crate::mail::{Failure, Mail, Outbox};
+use crate::node::Node;
+use crate::presence::Newcomer;
+use crate::{forward, stream, task};
+
+/// Mail that may wait for a session to be welcomed.
+const EARLY_MAX: usize = 1_024;
+/// Register, withdraw, subscribe and unsubscribe requests of one service that may be undecided.
+const NAMING_MAX: usize = 256;
+/// How long a session that is retired may finish what is in flight.
+pub(crate) const RETIRE: Duration = Duration::from_secs(30);
+
+/// Where a session is in its life.
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    /// No hello yet.
+    Silent,
+    /// Hello received; the tables are being asked.
+    Admitting,
+    /// Welcomed.
+    Open,
+    /// Finishing what is in flight.
+    Retiring(Instant),
+}
+
+/// The handler of one edge's or service's connection.
+pub(crate) struct Session {
+    node: Arc<Node>,
+    /// Local number; part of the session's identity in the tables.
+    no: u64,
+    role: Role,
+    outbox: Outbox,
+    remote: SocketAddr,
+    state: State,
+    /// Edge id or service id; 0 until welcomed.
+    id: u64,
+    outgoing: Outgoing,
+    incoming: Incoming,
+    early: Vec<Mail>,
+    naming: usize,
+    /// Why it is being closed, if we said so.
+    farewell: Option<Code>,
+}
+
+impl Session {
+    /// A session that waits for its peer's hello.
+    pub(crate) fn new(node: Arc<Node>, role: Role, outbox: Outbox, remote: SocketAddr) -> Self {
+        let no = node.sessions.issue();
+        Session {
+            node,
+            no,
+            role,
+            outbox,
+            remote,
+            state: State::Silent,
+            id: 0,
+            outgoing: Outgoing::new(no),
+            incoming: Incoming::default(),
+            early: Vec::new(),
+            naming: 0,
+            farewell: None,
+        }
+    }
+
+    fn welcome(&mut self, welcome: limes_wire::frame::Welcome, cx: &mut Cx) {
+        if self.state != State::Admitting {
+            return;
+        }
+        self.id = welcome.id;
+        self.state = State::Open;
+        debug!(session = self.no, id = self.id, role = ?self.role, remote = %self.remote, "open");
+        cx.welcome(welcome);
+        for mail in std::mem::take(&mut self.early) {
+            self.on_mail(mail, cx);
+        }
+    }
+
+    fn close(&mut self, goaway: GoAway, cx: &mut Cx) {
+        self.farewell = Some(goaway.code);
+        cx.close(goaway);
+    }
+
+    /// Lets what is in flight finish; the peer is told to go elsewhere.
+    fn retire(&mut self, goaway: GoAway, until: Instant, cx: &mut Cx) {
+        self.farewell = Some(goaway.code);
+        self.state = State::Retiring(until);
+        cx.send(Frame::GoAway(goaway));
+        cx.wake_at(until);
+        self.close_if_finished(cx);
+    }
+
+    fn close_if_finished(&mut self, cx: &mut Cx) {
+        let State::Retiring(until) = self.state else { return };
+        let idle = self.outgoing.is_empty() && self.incoming.is_empty() && cx.streams() == 0;
+        if idle || cx.now() >= until {
+            let code = self.farewell.unwrap_or(Code::SHUTDOWN);
+            self.close(GoAway::new(code, "finished"), cx);
+        }
+    }
+
+    /// One line for the end of each session, and for a stranger that broke the rules.
+    fn log_end(&self, reason: &CloseReason) {
+        let (session, id, role, remote) = (self.no, self.id, self.role, self.remote);
+        let broke_rules = matches!(
+            reason.code,
+            Code::PROTOCOL | Code::TOO_LARGE | Code::VERSION | Code::LIMIT | Code::HANDSHAKE_TIMEOUT
+        );
+        if reason.by == By::Us && broke_rules {
+            warn!(session, id, ?role, %remote, %reason, "cut off");
+        } else if self.state != State::Silent {
+            info!(session, id, ?role, %remote, %reason, "closed");
+        }
+    }
+
+    fn open_stream(&self, reply: stream::Opened, cx: &mut Cx) {
+        if self.state == State::Open {
+            cx.open_stream(move |opened| {
+                let _ = reply.send(opened);
+            });
+        } else {
+            let _ = reply.send(Err(Code::GONE));
+        }
+    }
+}
+
+impl Handler for Session {
+    type Mail = Mail;
+
+    fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
+        if hello.role != self.role {
+            let text = format!("this port is for {:?} connections, not {:?}", self.role, hello.role);
+            self.close(GoAway::new(Code::PROTOCOL, text), cx);
+            return;
+        }
+        self.state = State::Admitting;
+        let newcomer = Newcomer { no: self.no, outbox: self.outbox.clone(), remote: self.remote, hello };
+        task::spawn(task::Kind::Session, crate::presence::admit(self.node.clone(), newcomer));
+    }
+
+    fn on_welcome(&mut self, _: limes_wire::frame::Welcome, cx: &mut Cx) {
+        self.close(GoAway::new(Code::PROTOCOL, "only the gateway says welcome"), cx);
+    }
+
+    fn on_frame(&mut self, frame: Frame, cx: &mut Cx) {
+        requests::on_frame(self, frame, cx);
+        self.close_if_finished(cx);
+    }
+
+    fn on_goaway(&mut self, goaway: GoAway, cx: &mut Cx) {
+        debug!(session = self.no, code = %goaway.code, text = %goaway.text, "peer is leaving");
+        self.close(GoAway::new(Code::OK, "good-bye"), cx);
+    }
+
+    fn on_mail(&mut self, mail: Mail, cx: &mut Cx) {
+        match mail {
+            Mail::Welcome(welcome) => self.welcome(*welcome, cx),
+            Mail::Close(goaway) => self.close(goaway, cx),
+            Mail::Request(request) if self.state == State::Admitting => {
+                if self.early.len() < EARLY_MAX {
+                    self.early.push(Mail::Request(request));
+                } else {
+                    request.fail(Failure::not_run(Code::BUSY, "the session is still being admitted"));
+                }
+            }
+            Mail::Open(reply) if self.state == State::Admitting && self.early.len() < EARLY_MAX => {
+                self.early.push(Mail::Open(reply));
+            }
+            Mail::Request(request) => requests::deliver(self, request, cx),
+            Mail::Routed(id, to) => self.outgoing.sent_to(id, to),
+            Mail::Answer(id, answer) => requests::answered(self, id, answer, cx),
+            Mail::Cancel(key) => {
+                if let Some(id) = self.incoming.cancel(key) {
+                    cx.send(Frame::Cancel { id });
+                }
+            }
+            Mail::Open(reply) => self.open_stream(reply, cx),
+            Mail::Named { id, code, text } => requests::named(self, id, code, text, cx),
+            Mail::Advise(goaway) if self.state == State::Open => {
+                cx.send(Frame::GoAway(goaway));
+            }
+            Mail::Advise(_) => {}
+            Mail::Retire(goaway, until) => self.retire(goaway, until, cx),
+            Mail::PeerDown | Mail::Takeover { .. } | Mail::Ping => {}
+        }
+        self.close_if_finished(cx);
+    }
+
+    fn on_stream(&mut self, stream: Stream, _: &mut Cx) {
+        if self.state != State::Open {
+            return;
+        }
+        let caller = stream::Caller { role: self.role, id: self.id, remote: self.remote };
+        task::spawn(task::Kind::Stream, stream::serve(self.node.clone(), caller, stream));
+    }
+
+    fn on_timeout(&mut self, now: Instant, cx: &mut Cx) {
+        requests::expire(self, now, cx);
+        self.close_if_finished(cx);
+    }
+
+    fn on_silence(&mut self, silent: bool, _: &mut Cx) {
+        self.node.sessions.set_silent(self.no, silent);
+    }
+
+    fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
+        self.node.metrics.closed(self.role, &reason);
+        self.log_end(&reason);
+        self.outgoing.cancel_all();
+        let code = match self.farewell {
+            Some(Code::REPLACED) => Code::REPLACED,
+            _ => Code::GONE,
+        };
+        let text = "the connection of the receiver ended before it answered";
+        self.incoming.fail_all(&Failure::may_have_run(code, text));
+        crate::presence::session_closed(&self.node, self.no);
+        let unread = std::mem::take(&mut self.early).into_iter().chain(leftover);
+        forward::return_unread(&self.node, unread);
+    }
+}

@@ -1,0 +1,142 @@
+//! The requests that this session's peer has made and that are not answered yet.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::mail::{Key, Kind, Mail, Outbox};
+
+/// Deadlines are looked at no finer than this: one scan serves all that end within it.
+const GRAIN: Duration = Duration::from_millis(5);
+
+/// One request of the peer, in flight.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// Reply or acknowledgement.
+    pub(crate) kind: Kind,
+    deadline: Instant,
+    bytes: usize,
+    to: Option<Outbox>,
+}
+
+/// The peer's own requests by the peer's own id. Lives in the session's task.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    no: u64,
+    sent: HashMap<u64, Sent>,
+    /// Payloads of all in `sent`.
+    bytes: usize,
+    /// No deadline lies before this; kept as a bound, so that a completion costs nothing.
+    earliest: Option<Instant>,
+}
+
+impl Outgoing {
+    /// An empty table of the session with this local number.
+    pub(crate) fn new(no: u64) -> Self {
+        Outgoing { no, ..Outgoing::default() }
+    }
+
+    /// How many are in flight.
+    pub(crate) fn len(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Whether nothing is in flight.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// Payload bytes in flight.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Notes a request with a payload of so many bytes; false if the id is in use.
+    pub(crate) fn insert(&mut self, id: u64, kind: Kind, deadline: Instant, bytes: usize) -> bool {
+        if self.sent.contains_key(&id) {
+            return false;
+        }
+        self.bytes += bytes;
+        self.sent.insert(id, Sent { kind, deadline, bytes, to: None });
+        if self.earliest.is_none_or(|earliest| deadline < earliest) {
+            self.earliest = Some(deadline);
+        }
+        true
+    }
+
+    /// Notes who has it, so that a cancel finds the way.
+    pub(crate) fn sent_to(&mut self, id: u64, to: Outbox) {
+        if let Some(sent) = self.sent.get_mut(&id) {
+            sent.to = Some(to);
+        }
+    }
+
+    /// Takes a request out because it was answered. `None`: it had ended before.
+    pub(crate) fn complete(&mut self, id: u64) -> Option<Sent> {
+        let sent = self.sent.remove(&id)?;
+        self.bytes -= sent.bytes;
+        Some(sent)
+    }
+
+    /// Takes a request out and tells its receiver that nobody waits any more.
+    pub(crate) fn cancel(&mut self, id: u64) -> Option<Sent> {
+        let sent = self.complete(id)?;
+        if let Some(to) = &sent.to {
+            to.push_always(Mail::Cancel(Key { origin: self.no, id }));
+        }
+        Some(sent)
+    }
+
+    /// When [`Outgoing::expired`] is worth calling next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    /// Takes out what is past its deadline and cancels it at the receiver.
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<(u64, Kind)> {
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return Vec::new();
+        }
+        let late = now + GRAIN;
+        let due: Vec<u64> = self.sent.iter().filter(|(_, s)| s.deadline <= late).map(|(id, _)| *id).collect();
+        let ended = due.into_iter().filter_map(|id| self.cancel(id).map(|sent| (id, sent.kind))).collect();
+        self.earliest = self.sent.values().map(|s| s.deadline).min();
+        ended
+    }
+
+    /// Cancels everything: the peer that asked is gone.
+    pub(crate) fn cancel_all(&mut self) {
+        let ids: Vec<u64> = self.sent.keys().copied().collect();
+        for id in ids {
+            self.cancel(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_at_its_deadline_and_not_before() {
+        let start = Instant::now();
+        let mut outgoing = Outgoing::new(7);
+        assert!(outgoing.insert(1, Kind::Call, start + Duration::from_millis(100), 8));
+        assert!(outgoing.insert(2, Kind::Message, start + Duration::from_secs(5), 8));
+        assert!(outgoing.expired(start + Duration::from_millis(50)).is_empty());
+        assert_eq!(outgoing.expired(start + Duration::from_millis(100)), vec![(1, Kind::Call)]);
+        assert_eq!(outgoing.next_deadline(), Some(start + Duration::from_secs(5)));
+        assert_eq!(outgoing.len(), 1);
+    }
+
+    #[test]
+    fn an_id_in_use_is_refused_until_it_is_answered() {
+        let now = Instant::now();
+        let mut outgoing = Outgoing::new(7);
+        assert!(outgoing.insert(1, Kind::Call, now, 8));
+        assert!(!outgoing.insert(1, Kind::Call, now, 8));
+        assert_eq!(outgoing.bytes(), 8);
+        assert!(outgoing.complete(1).is_some());
+        assert_eq!(outgoing.bytes(), 0);
+        assert!(outgoing.insert(1, Kind::Call, now, 8));
+    }
+}

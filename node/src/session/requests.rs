@@ -1,0 +1,182 @@
+//! A session's calls and messages: from its socket to others, and from others to its socket.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use limes_wire::driver::Cx;
+use limes_wire::frame::{Ack, Call, CallError, Done, Frame, GoAway, Message, Names, Ran, Reply, Role};
+use limes_wire::{Code, Str, limits};
+
+use super::{NAMING_MAX, Session, State};
+use crate::mail::{Answer, Failure, Kind, Mail, Origin, Request, Target};
+use crate::presence::{self, Naming};
+use crate::{forward, task};
+
+/// Takes one frame of the peer.
+pub(super) fn on_frame(session: &mut Session, frame: Frame, cx: &mut Cx) {
+    match frame {
+        Frame::Call(Call { id, deadline, peer, method, body }) => {
+            let deadline = cx.now() + deadline;
+            send(session, Asked { kind: Kind::Call, id, peer, deadline, name: method, body }, cx);
+        }
+        Frame::Message(Message { id, deadline, peer, topic, body }) => {
+            let deadline = cx.now() + deadline;
+            send(session, Asked { kind: Kind::Message, id, peer, deadline, name: topic, body }, cx);
+        }
+        Frame::Reply(Reply { id, body }) => {
+            session.incoming.answer(id, Kind::Call, Answer::Reply(body));
+        }
+        Frame::Error(CallError { id, code, ran, text }) => {
+            session.incoming.fail(id, Failure { code, ran, text, revision: 0 });
+        }
+        Frame::Ack(Ack { id, code: Code::OK, .. }) => {
+            session.incoming.answer(id, Kind::Message, Answer::Done);
+        }
+        Frame::Ack(Ack { id, code, text }) => {
+            session.incoming.fail(id, Failure { code, ran: Ran::Yes, text, revision: 0 });
+        }
+        Frame::Cancel { id } => {
+            session.outgoing.cancel(id);
+        }
+        Frame::Register(names) => name(session, Naming::Register, names, cx),
+        Frame::Withdraw(names) => name(session, Naming::Withdraw, names, cx),
+        Frame::Subscribe(names) => name(session, Naming::Subscribe, names, cx),
+        Frame::Unsubscribe(names) => name(session, Naming::Unsubscribe, names, cx),
+        other => {
+            let text = format!("an unexpected frame from this side: {}", other.name());
+            session.close(GoAway::new(Code::PROTOCOL, text), cx);
+        }
+    }
+}
+
+/// A call or message as the peer asked for it.
+struct Asked {
+    kind: Kind,
+    id: u64,
+    peer: u64,
+    deadline: Instant,
+    name: Str,
+    body: Bytes,
+}
+
+fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
+    let Asked { kind, id, peer, deadline, name, body } = asked;
+    let refusal = if matches!(session.state, State::Retiring(_)) {
+        Some(Failure::not_run(Code::DRAINING, "this session is being retired; use another"))
+    } else if session.outgoing.len() >= limits::CALLS_MAX {
+        Some(Failure::not_run(Code::BUSY, "too many calls in flight on this connection"))
+    } else if !session.outgoing.is_empty()
+        && session.outgoing.bytes() + body.len() > limits::IN_FLIGHT_BYTES_MAX
+    {
+        Some(Failure::not_run(Code::BUSY, "too many bytes in flight on this connection"))
+    } else if !session.outgoing.insert(id, kind, deadline, body.len()) {
+        Some(Failure::not_run(Code::PROTOCOL, "the id is in use by a call in flight"))
+    } else {
+        None
+    };
+    if let Some(failure) = refusal {
+        write_answer(kind, id, Answer::Failed(failure), cx);
+        return;
+    }
+    if let Some(at) = session.outgoing.next_deadline() {
+        cx.wake_at(at);
+    }
+    let target = match session.role {
+        Role::Edge => Target::any_service(),
+        _ => Target::edge(peer),
+    };
+    let request = Box::new(Request {
+        kind,
+        origin: Origin::Peer(session.no, session.outbox.clone()),
+        id,
+        target,
+        caller: session.id,
+        key: session.node.pick_key(session.id, session.remote),
+        deadline,
+        name,
+        body,
+        tried: None,
+    });
+    if let Some(to) = forward::dispatch(&session.node, request) {
+        session.outgoing.sent_to(id, to);
+    }
+}
+
+/// Writes a request of somebody else to this session's peer.
+pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Cx) {
+    let remaining = request.remaining(cx.now());
+    if session.state != State::Open {
+        forward::return_unread(&session.node, [Mail::Request(request)]);
+        return;
+    }
+    if remaining.is_zero() {
+        request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
+        return;
+    }
+    if session.incoming.len() >= limits::CALLS_MAX {
+        request.fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight"));
+        return;
+    }
+    let id = session.incoming.insert(&request);
+    let Request { kind, caller, name, body, .. } = *request;
+    cx.send(match kind {
+        Kind::Call => Frame::Call(Call { id, deadline: remaining, peer: caller, method: name, body }),
+        Kind::Message => Frame::Message(Message { id, deadline: remaining, peer: caller, topic: name, body }),
+    });
+}
+
+/// A request of this session's peer has ended elsewhere.
+pub(super) fn answered(session: &mut Session, id: u64, answer: Answer, cx: &mut Cx) {
+    if let Some(sent) = session.outgoing.complete(id) {
+        write_answer(sent.kind, id, answer, cx);
+    }
+}
+
+/// Ends what is past its deadline.
+pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut Cx) {
+    for (id, kind) in session.outgoing.expired(now) {
+        let failure = Failure::may_have_run(Code::TIMEOUT, "no answer within the deadline");
+        write_answer(kind, id, Answer::Failed(failure), cx);
+    }
+    if let Some(at) = session.outgoing.next_deadline() {
+        cx.wake_at(at);
+    }
+}
+
+fn write_answer(kind: Kind, id: u64, answer: Answer, cx: &mut Cx) {
+    cx.send(match (kind, answer) {
+        (Kind::Call, Answer::Reply(body)) => Frame::Reply(Reply { id, body }),
+        (Kind::Message, Answer::Done | Answer::Reply(_)) => {
+            Frame::Ack(Ack { id, code: Code::OK, text: String::new() })
+        }
+        (Kind::Call, Answer::Done) => Frame::Reply(Reply { id, body: Bytes::new() }),
+        (Kind::Call, Answer::Failed(f)) => {
+            Frame::Error(CallError { id, code: f.code, ran: f.ran, text: f.text })
+        }
+        (Kind::Message, Answer::Failed(f)) => {
+            Frame::Error(CallError { id, code: f.code, ran: f.ran, text: f.text })
+        }
+    });
+}
+
+fn name(session: &mut Session, naming: Naming, names: Names, cx: &mut Cx) {
+    let Names { id, names } = names;
+    if session.role != Role::Service {
+        session.close(GoAway::new(Code::PROTOCOL, "only services register and subscribe"), cx);
+        return;
+    }
+    if session.naming >= NAMING_MAX {
+        let text = "too many undecided requests to register".to_owned();
+        cx.send(Frame::Done(Done { id, code: Code::BUSY, text }));
+        return;
+    }
+    session.naming += 1;
+    let work = presence::name(session.node.clone(), session.no, naming, id, names);
+    task::spawn(task::Kind::Session, work);
+}
+
+/// A registration of this session's peer has been decided.
+pub(super) fn named(session: &mut Session, id: u64, code: Code, text: String, cx: &mut Cx) {
+    session.naming = session.naming.saturating_sub(1);
+    cx.send(Frame::Done(Done { id, code, text }));
+}

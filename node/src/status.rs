@@ -1,0 +1,154 @@
+//! Counters, and what the metrics port says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use limes_wire::frame::Role;
+use limes_wire::{By, CloseReason, Code};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tracing::error;
+
+use crate::node::Node;
+
+/// Counters of a node; all from its start.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    turned_away: AtomicU64,
+    strange: AtomicU64,
+    closed: AtomicU64,
+    closed_by_us: AtomicU64,
+    streams: AtomicU64,
+    stream_bytes: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+impl Metrics {
+    /// A connection was accepted.
+    pub(crate) fn accepted(&self, _: Role) {
+        count(&self.accepted, 1);
+    }
+
+    /// A newcomer was refused after its hello.
+    pub(crate) fn refused(&self, _: Code) {
+        count(&self.refused, 1);
+    }
+
+    /// A connection was closed because there are too many.
+    pub(crate) fn turned_away(&self) {
+        count(&self.turned_away, 1);
+    }
+
+    /// A connection spoke no protocol of ours.
+    pub(crate) fn strange(&self) {
+        count(&self.strange, 1);
+    }
+
+    /// A connection ended.
+    pub(crate) fn closed(&self, _: Role, reason: &CloseReason) {
+        count(&self.closed, 1);
+        if reason.by == By::Us {
+            count(&self.closed_by_us, 1);
+        }
+    }
+
+    /// A stream ended after so many bytes.
+    pub(crate) fn stream_ended(&self, bytes: u64) {
+        count(&self.streams, 1);
+        count(&self.stream_bytes, bytes);
+    }
+
+    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 8] {
+        [
+            (
+                "limes_connections_accepted_total",
+                "Connections of edges and services accepted",
+                &self.accepted,
+            ),
+            ("limes_connections_refused_total", "Newcomers refused after their hello", &self.refused),
+            ("limes_connections_turned_away_total", "Connections over the limit", &self.turned_away),
+            ("limes_connections_strange_total", "Connections of no known protocol", &self.strange),
+            ("limes_connections_closed_total", "Connections ended", &self.closed),
+            ("limes_connections_closed_by_node_total", "Connections that the node ended", &self.closed_by_us),
+            ("limes_streams_total", "Streams relayed to their end", &self.streams),
+            ("limes_stream_bytes_total", "Bytes of streams relayed", &self.stream_bytes),
+        ]
+    }
+}
+
+/// Serves `/metrics`, `/healthz`, `/readyz` and `/status`.
+pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .with_state(node);
+    if let Err(error) = axum::serve(listener, router).await {
+        error!(%error, "the metrics port has stopped");
+    }
+}
+
+async fn readyz(State(node): State<Arc<Node>>) -> (StatusCode, &'static str) {
+    if node.is_ready() && !node.is_draining() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    }
+}
+
+async fn status(State(node): State<Arc<Node>>) -> Json<Value> {
+    let Some(replica) = node.replica() else {
+        return Json(json!({ "node": node.name(), "leader": null, "voters": 0, "ready": false }));
+    };
+    let status = replica.status();
+    let (leader, edges, services, members) = replica.read(|tables| {
+        let name = |id| tables.members().find(|member| member.node == id).map(|member| member.name.clone());
+        let members: Vec<Value> = tables
+            .members()
+            .map(|member| {
+                let epoch = tables.live_epoch(member.node).map(|epoch| epoch.0);
+                json!({ "name": member.name, "number": member.node.0, "epoch": epoch })
+            })
+            .collect();
+        (status.leader.and_then(name), tables.edges().count(), tables.services().count(), members)
+    });
+    Json(json!({
+        "node": node.name(),
+        "number": status.node.0,
+        "leader": leader,
+        "voters": status.voters.len(),
+        "learners": status.learners.len(),
+        "term": status.term,
+        "applied": status.applied.0,
+        "epoch": status.epoch.map(|epoch| epoch.0),
+        "edges": edges,
+        "services": services,
+        "sessions": node.sessions.len(),
+        "members": members,
+        "ready": node.is_ready(),
+    }))
+}
+
+async fn metrics(State(node): State<Arc<Node>>) -> String {
+    let mut text = String::new();
+    for (name, help, counter) in node.metrics.series() {
+        let value = counter.load(Ordering::Relaxed);
+        text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} counter\n{name} {value}\n"));
+    }
+    let sessions = node.sessions.len();
+    text.push_str(&format!(
+        "# HELP limes_sessions Sessions of edges and services on this node.\n# TYPE limes_sessions gauge\nlimes_sessions {sessions}\n"
+    ));
+    text
+}

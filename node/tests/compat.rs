@@ -1,0 +1,186 @@
+//! What clients of the reference's control plane and directory see, over gRPC and REST, on any node.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use limes_node::api::control::control_plane_client::ControlPlaneClient;
+use limes_node::api::control::{
+    GetEdgeRequest, KickEdgeRequest, KickServiceRequest, ListEdgesRequest, ListServiceRpCsRequest,
+    ListServiceTopicsRequest, ListServicesRequest,
+};
+use limes_node::api::discovery::cluster_service_client::ClusterServiceClient;
+use limes_node::api::discovery::health_client::HealthClient;
+use limes_node::api::discovery::{
+    self, GetEdgesCountRequest, GetFrontierByEdgeIdRequest, HealthCheckRequest, ListFrontiersRequest,
+};
+use limes_sdk::{Edge, Service};
+use support::{Bed, until};
+use tonic::Code;
+use tonic::transport::Channel;
+
+async fn control(bed: &Bed, node: usize) -> ControlPlaneClient<Channel> {
+    let addr = bed.cluster.node(node).addresses().control;
+    ControlPlaneClient::connect(format!("http://{addr}")).await.unwrap()
+}
+
+async fn directory(bed: &Bed, node: usize) -> ClusterServiceClient<Channel> {
+    let addr = bed.cluster.node(node).addresses().discovery;
+    ClusterServiceClient::connect(format!("http://{addr}")).await.unwrap()
+}
+
+async fn edge(bed: &Bed, node: usize, meta: &'static str) -> Edge {
+    Edge::builder().address(bed.edges(node)).meta(meta).connect().await.unwrap()
+}
+
+async fn alarms(bed: &Bed, node: usize) -> Service {
+    let service = bed.service(node, "alarms").await;
+    service.subscribe(["fire", "flood"]).await.unwrap();
+    service
+}
+
+#[tokio::test]
+async fn any_node_lists_and_kicks_edges_of_the_whole_cluster() {
+    let bed = Bed::start(3).await;
+    let mut edges = Vec::new();
+    for (node, meta) in [(1, "beta-1"), (2, "beta-2"), (3, "gamma")] {
+        edges.push(edge(&bed, node, meta).await);
+    }
+    let mut control = control(&bed, 2).await;
+    let list = |meta: &str, page, page_size| ListEdgesRequest {
+        meta: Some(meta.into()),
+        page,
+        page_size,
+        order: Some("+meta".into()),
+        ..Default::default()
+    };
+    let all = control.list_edges(list("", 0, 0)).await.unwrap().into_inner();
+    assert_eq!((all.edges.len(), all.count), (3, 3));
+    let beta = control.list_edges(list("beta", 2, 1)).await.unwrap().into_inner();
+    assert_eq!((beta.edges.len(), beta.edges[0].meta.as_str(), beta.count), (1, "beta-2", 2));
+    let request = KickEdgeRequest { edge_id: edges[2].id() };
+    // A kicked edge of ours may come back at once: what ends is the session.
+    let mut state = edges[2].state();
+    control.kick_edge(request).await.unwrap();
+    tokio::time::timeout(support::PATIENCE, state.changed()).await.expect("kicked").unwrap();
+    let unknown = control.kick_edge(KickEdgeRequest { edge_id: 42 }).await.unwrap_err();
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "edge not online"));
+    let unknown = control.get_edge(GetEdgeRequest { edge_id: 42 }).await.unwrap_err();
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "not found"));
+}
+
+#[tokio::test]
+async fn services_are_listed_by_what_they_offer_and_kicked() {
+    let bed = Bed::start(3).await;
+    let (alarms, other) = (alarms(&bed, 1).await, bed.service(3, "other").await);
+    let mut control = control(&bed, 2).await;
+    let by = |rpc: &str, topic: &str| ListServicesRequest {
+        rpc: Some(rpc.into()),
+        topic: Some(topic.into()),
+        order: Some("service_id".into()),
+        ..Default::default()
+    };
+    let found = |list: limes_node::api::control::ListServicesResponse| {
+        (list.services.iter().map(|s| s.service.clone()).collect::<Vec<_>>(), list.count)
+    };
+    let echo = found(control.list_services(by("echo", "")).await.unwrap().into_inner());
+    assert_eq!(echo, (vec!["alarms".into(), "other".into()], 2));
+    let both = found(control.list_services(by("echo", "fire")).await.unwrap().into_inner());
+    assert_eq!(both, (vec!["alarms".into()], 1));
+    let rpcs = ListServiceRpCsRequest { service: Some("ALAR".into()), ..Default::default() };
+    let rpcs = control.list_service_rp_cs(rpcs).await.unwrap().into_inner();
+    assert_eq!((rpcs.rpcs, rpcs.count), (vec!["echo".into(), "who".into()], 2));
+    let topics = ListServiceTopicsRequest { service_id: Some(alarms.id()), ..Default::default() };
+    let topics = control.list_service_topics(topics).await.unwrap().into_inner();
+    assert_eq!((topics.topics, topics.count), (vec!["fire".into(), "flood".into()], 2));
+    let mut state = other.state();
+    control.kick_service(KickServiceRequest { service_id: other.id() }).await.unwrap();
+    tokio::time::timeout(support::PATIENCE, state.changed()).await.expect("kicked").unwrap();
+    let unknown = control.kick_service(KickServiceRequest { service_id: 4_242 }).await.unwrap_err();
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "edge not online"));
+}
+
+#[tokio::test]
+async fn names_stay_listed_and_lead_to_live_nodes() {
+    let bed = Bed::start(3).await;
+    let (_, home, other) = bed.roles().await;
+    let edge = edge(&bed, home, "cached").await;
+    let mut asked = directory(&bed, other).await;
+    let all = asked.list_frontiers(ListFrontiersRequest::default()).await.unwrap().into_inner();
+    let names: Vec<_> = all.frontiers.iter().map(|node| node.frontier_id.as_str()).collect();
+    assert_eq!(names, ["node-1", "node-2", "node-3"]);
+    for (at, node) in (1..=3).zip(&all.frontiers) {
+        assert_eq!(node.advertised_sb_addr, bed.services(at));
+        assert_eq!(node.advertised_eb_addr, bed.edges(at));
+    }
+    let by_edge = GetFrontierByEdgeIdRequest { edge_id: edge.id() };
+    let found = asked.get_frontier_by_edge(by_edge).await.unwrap().into_inner().fontier.unwrap();
+    assert_eq!(found.frontier_id, format!("node-{home}"));
+    bed.cluster.kill9(home).await.unwrap();
+    let dead = bed.services(home);
+    let all = until("the dead node's name leads elsewhere", || {
+        let mut asked = asked.clone();
+        let dead = dead.clone();
+        async move {
+            let all = asked.list_frontiers(ListFrontiersRequest::default()).await.ok()?.into_inner();
+            all.frontiers.iter().all(|node| node.advertised_sb_addr != dead).then_some(all)
+        }
+    })
+    .await;
+    assert_eq!(all.frontiers.len(), 3, "the name is kept: {all:?}");
+    let gone = asked.get_frontier_by_edge(GetFrontierByEdgeIdRequest { edge_id: 1 }).await.unwrap_err();
+    assert_eq!((gone.code(), gone.message()), (Code::NotFound, "redis: nil"));
+    edge.close().await;
+}
+
+#[tokio::test]
+async fn the_directory_pages_counts_and_knows_ids() {
+    let bed = Bed::start(1).await;
+    let mut edges = Vec::new();
+    for _ in 0..12 {
+        edges.push(edge(&bed, 1, "one of many").await);
+    }
+    let _service = alarms(&bed, 1).await;
+    let mut asked = directory(&bed, 1).await;
+    let count = asked.get_edges_count(GetEdgesCountRequest {}).await.unwrap().into_inner().count;
+    assert_eq!(count, 12);
+    let (mut cursor, mut seen) = (0, Vec::new());
+    loop {
+        let request =
+            discovery::ListEdgesRequest { cursor: Some(cursor), count: Some(5), ..Default::default() };
+        let page = asked.list_edges(request).await.unwrap().into_inner();
+        seen.extend(page.edges.iter().map(|edge| edge.edge_id));
+        cursor = page.cursor.expect("a cursor");
+        if cursor == 0 {
+            break;
+        }
+    }
+    seen.sort_unstable();
+    let mut ids: Vec<_> = edges.iter().map(Edge::id).collect();
+    ids.sort_unstable();
+    assert_eq!(seen, ids);
+    let some = discovery::ListEdgesRequest { edge_ids: vec![ids[3], 7, ids[1]], ..Default::default() };
+    let some = asked.list_edges(some).await.unwrap().into_inner().edges;
+    assert_eq!(some.iter().map(|edge| edge.edge_id).collect::<Vec<_>>(), [ids[3], ids[1]]);
+    let nothing = asked.list_edges(discovery::ListEdgesRequest::default()).await.unwrap_err();
+    assert_eq!((nothing.code(), nothing.message()), (Code::InvalidArgument, "illegal request"));
+}
+
+#[tokio::test]
+async fn an_isolated_node_answers_with_an_error_and_not_with_a_guess() {
+    let bed = Bed::start(3).await;
+    let (_, _, other) = bed.roles().await;
+    let addr = bed.cluster.node(other).addresses().discovery;
+    let mut asked = directory(&bed, other).await;
+    let health = || async {
+        let mut health = HealthClient::connect(format!("http://{addr}")).await.ok()?;
+        Some(health.check(HealthCheckRequest::default()).await.ok()?.into_inner().status())
+    };
+    let serving = discovery::health_check_response::ServingStatus::Serving;
+    assert_eq!(health().await, Some(serving));
+    for node in (1..=3).filter(|node| *node != other) {
+        bed.cluster.kill9(node).await.unwrap();
+    }
+    let refused = asked.list_frontiers(ListFrontiersRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    until("not serving", || async { health().await.filter(|status| *status != serving) }).await;
+}

@@ -1,0 +1,133 @@
+//! REST as scripts use it: plain HTTP/1.1, compared with `golden/rest/*.json`, a file a route.
+//!
+//! In those, `{edge.NAME}`, `{service.NAME}`, `{edges}` and `{services}` stand for ids and addresses
+//! of this run, `"<addr>"` and `"<time>"` for any address and any number of seconds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::Path;
+
+use limes_sdk::{Edge, Service};
+use serde::Deserialize;
+use serde_json::Value;
+use support::{Bed, PATIENCE};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+#[derive(Deserialize)]
+struct Exchange {
+    request: String,
+    status: u16,
+    body: Value,
+}
+
+/// What is asked and what must be answered, with the ids of this run.
+fn golden(file: &Path, known: &[(String, String)]) -> Vec<Exchange> {
+    let mut text = std::fs::read_to_string(file).unwrap();
+    for (name, value) in known {
+        text = text.replace(&format!("{{{name}}}"), value);
+    }
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// One request on a connection of its own; gives the status, the headers and the body.
+async fn ask(addr: &str, request: &str) -> (u16, String, Vec<u8>) {
+    let mut socket = TcpStream::connect(addr).await.unwrap();
+    let text = format!("{request} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    socket.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("an answer").unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("headers");
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_ascii_lowercase();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head, answer.split_off(end + 4))
+}
+
+fn same(wanted: &Value, got: &Value) -> bool {
+    match (wanted, got) {
+        (Value::String(any), Value::String(got)) if any == "<addr>" => got.starts_with("127.0.0.1:"),
+        (Value::String(any), Value::String(got)) if any == "<time>" => got.parse::<u64>().is_ok(),
+        (Value::Array(wanted), Value::Array(got)) => {
+            wanted.len() == got.len() && wanted.iter().zip(got).all(|(wanted, got)| same(wanted, got))
+        }
+        (Value::Object(wanted), Value::Object(got)) => {
+            wanted.len() == got.len()
+                && wanted.iter().all(|(key, wanted)| got.get(key).is_some_and(|got| same(wanted, got)))
+        }
+        _ => wanted == got,
+    }
+}
+
+async fn compare(file: &Path, addr: &str, known: &[(String, String)]) {
+    for Exchange { request, status, body } in golden(file, known) {
+        let (got_status, head, got) = ask(addr, &request).await;
+        let shown = String::from_utf8_lossy(&got).into_owned();
+        let about =
+            format!("{}: {request}\nwanted {status} {body}\ngot {got_status} {shown}", file.display());
+        assert_eq!(got_status, status, "{about}");
+        match &body {
+            Value::String(text) => assert_eq!(&shown, text, "{about}"),
+            body => {
+                assert!(head.contains("content-type: application/json"), "{about}\n{head}");
+                assert!(same(body, &serde_json::from_slice(&got).expect(&about)), "{about}");
+            }
+        }
+    }
+}
+
+async fn service(bed: &Bed, name: &str, methods: &[&str], topics: &[&str]) -> Service {
+    let service = Service::builder(name).address(bed.services(1)).connect().await.unwrap();
+    for method in methods {
+        service.register(method, |call| async move { Ok(call.body) }).await.unwrap();
+    }
+    service.subscribe(topics.iter().copied()).await.unwrap();
+    service
+}
+
+#[tokio::test]
+async fn every_route_answers_as_its_golden_file_says() {
+    let bed = Bed::start(1).await;
+    let mut known = vec![("edges".to_owned(), bed.edges(1)), ("services".to_owned(), bed.services(1))];
+    let mut edges = Vec::new();
+    for meta in ["beta-1", "beta-2", "gamma"] {
+        let edge = Edge::builder().address(bed.edges(1)).meta(meta).connect().await.unwrap();
+        known.push((format!("edge.{meta}"), edge.id().to_string()));
+        edges.push(edge);
+    }
+    let alarms = service(&bed, "alarms", &["echo", "sound"], &["fire", "flood"]).await;
+    let other = service(&bed, "other", &["echo", "who"], &[]).await;
+    for (name, service) in [("alarms", &alarms), ("other", &other)] {
+        known.push((format!("service.{name}"), service.id().to_string()));
+    }
+    let addresses = bed.cluster.node(1).addresses();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rest");
+    let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    // Kicks come last: they change what the others show.
+    files.sort_by_key(|file| (file.ends_with("control-kick.json"), file.clone()));
+    assert_eq!(files.len(), 17, "a file a route, the kicks in one");
+    for file in files {
+        let control = file.file_name().unwrap().to_string_lossy().starts_with("control-");
+        let addr = if control { &addresses.control } else { &addresses.discovery };
+        compare(&file, addr, &known).await;
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_control_plane_kicks_nobody() {
+    let bed = Bed::start(1).await;
+    let file = bed.cluster.node(1).folder().join("limes.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replacen("controlplane:\n", "controlplane:\n  read_only: true\n", 1);
+    std::fs::write(&file, text).unwrap();
+    bed.cluster.kill9(1).await.unwrap();
+    bed.cluster.node(1).start().unwrap();
+    bed.cluster.wait_ready(PATIENCE).await.unwrap();
+    let edge = bed.edge(1).await;
+    let addr = bed.cluster.node(1).addresses().control;
+    let path = format!("/v1/edges/{}", edge.id());
+    let (status, _, body) = ask(&addr, &format!("DELETE {path}")).await;
+    assert_eq!(status, 403, "{}", String::from_utf8_lossy(&body));
+    assert_eq!(ask(&addr, &format!("GET {path}")).await.0, 200);
+}

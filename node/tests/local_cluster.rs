@@ -1,0 +1,191 @@
+//! `limes dev` and its library form, on real processes.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use limes_node::dev::{Cluster, Options, Ports};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long a cluster may take to become ready on a busy machine.
+const READY: Duration = Duration::from_secs(60);
+/// How long everything may take to end.
+const END: Duration = Duration::from_secs(5);
+
+fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_limes").into()
+}
+
+fn options(dir: &Path) -> Options {
+    Options { binary: binary(), nodes: None, dir: dir.to_owned(), ports: Ports::Auto }
+}
+
+fn limes(args: &[&str]) -> Output {
+    Command::new(binary()).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Whether a process is gone; one that only waits for its parent to notice counts.
+fn is_gone(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z')))
+}
+
+fn pids(dir: &Path) -> Vec<u32> {
+    let file = |i| dir.join(format!("node-{i}/limes.pid"));
+    (1..=3).map(|i| std::fs::read_to_string(file(i)).unwrap().trim().parse().unwrap()).collect()
+}
+
+fn wait_gone(pids: &[u32], since: Instant) {
+    while let Some(pid) = pids.iter().find(|pid| !is_gone(**pid)) {
+        assert!(since.elapsed() < END, "process {pid} is still there after {END:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends the supervisor if a test fails; its children follow.
+struct Dev(Child);
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Dev {
+    /// Starts `limes dev` and gives its first line on stdout.
+    fn start(dir: &Path) -> (Dev, String) {
+        let mut command = Command::new(binary());
+        command.args(["dev", "--nodes", "3", "--ports", "auto", "--dir"]).arg(dir);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (Dev(child), line)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_is_reported_and_comes_back_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(options(dir.path())).await.unwrap();
+    let ready = cluster.wait_ready(READY).await.unwrap();
+    assert_eq!(ready.voters, 3);
+    assert!(cluster.leader().await.is_some());
+
+    cluster.kill9(1).await.unwrap();
+    let death = cluster.next_death().await;
+    assert_eq!(death.node, "node-1");
+    assert!(death.to_string().contains("signal: 9"), "{death}");
+    assert_eq!(cluster.node(1).pid(), None);
+    assert!(!cluster.node(1).folder().join("limes.pid").exists(), "a dead process's id is left");
+    assert!(cluster.kill9(1).await.is_err(), "a dead node cannot be killed");
+
+    cluster.restart(1).unwrap();
+    assert!(cluster.restart(1).is_err(), "a node is not started twice");
+    cluster.wait_ready(READY).await.unwrap();
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_used_again_and_a_frozen_node_ends_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Cluster::start(options(dir.path())).await.unwrap();
+    first.wait_ready(READY).await.unwrap();
+    let before: Vec<_> = first.nodes().iter().map(|node| node.addresses()).collect();
+    first.stop_signal(2).unwrap();
+    let begin = Instant::now();
+    first.shutdown().await;
+    assert!(begin.elapsed() < END, "took {:?}", begin.elapsed());
+    assert!(first.nodes().iter().all(|node| node.pid().is_none()));
+
+    let second = Cluster::start(options(dir.path())).await.unwrap();
+    second.wait_ready(READY).await.unwrap();
+    let after: Vec<_> = second.nodes().iter().map(|node| node.addresses()).collect();
+    assert_eq!(before, after);
+    second.shutdown().await;
+}
+
+#[test]
+fn dev_says_when_the_cluster_is_ready_and_ends_it_on_a_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut dev, line) = Dev::start(dir.path());
+    let leader =
+        line.strip_prefix("cluster ready: leader node-").and_then(|rest| rest.strip_suffix(", 3 voters\n"));
+    assert!(matches!(leader, Some("1" | "2" | "3")), "{line:?}");
+    let children = pids(dir.path());
+    let begin = Instant::now();
+    dev.signal(Signal::SIGINT);
+    assert!(dev.0.wait().unwrap().success());
+    wait_gone(&children, begin);
+}
+
+#[test]
+fn nodes_do_not_outlive_their_supervisor() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut dev, line) = Dev::start(dir.path());
+    assert!(line.starts_with("cluster ready: "), "{line:?}");
+    let children = pids(dir.path());
+    let begin = Instant::now();
+    dev.signal(Signal::SIGKILL);
+    dev.0.wait().unwrap();
+    wait_gone(&children, begin);
+}
+
+#[test]
+fn a_failed_start_is_one_line_and_an_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("limes.yaml");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let cases = [
+        ("colour: green".to_owned(), "colour: unknown key"),
+        ("mesh: {listen: {addr: '0.0.0.0:0'}}".to_owned(), "set cluster.insecure: true"),
+        (every_listener(port), "in use"),
+    ];
+    for (text, wanted) in cases {
+        std::fs::write(&file, &text).unwrap();
+        let output = limes(&["serve", "--config", file.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}: {said}");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.starts_with("limes: ") && last.contains(wanted), "{text}: {said}");
+    }
+    let output = limes(&["serve", "--config", "/nowhere/limes.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
+}
+
+/// One node whose metrics port is taken and whose other ports are the system's choice.
+fn every_listener(metrics: u16) -> String {
+    let other = |name: &str| format!("{name}: {{listen: {{addr: '127.0.0.1:0'}}}}\n");
+    let others = ["edgebound", "servicebound", "mesh"].map(other).concat();
+    format!("{others}metrics: {{listen: {{addr: '127.0.0.1:{metrics}'}}}}\ncluster: {{dir: data}}")
+}
+
+#[test]
+fn config_commands_print_what_can_be_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("limes.yaml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, limes(&["config", "default"]).stdout).unwrap();
+    assert!(limes(&["config", "check", path]).status.success());
+    std::fs::write(&file, "exchange: {hashby: moon}\nlimits: {body: 1}").unwrap();
+    let output = limes(&["config", "check", path]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        said.contains("2 mistakes") && said.contains("exchange.hashby: ") && said.contains("limits.body: "),
+        "{said}"
+    );
+    let mut nothing = String::new();
+    output.stdout.as_slice().read_to_string(&mut nothing).unwrap();
+    assert_eq!(nothing, "", "stdout is for data");
+}

@@ -1,0 +1,158 @@
+//! Calls, messages and streams, both ways, on one node and across nodes; and what goes wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use limes_sdk::{Bytes, Edge, Kind, Service};
+use support::{Bed, PATIENCE, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+async fn calls(edge: &Edge, service: &Service) {
+    assert_eq!(edge.call("echo", "up").await.unwrap(), "up");
+    assert_eq!(service.call(edge.id(), "echo", "down").await.unwrap(), "down");
+    let big = Bytes::from(vec![7; 3 << 20]);
+    assert_eq!(edge.call("echo", big.clone()).await.unwrap(), big);
+}
+
+async fn messages(edge: &Edge, service: &Service) {
+    let (taken, ()) = tokio::join!(edge.publish("alarms", "fire"), async {
+        let message = service.receive().await.unwrap();
+        assert_eq!(
+            (message.topic.as_str(), &message.body[..], message.peer),
+            ("alarms", &b"fire"[..], edge.id())
+        );
+        message.done();
+    });
+    taken.unwrap();
+    let (refused, ()) = tokio::join!(service.publish(edge.id(), "orders", "jump"), async {
+        edge.receive().await.unwrap().error("no legs");
+    });
+    let refused = refused.unwrap_err();
+    assert_eq!((refused.kind(), refused.text()), (Kind::Application, "no legs"));
+}
+
+async fn streams(edge: &Edge, service: &Service) {
+    let mut near = edge.open_stream("greeter", "meta").await.unwrap();
+    let mut far = service.accept_stream().await.unwrap();
+    assert_eq!((far.peer, &far.meta[..]), (edge.id(), &b"meta"[..]));
+    near.write_all(b"question").await.unwrap();
+    near.shutdown().await.unwrap();
+    let mut text = Vec::new();
+    far.stream.read_to_end(&mut text).await.unwrap();
+    assert_eq!(text, b"question");
+    far.stream.write_all(b"answer").await.unwrap();
+    far.stream.shutdown().await.unwrap();
+    text.clear();
+    near.read_to_end(&mut text).await.unwrap();
+    assert_eq!(text, b"answer");
+
+    let mut near = service.open_stream(edge.id(), "tcp", "").await.unwrap();
+    let far = edge.accept_stream().await.unwrap();
+    assert_eq!(far.name, "tcp");
+    far.stream.reset("changed my mind").await;
+    let error = near.read_to_end(&mut text).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+}
+
+#[tokio::test]
+async fn both_ways_on_one_node_and_across_nodes() {
+    let bed = Bed::start(3).await;
+    for (edge_node, service_node) in [(1, 1), (1, 3), (2, 1)] {
+        let edge = bed.edge(edge_node).await;
+        let service = bed.service(service_node, "greeter").await;
+        service.subscribe(["alarms"]).await.unwrap();
+        let all = async {
+            calls(&edge, &service).await;
+            messages(&edge, &service).await;
+            streams(&edge, &service).await;
+        };
+        timeout(PATIENCE, all).await.expect("stuck");
+        edge.close().await;
+        service.close().await;
+        // The next round's service must be the only one of its name.
+        until("the service is gone", || async {
+            (bed.figure(service_node, "services").await == Some(0)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_said_at_once_and_truly() {
+    let bed = Bed::start(3).await;
+    let edge = bed.edge(1).await;
+    let service = bed.service(3, "greeter").await;
+    service
+        .register("slow", |_| async {
+            tokio::time::sleep(PATIENCE).await;
+            Ok(Bytes::new())
+        })
+        .await
+        .unwrap();
+    let at_once = Instant::now();
+    let error = edge.call("no-such-method", "").await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_run()), (Kind::NoMethod, false));
+    let error = service.call(4_711, "echo", "").await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_run()), (Kind::NoEdge, false));
+    let error = service.call(edge.id(), "no-such-method", "").await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_run()), (Kind::NoMethod, false));
+    let error = edge.publish("no-such-topic", "").await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_run()), (Kind::NoService, false));
+    let error = edge.open_stream("no-such-service", "").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NoService, "{error}");
+    let error = service.open_stream(4_711, "tcp", "").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NoEdge, "{error}");
+    assert!(at_once.elapsed() < Duration::from_secs(10), "{:?}", at_once.elapsed());
+    let error = edge.call_within("slow", "", Duration::from_millis(200)).await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_run()), (Kind::Timeout, true));
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_cancelled_at_its_handler() {
+    /// Notes that the handler's future was dropped.
+    struct Dropped(tokio::sync::mpsc::UnboundedSender<()>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let bed = Bed::start(3).await;
+    let edge = bed.edge(2).await;
+    let service = bed.service(3, "greeter").await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    service
+        .register("long", move |_| {
+            let (tell, begin) = (tell.clone(), begin.clone());
+            async move {
+                let _dropped = Dropped(tell);
+                let _ = begin.send(());
+                std::future::pending().await
+            }
+        })
+        .await
+        .unwrap();
+    let call = tokio::spawn(async move { edge.call("long", "").await });
+    timeout(PATIENCE, begun.recv()).await.expect("the handler begins");
+    call.abort();
+    timeout(PATIENCE, told.recv()).await.expect("the handler is dropped");
+}
+
+#[tokio::test]
+async fn a_service_that_leaves_does_not_disturb_another_with_the_same_methods() {
+    let bed = Bed::start(3).await;
+    let edges = [bed.edge(1).await, bed.edge(2).await, bed.edge(3).await];
+    let stays = bed.service(1, "stays").await;
+    let leaves = bed.service(2, "leaves").await;
+    leaves.close().await;
+    for round in 0..100 {
+        for edge in &edges {
+            let who = edge.call("who", "").await;
+            assert!(who.as_ref().is_ok_and(|who| who == "stays"), "round {round}: {who:?}");
+        }
+    }
+    stays.close().await;
+}

@@ -1,0 +1,34 @@
+//! Replicates routing events through Raft and serves consistent reads.
+//!
+//! [`Replica`] is one member: it finds or founds its cluster, keeps the log, applies committed
+//! batches to the tables and reports each to an [`Observer`]. It knows nothing of sockets of edges
+//! and services.
+
+mod barrier;
+mod bootstrap;
+mod change;
+mod disk;
+mod history;
+mod identity;
+pub mod log;
+mod machine;
+mod member;
+mod membership;
+mod network;
+mod observer;
+mod proposer;
+mod replica;
+mod settings;
+mod snapshot;
+mod tasks;
+pub mod types;
+mod upkeep;
+
+pub use barrier::BarrierError;
+pub use change::ChangeError;
+pub use history::{Filter, History, HistoryError, Limits, Record};
+pub use member::Status;
+pub use observer::Observer;
+pub use proposer::{ProposeError, Proposer};
+pub use replica::{Replica, StartError};
+pub use settings::{Config, PeerAddr};

@@ -1,0 +1,380 @@
+//! The log as openraft sees it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+use tokio::sync::oneshot;
+
+use super::open::{self, Begin, OpenError, Place};
+use super::record::{self, Kind};
+use super::segment::{self, Mark, SEGMENT};
+use super::writer::{Job, Writer, position};
+use crate::types::{Entry, LogId, TypeConfig, Vote};
+
+/// Bytes of the newest entries that are kept in memory: what followers are sent and what is applied.
+const CACHE: usize = 16 << 20;
+/// Bytes that one read gives at most, unless one entry alone is larger.
+const READ: usize = 2 << 20;
+
+/// The checked segment log; see the module's text. Cheap to clone.
+#[derive(Clone)]
+pub struct SegmentLog(Arc<Shared>);
+
+struct Shared {
+    dir: PathBuf,
+    // Held for looking up and queueing, and for reads of old entries; never across an await.
+    state: Mutex<State>,
+}
+
+struct State {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    places: VecDeque<Place>,
+    segments: VecDeque<(u64, u64)>,
+    /// The newest entries; their last is that of `places`.
+    cache: VecDeque<(Entry, usize)>,
+    cache_bytes: usize,
+    segment: u64,
+    offset: u64,
+    capacity: u64,
+    readers: BTreeMap<u64, Arc<File>>,
+    jobs: Sender<Job>,
+    durable: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl fmt::Debug for SegmentLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SegmentLog").field(&self.0.dir).finish()
+    }
+}
+
+impl SegmentLog {
+    /// Opens or makes the log in a directory and reads it whole. Blocks: about a second for 500 MB.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] says what and where; the log must not be used again.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        std::fs::create_dir_all(dir)?;
+        let replayed = open::replay(dir)?;
+        let mark = segment::open_mark(dir)?;
+        let (jobs, queue) = channel();
+        let (file, segment, offset, capacity) = match replayed.segments.back() {
+            Some((number, _)) => {
+                let (file, bytes) = segment::reopen(dir, *number, replayed.end)?;
+                (file, *number, replayed.end, bytes)
+            }
+            None => (segment::create(dir, 1, SEGMENT)?, 1, 0, SEGMENT),
+        };
+        Mark { segment, offset }.write(&mark)?;
+        mark.sync_all()?;
+        let mut segments = replayed.segments;
+        if segments.is_empty() {
+            segments.push_back((segment, 0));
+        }
+        let group = replayed.group;
+        let durable = Arc::new(AtomicU64::new(position(segment, offset)));
+        let writer = Writer { dir: dir.to_owned(), file, mark, segment, group, durable: durable.clone() };
+        std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run(&queue))?;
+        let mut state = State {
+            vote: replayed.vote,
+            committed: replayed.committed,
+            purged: replayed.purged,
+            places: replayed.places,
+            segments,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            segment,
+            offset,
+            capacity,
+            readers: BTreeMap::new(),
+            jobs,
+            durable,
+            bytes: 0,
+        };
+        if offset == 0 {
+            state.begin()?;
+        }
+        Ok(SegmentLog(Arc::new(Shared { dir: dir.to_owned(), state: Mutex::new(state) })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of entries that are kept, for deciding when a snapshot is due.
+    pub fn entry_bytes(&self) -> u64 {
+        self.state().places.iter().map(|place| u64::from(place.len)).sum()
+    }
+
+    /// Bytes appended since the log was opened.
+    pub fn appended_bytes(&self) -> u64 {
+        self.state().bytes
+    }
+
+    async fn synced(&self, write: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
+        let (told, done) = oneshot::channel();
+        {
+            let mut state = self.state();
+            write(&mut state)?;
+            state.send(Job::Tell(told))?;
+        }
+        done.await.map_err(|_| stopped())?
+    }
+
+    /// Entries of a range, at most `max` bytes but at least one.
+    fn read(&self, range: impl RangeBounds<u64>, max: usize) -> io::Result<Vec<Entry>> {
+        let mut state = self.state();
+        let Some(first) = state.places.front().map(|place| place.log_id.index) else {
+            return Ok(Vec::new());
+        };
+        let last = first + state.places.len() as u64;
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(end) => end + 1,
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => last,
+        };
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for index in start.max(first)..end.min(last) {
+            let place = state.places[(index - first) as usize];
+            bytes += place.len as usize;
+            if bytes > max && !entries.is_empty() {
+                break;
+            }
+            entries.push(state.entry(&self.0.dir, index, place)?);
+        }
+        Ok(entries)
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the log's writer has stopped")
+}
+
+fn encode(value: &impl serde::Serialize) -> io::Result<Vec<u8>> {
+    bincode::serialize(value).map_err(io::Error::other)
+}
+
+impl State {
+    fn send(&self, job: Job) -> io::Result<()> {
+        self.jobs.send(job).map_err(|_| stopped())
+    }
+
+    /// The first record of a file.
+    fn begin(&mut self) -> io::Result<()> {
+        let begin: Begin = (self.vote, self.committed, self.purged);
+        let payload = encode(&begin)?;
+        self.put(Kind::Begin, payload)
+    }
+
+    /// Queues a record at the next place, in a new file if this one is full; gives the place of its
+    /// payload.
+    fn put(&mut self, kind: Kind, payload: Vec<u8>) -> io::Result<()> {
+        let len = (record::HEAD + payload.len()) as u64;
+        if payload.len() >= record::PAYLOAD_MAX {
+            return Err(io::Error::other("an entry larger than the log can hold"));
+        }
+        // A file's end is told by four zero bytes, or by its length.
+        if self.offset + len > self.capacity && kind != Kind::Begin {
+            self.segment += 1;
+            self.offset = 0;
+            self.capacity = SEGMENT.max(len + 4_096);
+            self.segments.push_back((self.segment, 0));
+            self.send(Job::Roll { segment: self.segment, bytes: self.capacity })?;
+            self.begin()?;
+        }
+        let offset = self.offset;
+        self.offset += len;
+        self.bytes += len;
+        self.send(Job::Record { offset, kind, payload })
+    }
+
+    fn append(&mut self, entry: Entry) -> io::Result<()> {
+        let payload = encode(&entry)?;
+        let len = payload.len();
+        self.put(Kind::Entry, payload)?;
+        let log_id = entry.log_id;
+        let offset = self.offset - len as u64;
+        self.places.push_back(Place { log_id, segment: self.segment, offset, len: len as u32 });
+        if let Some((_, highest)) = self.segments.back_mut() {
+            *highest = (*highest).max(log_id.index);
+        }
+        self.cache.push_back((entry, len));
+        self.cache_bytes += len;
+        Ok(())
+    }
+
+    /// Lets go of the oldest cached entries; only what is durable, for the rest is not in its file.
+    fn trim(&mut self) {
+        let durable = self.durable.load(Ordering::Acquire);
+        while self.cache_bytes > CACHE {
+            let at = self.places.len().saturating_sub(self.cache.len());
+            let Some(place) = self.places.get(at) else { break };
+            if position(place.segment, place.offset) >= durable {
+                break;
+            }
+            let Some((_, len)) = self.cache.pop_front() else { break };
+            self.cache_bytes -= len;
+        }
+    }
+
+    fn entry(&mut self, dir: &Path, index: u64, place: Place) -> io::Result<Entry> {
+        if let Some((first, _)) = self.cache.front()
+            && let Some(at) = index.checked_sub(first.log_id.index)
+            && let Some((entry, _)) = self.cache.get(at as usize)
+        {
+            return Ok(entry.clone());
+        }
+        let file = match self.readers.get(&place.segment) {
+            Some(file) => Arc::clone(file),
+            None => {
+                let file = Arc::new(File::open(segment::path(dir, place.segment))?);
+                self.readers.insert(place.segment, Arc::clone(&file));
+                file
+            }
+        };
+        let mut payload = vec![0; place.len as usize];
+        file.read_exact_at(&mut payload, place.offset)?;
+        let entry: Entry = bincode::deserialize(&payload).map_err(io::Error::other)?;
+        if entry.log_id == place.log_id {
+            Ok(entry)
+        } else {
+            Err(io::Error::other(format!("entry {index} of the log has changed on disk")))
+        }
+    }
+
+    fn truncate(&mut self, after: Option<u64>) {
+        let keeps = |index: u64| after.is_some_and(|after| index <= after);
+        while self.places.back().is_some_and(|place| !keeps(place.log_id.index)) {
+            self.places.pop_back();
+        }
+        while let Some((entry, len)) = self.cache.back()
+            && !keeps(entry.log_id.index)
+        {
+            self.cache_bytes -= len;
+            self.cache.pop_back();
+        }
+    }
+
+    /// Forgets entries up to the purge marker; gives the files that hold nothing else.
+    fn forget(&mut self, purged: LogId) -> Vec<u64> {
+        while self.places.front().is_some_and(|place| place.log_id.index <= purged.index) {
+            self.places.pop_front();
+        }
+        while let Some((entry, len)) = self.cache.front()
+            && entry.log_id.index <= purged.index
+        {
+            self.cache_bytes -= len;
+            self.cache.pop_front();
+        }
+        let mut gone = Vec::new();
+        while self.segments.len() > 1 && self.segments.front().is_some_and(|(_, high)| *high <= purged.index)
+        {
+            if let Some((number, _)) = self.segments.pop_front() {
+                self.readers.remove(&number);
+                gone.push(number);
+            }
+        }
+        gone
+    }
+}
+
+impl RaftLogReader<TypeConfig> for SegmentLog {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(range, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.read(start..end, READ)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.state().vote)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for SegmentLog {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let state = self.state();
+        let last = state.places.back().map(|place| place.log_id).or(state.purged);
+        Ok(LogState { last_purged_log_id: state.purged, last_log_id: last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.synced(|state| {
+            state.vote = Some(*vote);
+            let payload = encode(vote)?;
+            state.put(Kind::Vote, payload)
+        })
+        .await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let mut state = self.state();
+        state.committed = committed;
+        if let Some(committed) = committed {
+            state.put(Kind::Committed, encode(&committed)?)?;
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.state().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut state = self.state();
+        for entry in entries {
+            state.append(entry)?;
+        }
+        state.trim();
+        state.send(Job::Flushed(callback))
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        self.synced(|state| {
+            let after = last.map(|last| last.index);
+            state.truncate(after);
+            state.put(Kind::Truncate, encode(&after)?)
+        })
+        .await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        let mut state = self.state();
+        state.purged = state.purged.max(Some(log_id));
+        state.put(Kind::Purge, encode(&log_id)?)?;
+        let gone = state.forget(log_id);
+        if gone.is_empty() { Ok(()) } else { state.send(Job::Unlink(gone)) }
+    }
+}

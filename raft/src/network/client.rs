@@ -1,0 +1,320 @@
+//! Asking other members.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, OptionalSend};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::proto::change_request::Verb;
+use super::proto::raft_client::RaftClient;
+use super::proto::{
+    ChangeRequest, FoundRequest, IdentifyReply, IdentifyRequest, JoinRequest, Packet, ReadRequest,
+};
+use crate::settings::{APPEND_TIME, CHANGE_TIME, CONNECT_TIME, RPC_TIME, SNAPSHOT_TIME};
+use crate::types::{Node, Snapshot, SnapshotData, TypeConfig, Vote};
+
+/// Bytes of a snapshot in one packet.
+const CHUNK: usize = 256 << 10;
+/// Largest message that a member takes: a payload's bytes (2 MiB), or one entry, which is a batch.
+pub(super) const MESSAGE_MAX: usize = 32 << 20;
+/// A window that lets a payload pass without waiting for the receiver.
+pub(super) const WINDOW: u32 = 8 << 20;
+/// A connection is asked for a sign of life so often, and given up after as long again. Raft's own
+/// heartbeats do not find out that a connection is dead: each is merely late.
+pub(super) const ALIVE: Duration = Duration::from_secs(1);
+
+/// Why a question to another member has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RpcError {
+    #[error("no answer in time")]
+    Timeout,
+    #[error("{}", .0.message())]
+    Status(#[from] Status),
+    #[error("not an address: {0}")]
+    Address(String),
+    #[error("an answer without meaning: {0}")]
+    Decode(#[from] bincode::Error),
+}
+
+impl RpcError {
+    /// Whether the question certainly was not heard.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        match self {
+            RpcError::Status(status) => status.code() == Code::Unavailable,
+            RpcError::Address(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What a connection is for; each has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    Votes,
+    Log,
+    Snapshots,
+    Asks,
+}
+
+/// Connections to members by address and lane: made once, remade by themselves.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    cluster: [u8; 16],
+    channels: Arc<Mutex<HashMap<(String, Lane), Channel>>>,
+}
+
+impl Clients {
+    pub(crate) fn new(cluster: [u8; 16]) -> Self {
+        Clients { cluster, channels: Arc::default() }
+    }
+
+    /// A client of the member at an address.
+    pub(crate) fn to(&self, addr: &str, lane: Lane) -> Result<Client, RpcError> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (addr.to_owned(), lane);
+        let channel = match channels.get(&key) {
+            Some(channel) => channel.clone(),
+            None => {
+                let endpoint = Endpoint::from_shared(format!("http://{addr}"))
+                    .map_err(|error| RpcError::Address(error.to_string()))?
+                    .connect_timeout(CONNECT_TIME)
+                    .initial_stream_window_size(WINDOW)
+                    .initial_connection_window_size(WINDOW)
+                    .http2_keep_alive_interval(ALIVE)
+                    .keep_alive_timeout(ALIVE)
+                    .keep_alive_while_idle(true)
+                    .tcp_nodelay(true);
+                let channel = endpoint.connect_lazy();
+                channels.insert(key, channel.clone());
+                channel
+            }
+        };
+        let raft = RaftClient::new(channel)
+            .max_decoding_message_size(MESSAGE_MAX)
+            .max_encoding_message_size(MESSAGE_MAX);
+        Ok(Client { raft, cluster: Bytes::copy_from_slice(&self.cluster) })
+    }
+
+    /// A client for questions.
+    pub(crate) fn ask(&self, addr: &str) -> Result<Client, RpcError> {
+        self.to(addr, Lane::Asks)
+    }
+}
+
+/// A client of one member.
+pub(crate) struct Client {
+    raft: RaftClient<Channel>,
+    cluster: Bytes,
+}
+
+async fn limit<T>(
+    time: Duration,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, RpcError> {
+    match timeout(time, answer).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(RpcError::Timeout),
+    }
+}
+
+impl Client {
+    fn packet(&self, to: u64, value: &impl Serialize) -> Result<Packet, RpcError> {
+        Ok(Packet { body: bincode::serialize(value)?.into(), cluster: self.cluster.clone(), to })
+    }
+
+    /// Who are you?
+    pub(crate) async fn identify(&mut self) -> Result<IdentifyReply, RpcError> {
+        limit(RPC_TIME, self.raft.identify(IdentifyRequest {})).await
+    }
+
+    /// You are this founder.
+    pub(crate) async fn found(&mut self, cluster: [u8; 16], node: u64) -> Result<(), RpcError> {
+        let request = FoundRequest { cluster: Bytes::copy_from_slice(&cluster), node };
+        limit(RPC_TIME, self.raft.found(request)).await.map(drop)
+    }
+
+    /// Let me in; gives my number.
+    pub(crate) async fn join(&mut self, name: &str, mesh: &str, nonce: [u8; 16]) -> Result<u64, RpcError> {
+        let request = JoinRequest {
+            cluster: self.cluster.clone(),
+            name: name.into(),
+            mesh: mesh.into(),
+            nonce: Bytes::copy_from_slice(&nonce),
+        };
+        Ok(limit(APPEND_TIME * 2, self.raft.join(request)).await?.node)
+    }
+
+    /// Put this batch into the log; gives its index.
+    pub(crate) async fn propose(&mut self, batch: Bytes) -> Result<u64, RpcError> {
+        let packet = Packet { body: batch, cluster: self.cluster.clone(), to: 0 };
+        Ok(limit(APPEND_TIME, self.raft.propose(packet)).await?.index)
+    }
+
+    /// What must a linearizable read wait for?
+    pub(crate) async fn read_index(&mut self) -> Result<u64, RpcError> {
+        let request = ReadRequest { cluster: self.cluster.clone() };
+        Ok(limit(RPC_TIME, self.raft.read_index(request)).await?.index)
+    }
+
+    /// Promote, remove or hand over.
+    pub(crate) async fn change(&mut self, verb: Verb, name: &str) -> Result<(), RpcError> {
+        let request = ChangeRequest { cluster: self.cluster.clone(), verb: verb.into(), name: name.into() };
+        limit(CHANGE_TIME, self.raft.change(request)).await.map(drop)
+    }
+}
+
+/// Makes openraft's connections.
+pub(crate) struct Factory(pub(crate) Clients);
+
+impl RaftNetworkFactory<TypeConfig> for Factory {
+    type Network = Peer;
+
+    async fn new_client(&mut self, to: u64, node: &Node) -> Peer {
+        Peer { clients: self.0.clone(), to, addr: node.addr.clone(), append: Lane::Log }
+    }
+
+    async fn new_heartbeat_client(&mut self, to: u64, node: &Node) -> Peer {
+        Peer { clients: self.0.clone(), to, addr: node.addr.clone(), append: Lane::Votes }
+    }
+}
+
+/// openraft's view of another member.
+pub(crate) struct Peer {
+    clients: Clients,
+    to: u64,
+    addr: String,
+    append: Lane,
+}
+
+/// Which of Raft's own messages it is.
+#[derive(Clone, Copy)]
+enum Message {
+    Append,
+    Vote,
+    PreVote,
+    TransferLeader,
+}
+
+impl Peer {
+    async fn send<Q, A>(
+        &self,
+        message: Message,
+        request: &Q,
+        time: Duration,
+    ) -> Result<A, RPCError<TypeConfig>>
+    where
+        Q: Serialize,
+        A: DeserializeOwned,
+    {
+        self.exchange(message, request, time).await.map_err(|error| {
+            let any = AnyError::error(error.to_string());
+            if error.is_unreachable() {
+                RPCError::Unreachable(Unreachable::new(&any))
+            } else {
+                RPCError::Network(NetworkError::new(&any))
+            }
+        })
+    }
+
+    async fn exchange<Q, A>(&self, message: Message, request: &Q, time: Duration) -> Result<A, RpcError>
+    where
+        Q: Serialize,
+        A: DeserializeOwned,
+    {
+        let lane = if matches!(message, Message::Append) { self.append } else { Lane::Votes };
+        let mut client = self.clients.to(&self.addr, lane)?;
+        let packet = client.packet(self.to, request)?;
+        let raft = &mut client.raft;
+        let answer = match message {
+            Message::Append => limit(time, raft.append(packet)).await,
+            Message::Vote => limit(time, raft.vote(packet)).await,
+            Message::PreVote => limit(time, raft.pre_vote(packet)).await,
+            Message::TransferLeader => limit(time, raft.transfer_leader(packet)).await,
+        }?;
+        Ok(bincode::deserialize(&answer.body)?)
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        // The limit that comes with it is a heartbeat's: too short for a disk.
+        let time = if self.append == Lane::Log { APPEND_TIME } else { option.hard_ttl() };
+        self.send(Message::Append, &rpc, time).await
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.send(Message::Vote, &rpc, option.hard_ttl()).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.send(Message::PreVote, &rpc, option.hard_ttl()).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.send(Message::TransferLeader, &rpc, RPC_TIME).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let unreachable = |error: RpcError| {
+            let any = AnyError::error(error.to_string());
+            StreamingError::Unreachable(Unreachable::new(&any))
+        };
+        let send = async {
+            let mut client = self.clients.to(&self.addr, Lane::Snapshots)?;
+            let head = client.packet(self.to, &(vote, &snapshot.meta))?;
+            let packets = std::iter::once(head).chain(chunks(snapshot.snapshot.into_inner()));
+            let answer = limit(SNAPSHOT_TIME, client.raft.snapshot(futures::stream::iter(packets))).await?;
+            Ok::<_, RpcError>(bincode::deserialize(&answer.body)?)
+        };
+        tokio::select! {
+            answer = send => answer.map_err(unreachable),
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+}
+
+/// A snapshot's bytes in packets, none of them copied.
+fn chunks(mut body: Bytes) -> impl Iterator<Item = Packet> {
+    std::iter::from_fn(move || {
+        let chunk = body.split_to(CHUNK.min(body.len()));
+        (!chunk.is_empty()).then(|| Packet { body: chunk, cluster: Bytes::new(), to: 0 })
+    })
+}

@@ -1,0 +1,280 @@
+//! One member of the cluster, from its start to its end.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use limes_routing::{Epoch, Event, NodeId, Revision, Tables, Verdict};
+use rand::RngCore;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::barrier::{BarrierError, Barriers};
+use crate::bootstrap::{self, Founding};
+use crate::change::{self, ChangeError};
+use crate::disk::{self, Disk};
+use crate::history::{History, Limits};
+use crate::log::OpenError;
+use crate::machine::{Machine, Shared};
+use crate::member::{Member, Status};
+use crate::network::{Clients, Factory, Service, Verb, serve};
+use crate::observer::Observer;
+use crate::proposer::{ProposeError, Proposer, propose_plain};
+use crate::settings::{Config, RPC_TIME, raft_config};
+use crate::tasks::Tasks;
+use crate::types::{Node, Raft};
+use crate::{membership, upkeep};
+
+/// Why a member cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The disk failed.
+    #[error("cannot use {0}: {1}")]
+    Disk(PathBuf, #[source] io::Error),
+    /// Nobody can found or be joined.
+    #[error("cluster.initial is empty")]
+    NoFounders,
+    /// The log is damaged and there is nobody to join.
+    #[error(
+        "{0}; this is the only node of its cluster: restore a snapshot, or move the directory away to begin anew"
+    )]
+    Damaged(OpenError),
+    /// The identity could not be taken.
+    #[error("cannot take an identity: {0}")]
+    Identity(String),
+    /// A founder belongs elsewhere.
+    #[error("{0} of cluster.initial cannot be founded: {1}")]
+    OtherCluster(String, String),
+    /// openraft refused.
+    #[error("raft cannot start: {0}")]
+    Raft(String),
+}
+
+/// One member of the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Replica {
+    member: Arc<Member>,
+    proposer: Proposer,
+    barriers: Barriers,
+    tasks: Arc<Tasks>,
+}
+
+impl Replica {
+    /// Starts the member: finds or founds its cluster, replays its log, runs Raft. `incoming` are
+    /// connections of the mesh port that begin as HTTP/2. Returns once the member has an identity
+    /// and Raft runs; a founder waits for the other founders for as long as it takes.
+    ///
+    /// # Errors
+    /// [`StartError`], in one clear line.
+    pub async fn start(
+        config: Config,
+        incoming: mpsc::Receiver<TcpStream>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Replica, StartError> {
+        if config.initial.is_empty() {
+            return Err(StartError::NoFounders);
+        }
+        let alone = config.initial.iter().all(|peer| peer.name == config.name);
+        let Disk { identity, log, snapshot } = disk::open(&config.dir, alone).await?;
+        let tasks = Arc::new(Tasks::default());
+        let founding = Arc::new(Founding::new(&config, identity));
+        let slot = Arc::new(OnceLock::new());
+        let name = config.name.clone();
+        tasks.spawn(serve(Service { name, founding: founding.clone(), member: slot.clone() }, incoming));
+        let identity = bootstrap::find(&config, &founding).await?;
+        let mut boot = [0; 16];
+        rand::rng().fill_bytes(&mut boot);
+        let node = NodeId(identity.node);
+        observer.identified(node, identity.cluster, boot);
+        let history = History::start(config.dir.join("history"), Limits::default());
+        let shared = Shared::new(config.dir.clone(), observer, history, (node, boot));
+        let machine = Machine::load(shared.clone(), snapshot)
+            .map_err(|error| StartError::Disk(config.dir.clone(), error))?;
+        let clients = Clients::new(identity.cluster);
+        let raft_config = raft_config().map_err(|error| StartError::Raft(error.to_string()))?;
+        let raft = Raft::new(identity.node, raft_config, Factory(clients.clone()), log.clone(), machine)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let member = Arc::new(Member::new(identity, raft, shared, clients, log));
+        let _ = slot.set(member.clone());
+        initialise(&member, &config).await?;
+        tasks.spawn(upkeep::stay_up(member.clone(), config.clone(), boot));
+        tasks.spawn(membership::tend(member.clone(), config));
+        tasks.spawn(upkeep::snapshots(member.clone()));
+        let proposer = Proposer::start(member.clone(), &tasks);
+        let barriers = Barriers::start(member.clone(), &tasks);
+        Ok(Replica { member, proposer, barriers, tasks })
+    }
+
+    /// This member's number.
+    pub fn node(&self) -> NodeId {
+        NodeId(self.member.identity.node)
+    }
+
+    /// The cluster's id.
+    pub fn cluster(&self) -> [u8; 16] {
+        self.member.identity.cluster
+    }
+
+    /// Looks something up in the tables as this member has applied them; the closure must be short,
+    /// for apply waits for it.
+    pub fn read<T>(&self, look: impl FnOnce(&Tables) -> T) -> T {
+        self.member.shared.read(look)
+    }
+
+    /// A copy of the tables, cheap.
+    pub fn tables(&self) -> Tables {
+        self.read(Tables::clone)
+    }
+
+    /// Who leads, as far as this member knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.member.leader().map(|(leader, _)| NodeId(leader))
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.member.is_leader()
+    }
+
+    /// What the member looks like from outside.
+    pub fn status(&self) -> Status {
+        self.member.status()
+    }
+
+    /// Bytes of the entries that the log holds; counted, so not for every moment.
+    pub fn log_bytes(&self) -> u64 {
+        self.member.log.entry_bytes()
+    }
+
+    /// What has happened, as far back as it is kept.
+    pub fn history(&self) -> &History {
+        &self.member.shared.history
+    }
+
+    /// Proposes events of this node.
+    pub fn proposer(&self) -> &Proposer {
+        &self.proposer
+    }
+
+    /// Proposes an event of the cluster (a node is down, a setting, a kick) and waits until this
+    /// member has applied it; gives its revision.
+    ///
+    /// # Errors
+    /// [`ProposeError::NoQuorum`] after two seconds; it may still commit.
+    pub async fn propose_plain(&self, event: Event) -> Result<Revision, ProposeError> {
+        self.decide(event).await.map(|(revision, _)| revision)
+    }
+
+    /// As [`Replica::propose_plain`], with the verdict.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn decide(&self, event: Event) -> Result<(Revision, Verdict), ProposeError> {
+        let decided = propose_plain(&self.member, event, RPC_TIME * 2).await;
+        decided.map(|(index, verdict)| (Revision(index), verdict))
+    }
+
+    /// Waits until all that was committed before this call is applied here. Shared with whoever
+    /// calls meanwhile.
+    ///
+    /// # Errors
+    /// [`BarrierError::NoQuorum`] after 2.5 s without one.
+    pub async fn barrier(&self) -> Result<Revision, BarrierError> {
+        self.barriers.pass().await
+    }
+
+    /// Waits until this member has applied a revision.
+    ///
+    /// # Errors
+    /// [`BarrierError::Stopped`].
+    pub async fn wait_applied(&self, revision: Revision) -> Result<(), BarrierError> {
+        let mut applied = self.member.shared.applied();
+        let seen = applied.wait_for(|applied| *applied >= revision.0).await;
+        seen.map(drop).map_err(|_| BarrierError::Stopped)
+    }
+
+    /// Waits until this process has an epoch.
+    ///
+    /// # Errors
+    /// [`ProposeError::NoQuorum`] when the time is over.
+    pub async fn wait_up(&self, time: Duration) -> Result<Epoch, ProposeError> {
+        let mut epoch = self.member.shared.epoch();
+        let live = timeout(time, epoch.wait_for(Option::is_some)).await;
+        live.ok().and_then(Result::ok).and_then(|epoch| *epoch).ok_or(ProposeError::NoQuorum)
+    }
+
+    /// Hands the leadership to another voter, if this member leads and another is up.
+    pub async fn hand_over(&self) {
+        if self.is_leader()
+            && let Err(why) = self.member.transfer("").await
+        {
+            info!(%why, "leaving as the leader");
+        }
+    }
+
+    /// Hands the leadership to a voter, whoever leads; an empty name means any that is up.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: there is no leader, or no such voter is up.
+    pub async fn transfer_leader(&self, name: &str) -> Result<(), ChangeError> {
+        change::ask(&self.member, Verb::Transfer, name).await
+    }
+
+    /// Lets a learner vote.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: there is no leader or no such node, or it has not caught up yet.
+    pub async fn promote(&self, name: &str) -> Result<(), ChangeError> {
+        change::ask(&self.member, Verb::Promote, name).await
+    }
+
+    /// Removes a member for good, with its rows. To be asked again if it was cut short.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: there is no leader or no such node, it leads, or the others would be no
+    /// quorum.
+    pub async fn remove(&self, name: &str) -> Result<(), ChangeError> {
+        change::ask(&self.member, Verb::Remove, name).await
+    }
+
+    /// Takes a snapshot soon.
+    pub async fn snapshot(&self) {
+        let _ = self.member.raft.trigger().snapshot().await;
+    }
+
+    /// Says that this node is leaving (its rows are suspended at once) and stops Raft.
+    pub async fn shutdown(&self) {
+        self.member.stop();
+        let epoch = *self.member.shared.epoch().borrow();
+        if let Some(epoch) = epoch {
+            let event = Event::NodeDown { node: self.node(), epoch };
+            if propose_plain(&self.member, event, RPC_TIME).await.is_err() {
+                warn!("left without saying so: the cluster has no quorum");
+            }
+        }
+        self.hand_over().await;
+        if timeout(RPC_TIME * 2, self.member.raft.shutdown()).await.is_err() {
+            warn!("raft did not stop in time");
+        }
+        self.tasks.abort();
+    }
+}
+
+/// The first founder initialises Raft, once all founders have their numbers.
+async fn initialise(member: &Member, config: &Config) -> Result<(), StartError> {
+    let raft = |error: String| StartError::Raft(error);
+    if member.identity.node != 1 || config.initial.first().is_none_or(|first| first.name != config.name) {
+        return Ok(());
+    }
+    if member.raft.is_initialized().await.map_err(|error| raft(error.to_string()))? {
+        return Ok(());
+    }
+    bootstrap::found_others(config, member.identity).await?;
+    let members: std::collections::BTreeMap<u64, Node> =
+        config.initial.iter().zip(1..).map(|(peer, node)| (node, Node::new(&peer.addr))).collect();
+    member.raft.initialize(members).await.map_err(|error| raft(error.to_string()))
+}

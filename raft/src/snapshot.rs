@@ -1,0 +1,98 @@
+//! Snapshots on disk: one file, checked, replaced whole.
+
+use std::fs::File;
+use std::io::{self, Cursor, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use limes_routing::Tables;
+use openraft::RaftSnapshotBuilder;
+
+use crate::machine::Shared;
+use crate::types::{LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig};
+
+const NAME: &str = "snapshot";
+
+/// Builds one snapshot from a cheap copy of the tables, beside apply.
+pub struct Builder {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tables: Tables,
+    pub(crate) applied: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        let (tables, shared) = (self.tables.clone(), self.shared.clone());
+        let stored = meta.clone();
+        let body = tokio::task::spawn_blocking(move || {
+            let mut body = BytesMut::new();
+            for chunk in tables.encode_snapshot() {
+                body.extend_from_slice(&chunk);
+            }
+            let body = body.freeze();
+            save(&shared, &stored, &body).map(|()| body)
+        })
+        .await
+        .map_err(io::Error::other)??;
+        tracing::info!(applied = ?self.applied, bytes = body.len(), "snapshot written");
+        Ok(Snapshot { meta, snapshot: Cursor::new(body) })
+    }
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// Replaces the snapshot on disk, unless that is newer; durable when it returns.
+pub(crate) fn save(shared: &Shared, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
+    let index = meta.last_log_id.map_or(0, |last| last.index);
+    let mut saved = shared.saved.lock().unwrap_or_else(PoisonError::into_inner);
+    if index < *saved {
+        return Ok(());
+    }
+    write(&shared.dir, meta, body)?;
+    *saved = index;
+    Ok(())
+}
+
+fn write(dir: &Path, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
+    let meta = bincode::serialize(meta).map_err(io::Error::other)?;
+    let fresh = dir.join("snapshot.new");
+    let mut file = File::create(&fresh)?;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&meta), body);
+    file.write_all(&sum.to_be_bytes())?;
+    file.write_all(&(meta.len() as u32).to_be_bytes())?;
+    file.write_all(&meta)?;
+    file.write_all(body)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path(dir))?;
+    File::open(dir)?.sync_all()
+}
+
+/// Reads the snapshot on disk; `None` if there is none.
+///
+/// # Errors
+/// It cannot be read, or it is damaged.
+pub(crate) fn read(dir: &Path) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
+    let file = match std::fs::read(path(dir)) {
+        Ok(file) => Bytes::from(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let damaged =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot is damaged: {what}"));
+    let (sum, rest) = file.split_first_chunk::<4>().ok_or_else(|| damaged("cut"))?;
+    let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("cut"))?;
+    if crc32c::crc32c(rest) != u32::from_be_bytes(*sum) {
+        return Err(damaged("a wrong checksum"));
+    }
+    let len = u32::from_be_bytes(*len) as usize;
+    let meta = rest.get(..len).ok_or_else(|| damaged("cut"))?;
+    let meta: SnapshotMeta = bincode::deserialize(meta).map_err(|error| damaged(&error.to_string()))?;
+    Ok(Some((meta, file.slice(8 + len..))))
+}

@@ -1,0 +1,74 @@
+//! What a member does by itself for as long as it runs: staying up in the tables, and snapshots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use limes_routing::{Event, Reason, Verdict};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{error, warn};
+
+use crate::member::Member;
+use crate::proposer::propose_plain;
+use crate::settings::{Config, LEVELS, RPC_TIME, SNAPSHOT_LOG_BYTES};
+
+/// Pause before the next attempt to be up.
+const AGAIN: Duration = Duration::from_millis(50);
+/// The longest pause after refusals.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often it is seen whether a snapshot is due.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Keeps this process up in the tables: at the start, and again whenever it was fenced.
+pub(crate) async fn stay_up(member: Arc<Member>, config: Config, boot: [u8; 16]) {
+    let node = member.node();
+    let mut epoch = member.shared.epoch();
+    let mut pause = AGAIN;
+    while epoch.wait_for(Option::is_none).await.is_ok() && !member.is_stopping() {
+        if member.shared.read(|tables| tables.cluster().is_none()) {
+            sleep(AGAIN).await;
+            continue;
+        }
+        let event = Event::NodeUp { node, boot, addrs: config.addrs.clone(), levels: LEVELS };
+        match propose_plain(&member, event, RPC_TIME).await {
+            Ok((_, Verdict::Rejected(reason))) => {
+                refused(reason);
+                sleep(pause).await;
+                pause = PAUSE_MAX.min(pause * 2);
+            }
+            Ok(_) => {
+                pause = AGAIN;
+                let _ = timeout(AGAIN, epoch.wait_for(Option::is_some)).await;
+            }
+            Err(_) => sleep(AGAIN).await,
+        }
+    }
+}
+
+fn refused(reason: Reason) {
+    match reason {
+        Reason::NoMember => error!("this node has been removed from the cluster: stop it"),
+        reason => warn!(%reason, "this node cannot come up"),
+    }
+}
+
+/// Takes a snapshot when the log has grown enough since the last. Nodes differ a little, so that
+/// not all are at it in the same moment.
+pub(crate) async fn snapshots(member: Arc<Member>) {
+    let mut tick = interval(LOOK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let share = (member.identity.node % 4) * (SNAPSHOT_LOG_BYTES / 8);
+    // What the log held at the start counts, lest a node that is often restarted never take one.
+    let before = member.log.entry_bytes();
+    let mut taken = 0;
+    while !member.is_stopping() {
+        tick.tick().await;
+        let size = std::fs::metadata(member.shared.dir.join("snapshot")).map_or(0, |file| file.len());
+        let written = before + member.log.appended_bytes();
+        if written - taken > SNAPSHOT_LOG_BYTES.max(size * 2) + share {
+            taken = written;
+            if let Err(error) = member.raft.trigger().snapshot().await {
+                warn!(%error, "no snapshot can be taken");
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! R9: damage of the log is refused with what and where, or costs nothing that was acknowledged.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use limes_raft::log::{OpenError, SegmentLog};
+use limes_raft::types::{Data, Entry, LogId, TypeConfig, Vote};
+use openraft::RaftLogReader;
+use openraft::entry::EntryPayload;
+use openraft::impls::leader_id_adv::LeaderId;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::type_config::TypeConfigExt;
+use openraft::vote::RaftLeaderId;
+use rand::{Rng, SeedableRng};
+use tempfile::TempDir;
+
+fn id(index: u64) -> LogId {
+    LogId::new(LeaderId::new(3, 1).to_committed(), index)
+}
+
+/// Entry `index`, whose payload depends on it and has this size.
+fn entry(index: u64, size: usize) -> Entry {
+    let payload = vec![(index % 251) as u8; size];
+    Entry { log_id: id(index), payload: EntryPayload::Normal(Data(Bytes::from(payload))) }
+}
+
+/// Appends entries and waits until they are acknowledged.
+async fn append(log: &mut SegmentLog, entries: Vec<Entry>) {
+    let (tell, told) = TypeConfig::oneshot();
+    log.append(entries, IOFlushed::<TypeConfig>::signal(tell)).await.unwrap();
+    told.await.unwrap().unwrap();
+}
+
+/// What a log that opens holds: the vote's term and the entries.
+async fn contents(mut log: SegmentLog) -> (u64, BTreeMap<u64, Entry>) {
+    let vote = log.read_vote().await.unwrap();
+    let entries = log.try_get_log_entries(0..u64::MAX).await.unwrap();
+    let entries = entries.into_iter().map(|entry| (entry.log_id.index, entry)).collect();
+    (vote.map_or(0, |vote| vote.leader_id.term), entries)
+}
+
+/// A log of acknowledged entries, closed.
+async fn written(groups: u64, each: u64, size: usize) -> (TempDir, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = SegmentLog::open(dir.path()).unwrap();
+    log.save_vote(&Vote::new(3, 1)).await.unwrap();
+    let mut next = 0;
+    for _ in 0..groups {
+        append(&mut log, (next..next + each).map(|index| entry(index, size)).collect()).await;
+        next += each;
+    }
+    drop(log);
+    (dir, next)
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|ext| ext == "seg")).collect();
+    files.sort();
+    files
+}
+
+/// A copy without the zeros at the ends of the files, which mean nothing.
+fn copy(from: &Path) -> TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let bytes = std::fs::read(file.path()).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        std::fs::write(to.path().join(file.file_name()), &bytes[..used]).unwrap();
+    }
+    to
+}
+
+/// Opens a damaged copy: refused, or all is there.
+async fn judge(dir: &Path, entries: u64, what: &str) -> bool {
+    match SegmentLog::open(dir) {
+        Err(OpenError::Damaged { what: why, .. }) => {
+            assert!(!why.is_empty());
+            true
+        }
+        Err(OpenError::Io(error)) => panic!("{what}: {error}"),
+        Ok(log) => {
+            let (term, found) = contents(log).await;
+            assert_eq!((term, found.len() as u64), (3, entries), "{what}: lost in silence");
+            assert!(found.iter().all(|(index, found)| *found == entry(*index, 40)), "{what}: changed");
+            false
+        }
+    }
+}
+
+/// Bytes of a file up to its last that is not zero.
+fn used(path: &Path) -> u64 {
+    let bytes = std::fs::read(path).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_again() {
+    let (dir, entries) = written(20, 5, 40).await;
+    assert!(!judge(dir.path(), entries, "nothing").await);
+}
+
+#[tokio::test]
+async fn a_flipped_byte_anywhere_is_seen() {
+    let (dir, entries) = written(6, 3, 40).await;
+    let file = segments(dir.path())[0].file_name().unwrap().to_owned();
+    let end = used(&dir.path().join(&file));
+    let mut refused = 0;
+    let mut tried = 0;
+    // A step that is prime meets each byte of a record in some record.
+    for at in (0..end).step_by(3) {
+        tried += 1;
+        let damaged = copy(dir.path());
+        let path = damaged.path().join(&file);
+        let segment = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let mut byte = [0];
+        segment.read_exact_at(&mut byte, at).unwrap();
+        segment.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
+        refused += u64::from(judge(damaged.path(), entries, &format!("byte {at}")).await);
+    }
+    assert_eq!(refused, tried, "every flip within the records is damage");
+}
+
+#[tokio::test]
+async fn a_cut_tail_is_seen() {
+    let (dir, entries) = written(6, 3, 40).await;
+    let file = segments(dir.path())[0].file_name().unwrap().to_owned();
+    let end = used(&dir.path().join(&file));
+    for at in (0..end).step_by(3) {
+        let damaged = copy(dir.path());
+        let path = damaged.path().join(&file);
+        OpenOptions::new().write(true).open(path).unwrap().set_len(at).unwrap();
+        assert!(judge(damaged.path(), entries, &format!("cut at {at}")).await, "cut at {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_zeroed_page_is_seen() {
+    let (dir, _) = written(60, 10, 40).await;
+    let entries = 600;
+    let file = segments(dir.path())[0].file_name().unwrap().to_owned();
+    let end = used(&dir.path().join(&file));
+    for page in 0..end / 4_096 {
+        let damaged = copy(dir.path());
+        let path = damaged.path().join(&file);
+        let segment = OpenOptions::new().write(true).open(path).unwrap();
+        segment.write_all_at(&[0; 4_096], page * 4_096).unwrap();
+        assert!(judge(damaged.path(), entries, &format!("page {page}")).await, "page {page}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_file_is_seen_and_old_ones_may_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = SegmentLog::open(dir.path()).unwrap();
+    log.save_vote(&Vote::new(3, 1)).await.unwrap();
+    for index in 0..60 {
+        append(&mut log, vec![entry(index, 1 << 20)]).await;
+    }
+    drop(log);
+    let files = segments(dir.path());
+    assert!(files.len() >= 4, "{files:?}");
+    for file in &files {
+        let damaged = copy(dir.path());
+        std::fs::remove_file(damaged.path().join(file.file_name().unwrap())).unwrap();
+        let opened = SegmentLog::open(damaged.path());
+        assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{file:?} is missing");
+    }
+    let mut log = SegmentLog::open(dir.path()).unwrap();
+    log.purge(id(40)).await.unwrap();
+    append(&mut log, vec![entry(60, 10)]).await;
+    drop(log);
+    let left = contents(SegmentLog::open(dir.path()).unwrap()).await;
+    assert_eq!(left.1.keys().copied().collect::<Vec<_>>(), (41..=60).collect::<Vec<_>>());
+    assert!(segments(dir.path()).len() < files.len(), "purged files go");
+}
+
+#[tokio::test]
+async fn bytes_of_a_group_that_was_never_acknowledged_are_cleared() {
+    let (dir, entries) = written(6, 3, 40).await;
+    let path = &segments(dir.path())[0];
+    let end = used(path);
+    // Half of a record behind the last one, as a crash in the middle of a write leaves it.
+    let torn: Vec<u8> = std::fs::read(path).unwrap()[100..140].to_vec();
+    OpenOptions::new().write(true).open(path).unwrap().write_all_at(&torn, end).unwrap();
+    assert!(!judge(dir.path(), entries, "torn").await);
+    let mut log = SegmentLog::open(dir.path()).unwrap();
+    append(&mut log, vec![entry(entries, 40)]).await;
+    drop(log);
+    assert!(!judge(dir.path(), entries + 1, "after torn").await);
+}
+
+/// Not a test of its own: the process that [`killed_at_any_point`] kills.
+#[tokio::test]
+async fn victim() {
+    let Some(dir) = std::env::var_os("LIMES_VICTIM_DIR") else { return };
+    let mut log = SegmentLog::open(Path::new(&dir)).unwrap_or_else(|error| panic!("{error}"));
+    let state = log.get_log_state().await.unwrap();
+    let mut next = state.last_log_id.map_or(0, |last| last.index + 1);
+    println!("acknowledged {next}");
+    loop {
+        let many = 1 + next % 7;
+        append(&mut log, (next..next + many).map(|index| entry(index, 40)).collect()).await;
+        next += many;
+        println!("acknowledged {next}");
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_point() {
+    let kills: u32 = std::env::var("LIMES_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(12);
+    let seed: u64 = std::env::var("LIMES_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    println!("LIMES_SEED={seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = 0;
+    for kill in 0..kills {
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "victim", "--nocapture"])
+            .env("LIMES_VICTIM_DIR", dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+        let said = |line: &str| line.strip_prefix("acknowledged ").and_then(|number| number.parse().ok());
+        // Killed after it has acknowledged something, at a moment that varies by microseconds.
+        let before = acknowledged;
+        while acknowledged <= before {
+            let line = lines.next().unwrap_or_else(|| panic!("kill {kill}: the log did not open")).unwrap();
+            acknowledged = said(&line).unwrap_or(acknowledged).max(acknowledged);
+        }
+        std::thread::sleep(Duration::from_micros(random.random_range(0..4_000)));
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        for line in lines.map_while(Result::ok) {
+            acknowledged = said(&line).unwrap_or(acknowledged).max(acknowledged);
+        }
+    }
+    let (_, entries) = contents(SegmentLog::open(dir.path()).unwrap()).await;
+    assert!(entries.len() as u64 >= acknowledged, "{} of {acknowledged} are left", entries.len());
+    assert!(entries.iter().all(|(index, found)| *found == entry(*index, 40)));
+    println!("{kills} kills, {acknowledged} entries acknowledged, {} there", entries.len());
+}

@@ -1,0 +1,183 @@
+//! Who belongs to a cluster: founders, newcomers, members that lost their disk, promotions, removals.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::time::Duration;
+
+use limes_raft::{ChangeError, PeerAddr, Replica, StartError};
+use limes_routing::{EdgeId, NodeId, Verdict};
+use support::{Cluster, LIMIT, eventually, online};
+
+#[test]
+fn a_cluster_is_founded_only_when_every_founder_answers() {
+    let mut cluster = Cluster::places(3);
+    let first = cluster.begin(0);
+    let second = cluster.begin(1);
+    assert!(first.is_waiting(Duration::from_millis(1_200)), "it must wait for the third");
+    assert!(second.is_waiting(Duration::from_millis(1)), "it must wait for the third");
+    cluster.start_places(&[2]);
+    cluster.places[0].running = Some(first.finish(LIMIT).unwrap());
+    cluster.places[1].running = Some(second.finish(LIMIT).unwrap());
+    cluster.places.iter().for_each(|place| place.running().wait_up());
+    cluster.agree();
+}
+
+#[test]
+fn founders_killed_while_founding_go_on_later() {
+    for round in 0..3u64 {
+        let mut cluster = Cluster::places(3);
+        let starting: Vec<_> = (0..3).map(|at| cluster.begin(at)).collect();
+        std::thread::sleep(Duration::from_millis(40 + round * 60));
+        starting.into_iter().for_each(support::Starting::kill);
+        cluster.start_places(&[0, 1, 2]);
+        cluster.places.iter().for_each(|place| place.running().wait_up());
+        let tables = cluster.agree();
+        assert_eq!(tables.members().count(), 3);
+        assert!(cluster.running().all(|(at, running)| running.replica.node().0 == at as u64 + 1));
+    }
+}
+
+#[test]
+fn a_node_of_another_cluster_is_refused() {
+    let mut one = Cluster::start(1);
+    let other = Cluster::start(1);
+    // A newcomer whose list names nodes of two clusters cannot know where it belongs.
+    let (first, second) = (one.initial[0].clone(), other.initial[0].clone());
+    let at = one.add_place();
+    one.initial = vec![first, PeerAddr { name: "node-9".to_owned(), addr: "127.0.0.1:1".to_owned() }, second];
+    one.initial[2].name = "node-1".to_owned();
+    let Err(error) = one.begin(at).finish(LIMIT) else { panic!("it must not start") };
+    assert!(matches!(error, StartError::OtherCluster(..)), "{error}");
+}
+
+#[test]
+fn a_newcomer_learns_and_may_be_promoted() {
+    let mut cluster = Cluster::start(1);
+    cluster.at(0).submit(online(1)).unwrap();
+    let (second, third) = (cluster.add_place(), cluster.add_place());
+    cluster.restart(second);
+    cluster.restart(third);
+    assert!(cluster.at(second).replica.node().0 > 1, "its number is the index of its joining");
+    assert!(cluster.agree().edge(EdgeId(1)).is_some());
+    let verdict = cluster.at(second).submit(online(2)).unwrap();
+    assert!(matches!(verdict, Verdict::Accepted(_)), "a learner serves as well: {verdict:?}");
+    assert_eq!(cluster.at(0).replica.status().voters, [NodeId(1)]);
+    for at in [second, third] {
+        let name = cluster.places[at].name.clone();
+        // Asked of a node that does not lead.
+        eventually("it has caught up and is promoted", || {
+            let name = name.clone();
+            ask(&cluster, third, |replica| async move { replica.promote(&name).await }).is_ok()
+        });
+    }
+    assert_eq!(cluster.at(0).replica.status().voters.len(), 3);
+    let tables = cluster.agree();
+    assert!(tables.members().all(|member| member.voter));
+    cluster.kill(0);
+    let verdict = cluster.at(second).submit(online(3));
+    assert!(matches!(verdict, Ok(Verdict::Accepted(_))), "the promoted go on alone: {verdict:?}");
+}
+
+#[test]
+fn a_member_that_lost_its_disk_comes_back_under_a_new_number() {
+    let mut cluster = Cluster::start(3);
+    cluster.at(0).submit(online(1)).unwrap();
+    let wiped = cluster.follower();
+    let old = cluster.at(wiped).replica.node();
+    cluster.kill(wiped);
+    cluster.wipe(wiped);
+    cluster.restart(wiped);
+    let new = cluster.at(wiped).replica.node();
+    assert!(new.0 > 3, "{new}");
+    let leader = cluster.leader();
+    eventually("the new number votes in place of the old", || {
+        let status = cluster.at(leader).replica.status();
+        status.voters.contains(&new) && !status.voters.contains(&old) && status.learners.is_empty()
+    });
+    eventually("the old number is gone from the tables", || {
+        let tables = cluster.agree();
+        tables.members().all(|member| member.node != old) && tables.members().all(|member| member.voter)
+    });
+    // It counts: with another one dead it is half of the quorum.
+    let other = (0..3).find(|at| *at != wiped && *at != leader).unwrap();
+    cluster.kill(other);
+    let verdict = cluster.at(wiped).submit(online(2));
+    assert!(matches!(verdict, Ok(Verdict::Accepted(_))), "{verdict:?}");
+    cluster.restart(other);
+    cluster.agree();
+}
+
+#[test]
+fn the_first_founder_may_lose_its_disk_too() {
+    let mut cluster = Cluster::start(3);
+    let id = cluster.at(1).replica.cluster();
+    cluster.kill(0);
+    cluster.wipe(0);
+    cluster.restart(0);
+    assert_eq!(cluster.at(0).replica.cluster(), id, "it must not found another cluster");
+    eventually("three vote again", || {
+        let tables = cluster.agree();
+        tables.members().count() == 3 && cluster.at(1).replica.status().voters.len() == 3
+    });
+}
+
+#[test]
+fn a_name_in_use_elsewhere_is_not_given_away() {
+    let mut cluster = Cluster::start(3);
+    let at = cluster.add_place();
+    cluster.places[at].name = "node-2".to_owned();
+    let starting = cluster.begin(at);
+    assert!(starting.is_waiting(Duration::from_millis(1_500)), "node-2 is up elsewhere");
+    starting.kill();
+    assert_eq!(cluster.agree().members().count(), 3);
+}
+
+#[test]
+fn a_removed_member_is_gone_with_its_rows() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let gone = cluster.follower();
+    let number = cluster.at(gone).replica.node();
+    cluster.at(gone).submit(online(5)).unwrap();
+    let leader_name = cluster.places[leader].name.clone();
+    let refused = ask(&cluster, gone, |replica| async move { replica.remove(&leader_name).await });
+    assert!(refused.is_err(), "the leader is not removed");
+    let name = cluster.places[gone].name.clone();
+    ask(&cluster, leader, |replica| async move { replica.remove(&name).await }).unwrap();
+    cluster.kill(gone);
+    let tables = cluster.agree();
+    assert!(tables.edge(EdgeId(5)).is_none());
+    assert!(tables.members().all(|member| member.node != number));
+    eventually("it is gone from raft too", || {
+        let status = cluster.at(leader).replica.status();
+        status.voters.len() == 2 && status.learners.is_empty()
+    });
+    // Two are left; losing one of them would be the end.
+    let other = cluster.follower();
+    cluster.kill(other);
+    let other_name = cluster.places[other].name.clone();
+    let refused = ask(&cluster, leader, |replica| async move { replica.remove(&other_name).await });
+    assert!(refused.is_err(), "{refused:?}");
+}
+
+#[test]
+fn the_leadership_goes_where_it_is_sent() {
+    let cluster = Cluster::start(3);
+    for at in [2, 0, 1] {
+        let name = cluster.places[at].name.clone();
+        let from = cluster.follower();
+        ask(&cluster, from, |replica| async move { replica.transfer_leader(&name).await }).unwrap();
+        eventually("it leads", || cluster.at(at).replica.is_leader());
+    }
+    let nobody = ask(&cluster, 0, |replica| async move { replica.transfer_leader("node-8").await });
+    assert!(nobody.unwrap_err().to_string().contains("node-8"));
+}
+
+fn ask<F>(cluster: &Cluster, at: usize, ask: impl FnOnce(Replica) -> F) -> Result<(), ChangeError>
+where
+    F: Future<Output = Result<(), ChangeError>> + Send + 'static,
+{
+    let replica = cluster.at(at).replica.clone();
+    cluster.at(at).run(ask(replica))
+}

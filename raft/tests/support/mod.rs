@@ -1,0 +1,381 @@
+//! Members of a cluster in one process, each on a runtime of its own, so that one can be killed.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails; each test file uses its own part"
+)]
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use limes_raft::{Config, Observer, PeerAddr, ProposeError, Replica, StartError};
+use limes_routing::{
+    Batch, EdgeId, Effect, Event, Incarnation, NodeAddrs, NodeId, Position, Revision, SessionNo, Tables,
+    Verdict,
+};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+/// How long anything may take before a test fails.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// One applied batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub revision: Revision,
+    pub batch: Batch,
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Remembers all that it is told.
+#[derive(Default)]
+pub struct Recorder {
+    pub seen: Mutex<Vec<Seen>>,
+    pub jumps: Mutex<Vec<Vec<Effect>>>,
+}
+
+impl Recorder {
+    pub fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
+        self.seen.lock().unwrap()
+    }
+}
+
+impl Observer for Recorder {
+    fn identified(&self, _: NodeId, _: [u8; 16], _: [u8; 16]) {}
+
+    fn applied(&self, revision: Revision, batch: &Batch, verdicts: &[Verdict], _: &[Effect], _: &Tables) {
+        let (batch, verdicts) = (batch.clone(), verdicts.to_vec());
+        self.seen().push(Seen { revision, batch, verdicts });
+    }
+
+    fn installed(&self, effects: &[Effect], _: &Tables) {
+        self.jumps.lock().unwrap().push(effects.to_vec());
+    }
+}
+
+/// A member that runs.
+pub struct Running {
+    runtime: Runtime,
+    pub replica: Replica,
+    pub recorder: Arc<Recorder>,
+}
+
+impl Running {
+    /// Runs something on the member's runtime.
+    pub fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let (tell, told) = std::sync::mpsc::channel();
+        self.runtime.spawn(async move { tell.send(work.await) });
+        told.recv_timeout(LIMIT * 2).expect("an answer in time")
+    }
+
+    pub fn submit(&self, event: Event) -> Result<Verdict, ProposeError> {
+        let replica = self.replica.clone();
+        self.run(async move { replica.proposer().submit(event).await })
+    }
+
+    pub fn plain(&self, event: Event) -> Result<Revision, ProposeError> {
+        let replica = self.replica.clone();
+        self.run(async move { replica.propose_plain(event).await })
+    }
+
+    pub fn barrier(&self) -> Result<Revision, limes_raft::BarrierError> {
+        let replica = self.replica.clone();
+        self.run(async move { replica.barrier().await })
+    }
+
+    pub fn wait_up(&self) {
+        let replica = self.replica.clone();
+        self.run(async move { replica.wait_up(LIMIT).await }).expect("an epoch");
+    }
+
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> std::sync::mpsc::Receiver<T> {
+        let (tell, told) = std::sync::mpsc::channel();
+        self.runtime.spawn(async move { tell.send(work.await) });
+        told
+    }
+}
+
+/// A member's place: its name, address and directory, whether it runs or not.
+pub struct Place {
+    pub name: String,
+    pub addr: SocketAddr,
+    pub dir: PathBuf,
+    listener: Option<TcpListener>,
+    pub running: Option<Running>,
+}
+
+/// Tests take turns: many clusters at once on a small machine are too slow for each other's elections.
+static TURN: Mutex<()> = Mutex::new(());
+
+type Turn = Rc<MutexGuard<'static, ()>>;
+
+/// The turn of the test that runs on this thread: its second cluster shares the first one's.
+fn turn() -> Turn {
+    thread_local!(static MINE: RefCell<Weak<MutexGuard<'static, ()>>> = const { RefCell::new(Weak::new()) });
+    MINE.with_borrow_mut(|mine| {
+        mine.upgrade().unwrap_or_else(|| {
+            let turn = Rc::new(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+            *mine = Rc::downgrade(&turn);
+            turn
+        })
+    })
+}
+
+/// Some members with the same founders.
+pub struct Cluster {
+    pub places: Vec<Place>,
+    pub initial: Vec<PeerAddr>,
+    _dir: tempfile::TempDir,
+    _turn: Turn,
+}
+
+/// A listener on a loopback address that nothing else uses, so that its port can be taken again.
+fn listen() -> TcpListener {
+    use rand::Rng;
+    let mut rng = rand::rng();
+    for _ in 0..100 {
+        let ip = [127, rng.random_range(1..=254), rng.random(), rng.random_range(2..=254)];
+        if let Ok(listener) = TcpListener::bind(SocketAddr::from((ip, 0))) {
+            return listener;
+        }
+    }
+    panic!("no loopback address can be bound");
+}
+
+fn log_to_stderr() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    });
+}
+
+impl Cluster {
+    /// Places for founders; nothing runs yet.
+    pub fn places(founders: usize) -> Cluster {
+        log_to_stderr();
+        let turn = turn();
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Cluster { places: Vec::new(), initial: Vec::new(), _dir: dir, _turn: turn };
+        for _ in 0..founders {
+            let at = cluster.add_place();
+            let place = &cluster.places[at];
+            cluster.initial.push(PeerAddr { name: place.name.clone(), addr: place.addr.to_string() });
+        }
+        cluster
+    }
+
+    /// A place more, which is none of the founders'.
+    pub fn add_place(&mut self) -> usize {
+        let listener = listen();
+        let name = format!("node-{}", self.places.len() + 1);
+        let addr = listener.local_addr().unwrap();
+        let dir = self._dir.path().join(&name);
+        self.places.push(Place { name, addr, dir, listener: Some(listener), running: None });
+        self.places.len() - 1
+    }
+
+    /// Founders that run and are up.
+    pub fn start(founders: usize) -> Cluster {
+        let mut cluster = Cluster::places(founders);
+        let all: Vec<usize> = (0..founders).collect();
+        cluster.start_places(&all);
+        cluster.places.iter().for_each(|place| place.running().wait_up());
+        cluster
+    }
+
+    /// Starts some places at the same time; each must come to run.
+    pub fn start_places(&mut self, which: &[usize]) {
+        let starting: Vec<_> = which.iter().map(|at| (*at, self.begin(*at))).collect();
+        for (at, starting) in starting {
+            self.places[at].running = Some(starting.finish(LIMIT).expect("it starts"));
+        }
+    }
+
+    /// Starts one place and waits until it is up.
+    pub fn restart(&mut self, at: usize) {
+        self.start_places(&[at]);
+        self.places[at].running().wait_up();
+    }
+
+    /// Begins to start a place.
+    pub fn begin(&mut self, at: usize) -> Starting {
+        let place = &mut self.places[at];
+        assert!(place.running.is_none(), "{} runs already", place.name);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.unwrap();
+        let listener = place.listener.take().unwrap_or_else(|| rebind(place.addr));
+        listener.set_nonblocking(true).unwrap();
+        let recorder = Arc::new(Recorder::default());
+        let addrs = NodeAddrs { mesh: place.addr.to_string(), ..NodeAddrs::default() };
+        let (dir, name) = (place.dir.clone(), place.name.clone());
+        let config = Config { dir, name, addrs, initial: self.initial.clone() };
+        let (tell, told) = std::sync::mpsc::channel();
+        let observer = recorder.clone();
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let (incoming, sockets) = mpsc::channel(64);
+            tokio::spawn(async move {
+                while let Ok((socket, _)) = listener.accept().await {
+                    let _ = socket.set_nodelay(true);
+                    if incoming.send(socket).await.is_err() {
+                        break;
+                    }
+                }
+            });
+            tell.send(Replica::start(config, sockets, observer).await)
+        });
+        Starting { runtime, recorder, told }
+    }
+
+    /// Ends a member without a word, as kill -9 would.
+    pub fn kill(&mut self, at: usize) {
+        let running = self.places[at].running.take().expect("it runs");
+        running.runtime.shutdown_background();
+    }
+
+    /// Ends a member properly.
+    pub fn stop(&mut self, at: usize) {
+        let running = self.places[at].running.take().expect("it runs");
+        let replica = running.replica.clone();
+        running.run(async move { replica.shutdown().await });
+        running.runtime.shutdown_background();
+    }
+
+    /// Removes what a member that does not run has on disk.
+    pub fn wipe(&self, at: usize) {
+        assert!(self.places[at].running.is_none());
+        std::fs::remove_dir_all(&self.places[at].dir).unwrap();
+    }
+
+    pub fn at(&self, at: usize) -> &Running {
+        self.places[at].running()
+    }
+
+    /// The place of the member that leads, once there is one that the others agree on.
+    pub fn leader(&self) -> usize {
+        let mut found = None;
+        eventually("a leader", || {
+            let named: Vec<_> = self.running().map(|(_, running)| running.replica.leader()).collect();
+            found = self.running().find(|(_, running)| running.replica.is_leader()).map(|(at, _)| at);
+            let leader = found.map(|at| self.at(at).replica.node());
+            leader.is_some() && named.iter().all(|named| *named == leader)
+        });
+        found.unwrap()
+    }
+
+    /// A place that runs and does not lead.
+    pub fn follower(&self) -> usize {
+        let leader = self.leader();
+        self.running().map(|(at, _)| at).find(|at| *at != leader).unwrap()
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = (usize, &Running)> {
+        self.places.iter().enumerate().filter_map(|(at, place)| Some((at, place.running.as_ref()?)))
+    }
+
+    /// Waits until all that run have applied the same, and compares their tables.
+    pub fn agree(&self) -> Tables {
+        let mut agreed = None;
+        eventually("all members hold the same tables", || {
+            let mut tables: Vec<Tables> =
+                self.running().map(|(_, running)| running.replica.tables()).collect();
+            let first = tables.pop().expect("one runs");
+            let same = tables.iter().all(|other| *other == first);
+            agreed = Some(first);
+            same
+        });
+        agreed.unwrap()
+    }
+}
+
+impl Place {
+    pub fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs")
+    }
+}
+
+/// A member that is starting.
+pub struct Starting {
+    runtime: Runtime,
+    recorder: Arc<Recorder>,
+    told: std::sync::mpsc::Receiver<Result<Replica, StartError>>,
+}
+
+impl Starting {
+    /// Waits until it runs.
+    pub fn finish(self, limit: Duration) -> Result<Running, StartError> {
+        let started = self.told.recv_timeout(limit).expect("it starts or fails in time");
+        match started {
+            Ok(replica) => Ok(Running { runtime: self.runtime, replica, recorder: self.recorder }),
+            Err(error) => {
+                self.runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether it has come to an end of its start.
+    pub fn is_waiting(&self, time: Duration) -> bool {
+        self.told.recv_timeout(time).is_err()
+    }
+
+    pub fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+/// The port of a member that was killed, as soon as its sockets are gone.
+fn rebind(addr: SocketAddr) -> TcpListener {
+    let mut listener = None;
+    eventually("the port can be taken again", || {
+        listener = TcpListener::bind(addr).ok();
+        listener.is_some()
+    });
+    listener.unwrap()
+}
+
+/// Waits for a condition.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// An edge that comes online, whose session and id are the same number.
+pub fn online(edge: u64) -> Event {
+    Event::EdgeOnline {
+        edge: EdgeId(edge),
+        session: SessionNo(edge),
+        meta: bytes::Bytes::from_static(b"meta"),
+        addr: "127.0.0.1:1".into(),
+        moving: false,
+        owes_offline: false,
+    }
+}
+
+pub fn offline(edge: u64, at: Position) -> Event {
+    Event::EdgeOffline { edge: EdgeId(edge), incarnation: Incarnation(at) }
+}
+
+/// The size of a directory's files.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+}

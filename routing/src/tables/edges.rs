@@ -1,0 +1,140 @@
+//! Events of edges.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Step, Tables};
+use crate::effect::{Effect, Reason, Verdict, Why};
+use crate::event::Event;
+use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId};
+use crate::rows::{EdgeRow, Owed};
+
+pub(super) fn step(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> Result<Verdict, Reason> {
+    match event {
+        Event::EdgeIdsReserved { count } => step.ids(&mut tables.next_edge, *count),
+        Event::EdgeAdmitting { edge, session } => {
+            let home = step.home(*session)?;
+            Arc::make_mut(&mut tables.admitting).insert((*edge, home.node, *session), home);
+            step.accepted()
+        }
+        Event::EdgeRefused { edge, session } => {
+            let home = step.home(*session)?;
+            stop_admitting(tables, *edge, &home);
+            step.accepted()
+        }
+        Event::EdgeOnline { .. } => online(tables, step, event),
+        Event::EdgeOffline { edge, incarnation } => {
+            own(tables, step, *edge, *incarnation)?;
+            remove(tables, step, *edge, Why::Ended);
+            step.accepted()
+        }
+        Event::EdgeResumed { edge, incarnation } => {
+            let was = own(tables, step, *edge, *incarnation)?;
+            let home = step.home(was.session)?;
+            tables.edges.revive(*edge, &home);
+            step.effects.push(Effect::EdgeOnline { edge: *edge, home, replaced: None, moving: false });
+            step.accepted()
+        }
+        Event::CallbackOwed { edge, incarnation, meta, addr } => {
+            let node = step.origin.ok_or(Reason::NoOrigin)?.node;
+            let (edge, incarnation) = (*edge, *incarnation);
+            owe(tables, step, Owed { edge, incarnation, node, meta: meta.clone(), addr: addr.clone() });
+            step.accepted()
+        }
+        Event::CallbackSettled { edge, incarnation } => {
+            let key = (*edge, *incarnation);
+            if !tables.owed.contains_key(&key) {
+                return Err(Reason::Stale);
+            }
+            Arc::make_mut(&mut tables.owed).remove(&key);
+            step.accepted()
+        }
+        Event::Kick { edge } => {
+            if tables.edge(*edge).is_none() {
+                return Err(Reason::Stale);
+            }
+            remove(tables, step, *edge, Why::Kicked);
+            step.accepted()
+        }
+        _ => Err(Reason::NoChange),
+    }
+}
+
+fn online(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> Result<Verdict, Reason> {
+    let Event::EdgeOnline { edge, session, meta, addr, moving, owes_offline } = event else {
+        return Err(Reason::NoChange);
+    };
+    let (edge, home) = (*edge, step.home(*session)?);
+    stop_admitting(tables, edge, &home);
+    let older = tables.edges.insert(edge, &EdgeRow { home, meta, addr, owes_offline: *owes_offline });
+    let replaced = older.as_ref().map(|older| older.row().home);
+    if let Some(older) = &older {
+        owe_for(tables, step, edge, &older.row());
+    }
+    step.effects.push(Effect::EdgeOnline { edge, home, replaced, moving: *moving });
+    step.accepted()
+}
+
+/// Where that very session of the proposing node is: a late end never hits a newer one, nor one
+/// elsewhere.
+fn own(tables: &Tables, step: &Step<'_>, edge: EdgeId, incarnation: Incarnation) -> Result<Home, Reason> {
+    let node = step.origin.ok_or(Reason::NoOrigin)?.node;
+    let home = tables.edges.get(edge).ok_or(Reason::Stale)?.home;
+    if home.incarnation == incarnation && home.node == node { Ok(home) } else { Err(Reason::Stale) }
+}
+
+fn stop_admitting(tables: &mut Tables, edge: EdgeId, home: &Home) {
+    let key = (edge, home.node, home.session);
+    if tables.admitting.contains_key(&key) {
+        Arc::make_mut(&mut tables.admitting).remove(&key);
+    }
+}
+
+/// Removes an edge's row and notes what its end owes.
+fn remove(tables: &mut Tables, step: &mut Step<'_>, edge: EdgeId, why: Why) {
+    if let Some(taken) = tables.edges.remove(edge) {
+        gone(tables, step, edge, &taken.row(), why);
+    }
+}
+
+fn gone(tables: &mut Tables, step: &mut Step<'_>, edge: EdgeId, row: &EdgeRow<'_>, why: Why) {
+    step.effects.push(Effect::EdgeGone { edge, home: row.home, why });
+    owe_for(tables, step, edge, row);
+}
+
+/// Drops the rows of a node, but for those of the epoch to keep.
+pub(super) fn drop_rows(tables: &mut Tables, step: &mut Step<'_>, node: NodeId, keep: Option<Epoch>) {
+    for (edge, taken) in tables.edges.drain(|epoch, holder| holder == node && Some(epoch) != keep) {
+        gone(tables, step, edge, &taken.row(), Why::NodeGone);
+    }
+}
+
+/// The node's life is over: whoever may have heard of an edge that it was admitting is told of the
+/// end. What the edge said of itself was with the node and is lost.
+pub(super) fn drop_admitting(tables: &mut Tables, step: &mut Step<'_>, node: NodeId) {
+    let held: Vec<_> =
+        tables.admitting.iter().filter(|(key, _)| key.1 == node).map(|(k, h)| (*k, *h)).collect();
+    if held.is_empty() {
+        return;
+    }
+    for (key, home) in held {
+        Arc::make_mut(&mut tables.admitting).remove(&key);
+        let (edge, incarnation) = (key.0, home.incarnation);
+        owe(tables, step, Owed { edge, incarnation, node, meta: Bytes::new(), addr: "".into() });
+    }
+}
+
+fn owe_for(tables: &mut Tables, step: &mut Step<'_>, edge: EdgeId, row: &EdgeRow<'_>) {
+    if row.owes_offline {
+        let Home { node, incarnation, .. } = row.home;
+        let meta = Bytes::copy_from_slice(row.meta);
+        owe(tables, step, Owed { edge, incarnation, node, meta, addr: row.addr.into() });
+    }
+}
+
+fn owe(tables: &mut Tables, step: &mut Step<'_>, owed: Owed) {
+    let (edge, incarnation) = (owed.edge, owed.incarnation);
+    Arc::make_mut(&mut tables.owed).insert((edge, incarnation), owed);
+    step.effects.push(Effect::OfflineDue { edge, incarnation });
+}

@@ -1,0 +1,66 @@
+//! Somebody who sees effects alone, as a node's directory does, and must know what the tables show.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use limes_routing::{EdgeId, Effect, Epoch, Home, Incarnation, NodeId, ServiceId, SessionNo, Tables};
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Follower {
+    lives: BTreeMap<NodeId, Epoch>,
+    edges: BTreeMap<EdgeId, Home>,
+    services: BTreeMap<(ServiceId, NodeId, SessionNo), Home>,
+    due: BTreeSet<(EdgeId, Incarnation)>,
+}
+
+impl Follower {
+    pub(crate) fn follow(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::EdgeOnline { edge, home, .. } => {
+                    self.edges.insert(*edge, *home);
+                }
+                Effect::EdgeGone { edge, home, .. } => {
+                    if self.edges.get(edge).is_some_and(|held| held.incarnation == home.incarnation) {
+                        self.edges.remove(edge);
+                    }
+                }
+                Effect::ServiceOnline { service, home } => {
+                    self.services.insert((*service, home.node, home.session), *home);
+                }
+                Effect::ServiceGone { service, home, .. } => {
+                    self.services.remove(&(*service, home.node, home.session));
+                }
+                Effect::NodeUp { node, epoch } => {
+                    self.lives.insert(*node, *epoch);
+                }
+                Effect::NodeDown { node, epoch } => {
+                    if self.lives.get(node) == Some(epoch) {
+                        self.lives.remove(node);
+                    }
+                }
+                Effect::OfflineDue { edge, incarnation } => {
+                    self.due.insert((*edge, *incarnation));
+                }
+                Effect::NamesChanged { .. }
+                | Effect::MembersChanged
+                | Effect::Drain { .. }
+                | Effect::SettingChanged { .. } => {}
+            }
+        }
+    }
+
+    /// Panics where the tables show anything else.
+    pub(crate) fn compare(&self, tables: &Tables) {
+        let live = |home: &Home| self.lives.get(&home.node) == Some(&home.epoch);
+        let edges: BTreeMap<EdgeId, Home> = tables.edges().map(|(edge, row)| (edge, row.home)).collect();
+        let known =
+            self.edges.iter().filter(|(_, home)| live(home)).map(|(edge, home)| (*edge, *home)).collect();
+        assert_eq!(edges, known, "edges, as effects tell them");
+        let services: BTreeSet<Home> = tables.services().map(|row| row.home).collect();
+        let known = self.services.values().filter(|home| live(home)).copied().collect();
+        assert_eq!(services, known, "services, as effects tell them");
+        for owed in tables.owed() {
+            assert!(self.due.contains(&(owed.edge, owed.incarnation)), "{owed:?} was never due");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Every run of the session protocol up to a bound, over the real tables: two nodes, two edges that
+//! connect here and there, connections that end, processes that die and start again, nodes that are
+//! declared down and are not, proposals that are given up and commit late or twice, batches that a
+//! snapshot steps over. The rules must hold in each state that can be reached.
+//!
+//! The second half proves the first: with one fence taken away the checker finds the broken rule.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+mod model;
+mod node;
+mod rules;
+
+use model::{Bounds, Mutant, Protocol};
+use stateright::{Checker, Model};
+
+/// Runs the checker; each broken rule is shown with the steps that lead to it.
+fn explore(model: Protocol) -> impl Checker<Protocol> {
+    model.checker().threads(2).spawn_dfs().join()
+}
+
+/// Every rule holds in every state, and what the bounds are there for does happen.
+fn holds(bounds: Bounds, happens: &[&'static str]) {
+    let checker = explore(Protocol { bounds, mutant: None });
+    println!(
+        "{bounds:?}: {} states, {} of them different",
+        checker.state_count(),
+        checker.unique_state_count()
+    );
+    for rule in rules::ALWAYS {
+        if let Some(path) = checker.discovery(rule) {
+            panic!("broken: {rule}\n{:?}\n{:#?}", path.clone().into_actions(), path.last_state());
+        }
+    }
+    for happening in happens {
+        assert!(checker.discovery(happening).is_some(), "it never happens that {happening}");
+    }
+}
+
+#[test]
+fn takeovers_and_ends_that_come_late() {
+    let bounds = Bounds { connects: 3, ends: 1, again: 1, ..Bounds::default() };
+    holds(bounds, &[rules::TAKEOVER, rules::LATE, rules::TWICE]);
+}
+
+#[test]
+fn nodes_that_are_declared_down_and_are_not() {
+    let bounds = Bounds { connects: 2, ends: 1, downs: 1, jumps: 1, ..Bounds::default() };
+    holds(bounds, &[rules::DEAD, rules::REVIVED, rules::TAKEN, rules::UNRESUMED]);
+}
+
+#[test]
+fn nodes_that_are_declared_down_twice_and_dropped() {
+    let bounds = Bounds { connects: 1, downs: 2, drops: 1, ..Bounds::default() };
+    holds(bounds, &[rules::REVIVED, rules::DROPPED]);
+}
+
+#[test]
+fn proposals_of_a_past_life_that_come_again() {
+    let bounds = Bounds { connects: 2, downs: 1, again: 1, ..Bounds::default() };
+    holds(bounds, &[rules::TWICE, rules::DEAD, rules::TAKEN]);
+}
+
+#[test]
+fn processes_that_die_and_start_again() {
+    let bounds = Bounds { connects: 2, crashes: 1, downs: 1, ..Bounds::default() };
+    holds(bounds, &[rules::DEAD, rules::RESTARTED]);
+}
+
+#[test]
+fn processes_that_die_twice() {
+    let bounds = Bounds { connects: 1, crashes: 2, drops: 1, ..Bounds::default() };
+    holds(bounds, &[rules::OLD_BOOT, rules::RESTARTED]);
+}
+
+/// With a fence taken away the checker finds which rule needs it.
+fn is_caught(mutant: Mutant, bounds: Bounds, by: &[&'static str]) {
+    let checker = explore(Protocol { bounds, mutant: Some(mutant) });
+    let broken: Vec<&str> =
+        rules::ALWAYS.into_iter().filter(|rule| checker.discovery(rule).is_some()).collect();
+    println!("{mutant:?} breaks {broken:#?}");
+    assert!(by.iter().any(|rule| broken.contains(rule)), "{mutant:?} breaks only {broken:?}");
+}
+
+#[test]
+fn a_removal_without_its_incarnation_is_caught() {
+    let bounds = Bounds { connects: 2, ..Bounds::default() };
+    is_caught(Mutant::RemovalById, bounds, &[rules::FENCED]);
+}
+
+#[test]
+fn a_resume_without_its_incarnation_is_caught() {
+    let bounds = Bounds { connects: 2, downs: 1, jumps: 1, ..Bounds::default() };
+    is_caught(Mutant::ResumeById, bounds, &[rules::FENCED]);
+}
+
+#[test]
+fn batches_without_numbers_are_caught() {
+    let bounds = Bounds { connects: 2, ends: 1, again: 1, ..Bounds::default() };
+    is_caught(Mutant::NoNumbers, bounds, &[rules::ONCE]);
+}
+
+#[test]
+fn batches_without_epochs_are_caught() {
+    let bounds = Bounds { connects: 2, downs: 1, again: 1, ..Bounds::default() };
+    is_caught(Mutant::NoEpoch, bounds, &[rules::ONCE, rules::WELCOME, rules::GHOST]);
+}

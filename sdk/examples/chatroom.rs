@@ -1,0 +1,73 @@
+//! A chat room: every edge publishes lines, the service sends each to all the others.
+//!
+//! Run a node, then `chatroom serve` once and `chatroom join NAME` in as many terminals as you like
+//! (`cargo run -p limes-sdk --example chatroom -- join ann`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use limes_sdk::{Edge, Service};
+use tokio::io::{AsyncBufReadExt, BufReader, stdin};
+
+type Failure = Box<dyn std::error::Error>;
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve"] => serve().await,
+        ["join", name] => join(name).await,
+        _ => Err("say `serve`, or `join NAME`".into()),
+    }
+}
+
+async fn serve() -> Result<(), Failure> {
+    let address = std::env::var("LIMES_SERVICES").unwrap_or("127.0.0.1:30011".into());
+    let service = Service::builder("chatroom").address(address).connect().await?;
+    let members = Arc::new(Mutex::new(HashMap::new()));
+    let (coming, going) = (members.clone(), members.clone());
+    service
+        .on_edge_online(move |edge| {
+            let name = String::from_utf8_lossy(&edge.meta).into_owned();
+            println!("{name} is here");
+            coming.lock().unwrap_or_else(PoisonError::into_inner).insert(edge.edge, name);
+            async { Ok(()) }
+        })
+        .await?;
+    service
+        .on_edge_offline(move |edge| {
+            going.lock().unwrap_or_else(PoisonError::into_inner).remove(&edge.edge);
+            async { Ok(()) }
+        })
+        .await?;
+    service.subscribe(["lines"]).await?;
+    while let Some(line) = service.receive().await {
+        let all = members.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let name = all.get(&line.peer).cloned().unwrap_or_else(|| line.peer.to_string());
+        let text = format!("{name}: {}", String::from_utf8_lossy(&line.body));
+        for edge in all.into_keys().filter(|edge| *edge != line.peer) {
+            let (service, text) = (service.clone(), text.clone());
+            tokio::spawn(async move { service.publish(edge, "lines", text).await });
+        }
+        line.done();
+    }
+    Ok(())
+}
+
+async fn join(name: &str) -> Result<(), Failure> {
+    let address = std::env::var("LIMES_EDGES").unwrap_or("127.0.0.1:30012".into());
+    let edge = Edge::builder().address(address).meta(name.to_owned()).connect().await?;
+    let listener = edge.clone();
+    tokio::spawn(async move {
+        while let Some(line) = listener.receive().await {
+            println!("{}", String::from_utf8_lossy(&line.body));
+            line.done();
+        }
+    });
+    let mut lines = BufReader::new(stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        edge.publish("lines", line).await?;
+    }
+    edge.close().await;
+    Ok(())
+}

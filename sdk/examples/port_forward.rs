@@ -1,0 +1,54 @@
+//! Reaching a TCP port at a site behind NAT: the site runs an edge, you run a service that listens
+//! on a port of yours and carries each connection to the site through a stream.
+//!
+//! At the site: `port_forward site 192.168.1.20:80` (prints the edge's id).
+//! At your desk: `port_forward desk EDGE_ID 127.0.0.1:8080`.
+
+use limes_sdk::{Edge, Service};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+
+type Failure = Box<dyn std::error::Error>;
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["site", target] => site(target).await,
+        ["desk", edge, listen] => desk(edge.parse()?, listen).await,
+        _ => Err("say `site HOST:PORT`, or `desk EDGE_ID LISTEN_ADDRESS`".into()),
+    }
+}
+
+async fn site(target: &str) -> Result<(), Failure> {
+    let address = std::env::var("LIMES_EDGES").unwrap_or("127.0.0.1:30012".into());
+    let edge = Edge::builder().address(address).meta("port forward").connect().await?;
+    println!("edge {} forwards to {target}", edge.id());
+    while let Some(mut incoming) = edge.accept_stream().await {
+        let target = target.to_owned();
+        tokio::spawn(async move {
+            match TcpStream::connect(&target).await {
+                Ok(mut socket) => drop(copy_bidirectional(&mut incoming.stream, &mut socket).await),
+                Err(error) => incoming.stream.reset(&format!("{target}: {error}")).await,
+            }
+        });
+    }
+    Ok(())
+}
+
+async fn desk(edge: u64, listen: &str) -> Result<(), Failure> {
+    let address = std::env::var("LIMES_SERVICES").unwrap_or("127.0.0.1:30011".into());
+    let service = Service::builder("port-forward").address(address).connect().await?;
+    let listener = TcpListener::bind(listen).await?;
+    println!("listening on {}", listener.local_addr()?);
+    loop {
+        let (mut socket, _) = listener.accept().await?;
+        let service = service.clone();
+        tokio::spawn(async move {
+            match service.open_stream(edge, "tcp", "").await {
+                Ok(mut stream) => drop(copy_bidirectional(&mut socket, &mut stream).await),
+                Err(error) => eprintln!("edge {edge}: {error}"),
+            }
+        });
+    }
+}

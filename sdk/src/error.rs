@@ -1,0 +1,164 @@
+//! Errors: a closed set of kinds, and what the caller may do next.
+
+use std::fmt;
+
+use limes_wire::Code;
+use limes_wire::frame::{CallError as WireError, Ran};
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// No edge with that id is connected.
+    NoEdge,
+    /// No service of that name, or none that takes the topic, is connected.
+    NoService,
+    /// No service offers the method, or the edge has no handler for it.
+    NoMethod,
+    /// A queue on the way is full.
+    Busy,
+    /// No answer within the deadline.
+    Timeout,
+    /// The receiver's connection ended, or was taken over by a newer one.
+    Gone,
+    /// The cluster cannot agree now.
+    NoQuorum,
+    /// The receiver or the gateway said no.
+    Refused,
+    /// Larger than a limit allows.
+    TooLarge,
+    /// The receiver's handler reported an error of its own.
+    Application,
+    /// This client has no connection to the cluster.
+    Disconnected,
+    /// This client was closed.
+    Closed,
+    /// Something that this version does not know; the text says more.
+    Other,
+}
+
+/// Why a call, a message or a registration failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallError {
+    kind: Kind,
+    ran: Ran,
+    code: Code,
+    text: String,
+}
+
+/// Why a message was not taken over.
+pub type PublishError = CallError;
+/// Why a stream could not be opened.
+pub type OpenError = CallError;
+
+impl CallError {
+    pub(crate) fn new(kind: Kind, code: Code, ran: Ran, text: impl Into<String>) -> Self {
+        CallError { kind, ran, code, text: text.into() }
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(Kind::Closed, Code::CANCELLED, Ran::No, "this client was closed")
+    }
+
+    pub(crate) fn not_sent() -> Self {
+        Self::new(Kind::Disconnected, Code::GONE, Ran::No, "not connected to the cluster")
+    }
+
+    pub(crate) fn cut() -> Self {
+        Self::new(Kind::Disconnected, Code::GONE, Ran::Maybe, "the connection broke before the answer came")
+    }
+
+    pub(crate) fn timeout(ran: Ran) -> Self {
+        Self::new(Kind::Timeout, Code::TIMEOUT, ran, "no answer within the deadline")
+    }
+
+    pub(crate) fn coded(code: Code, ran: Ran, text: impl Into<String>) -> Self {
+        let kind = match code {
+            Code::NO_EDGE => Kind::NoEdge,
+            Code::NO_SERVICE => Kind::NoService,
+            Code::NO_METHOD => Kind::NoMethod,
+            Code::BUSY | Code::DRAINING => Kind::Busy,
+            Code::TIMEOUT => Kind::Timeout,
+            Code::REPLACED | Code::GONE | Code::MOVED => Kind::Gone,
+            Code::NO_QUORUM | Code::ISOLATED => Kind::NoQuorum,
+            Code::REFUSED | Code::AUTH => Kind::Refused,
+            Code::TOO_LARGE => Kind::TooLarge,
+            Code::APPLICATION => Kind::Application,
+            _ => Kind::Other,
+        };
+        Self::new(kind, code, ran, text)
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The code on the wire.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Whether the receiver's handler may have been run. If not, sending again cannot do it twice.
+    pub fn may_have_run(&self) -> bool {
+        self.ran != Ran::No
+    }
+
+    /// Whether sending again is safe and may succeed.
+    pub fn retryable(&self) -> bool {
+        !self.may_have_run()
+            && matches!(
+                self.kind,
+                Kind::Busy
+                    | Kind::Gone
+                    | Kind::NoQuorum
+                    | Kind::Disconnected
+                    | Kind::NoEdge
+                    | Kind::NoService
+            )
+    }
+
+    /// One line for a person.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<WireError> for CallError {
+    fn from(error: WireError) -> Self {
+        CallError::coded(error.code, error.ran, error.text)
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ran = match self.ran {
+            Ran::No => "not run",
+            Ran::Maybe => "may have run",
+            Ran::Yes => "has run",
+        };
+        write!(f, "{} ({ran}): {}", self.code, self.text)
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// Why no connection could be had at first.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The builder was given no address.
+    #[error("no address was given")]
+    NoAddress,
+    /// The cluster said no, for good.
+    #[error("refused: {code}: {text}")]
+    Refused {
+        /// Why.
+        code: Code,
+        /// One line for a person.
+        text: String,
+    },
+    /// No address answered in time; the last reason is given.
+    #[error("no node of the cluster could be reached in time; last: {0}")]
+    Unreachable(String),
+}

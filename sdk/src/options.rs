@@ -1,0 +1,100 @@
+//! What both builders can be told.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use limes_wire::frame::{Hello, Role};
+use limes_wire::limits;
+
+/// The settings of a client.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) role: Role,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) name: String,
+    pub(crate) meta: Bytes,
+    pub(crate) ticket: Bytes,
+    pub(crate) instance: [u8; 16],
+    pub(crate) keepalive: Duration,
+    pub(crate) call_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) backoff_max: Duration,
+}
+
+impl Options {
+    pub(crate) fn new(role: Role, name: &str) -> Self {
+        Options {
+            role,
+            addresses: Vec::new(),
+            name: name.to_owned(),
+            meta: Bytes::new(),
+            ticket: Bytes::new(),
+            instance: [0; 16],
+            keepalive: limits::KEEPALIVE,
+            call_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            backoff_max: Duration::from_secs(5),
+        }
+    }
+
+    pub(crate) fn hello(&self, ticket: Bytes, moving: bool) -> Hello {
+        Hello {
+            role: self.role,
+            name: self.name.clone(),
+            meta: self.meta.clone(),
+            instance: self.instance,
+            keepalive: self.keepalive,
+            ticket,
+            moving,
+            ..Hello::default()
+        }
+    }
+}
+
+/// The methods that both builders have.
+macro_rules! common_options {
+    () => {
+        /// Adds an address, `host:port`. With several, each connect begins at another one.
+        pub fn address(mut self, address: impl Into<String>) -> Self {
+            self.0.addresses.push(address.into());
+            self
+        }
+
+        /// Adds addresses.
+        pub fn addresses<T: Into<String>>(mut self, addresses: impl IntoIterator<Item = T>) -> Self {
+            self.0.addresses.extend(addresses.into_iter().map(Into::into));
+            self
+        }
+
+        /// What the other side is told about this one, up to 64 KiB.
+        pub fn meta(mut self, meta: impl Into<bytes::Bytes>) -> Self {
+            self.0.meta = meta.into();
+            self
+        }
+
+        /// Silence after which the connection is tested; 20 s if not set.
+        pub fn keepalive(mut self, keepalive: std::time::Duration) -> Self {
+            self.0.keepalive = keepalive;
+            self
+        }
+
+        /// How long calls and messages may take if they are not told; 30 s if not set.
+        pub fn call_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.0.call_timeout = timeout;
+            self
+        }
+
+        /// How long the first connect may take in all; 10 s if not set.
+        pub fn connect_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.0.connect_timeout = timeout;
+            self
+        }
+
+        /// The longest pause between attempts to reconnect; 5 s if not set.
+        pub fn backoff_max(mut self, pause: std::time::Duration) -> Self {
+            self.0.backoff_max = pause;
+            self
+        }
+    };
+}
+pub(crate) use common_options;

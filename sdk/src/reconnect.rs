@@ -1,0 +1,297 @@
+//! Keeping a client connected.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use limes_wire::driver::{Mailbox, drive, tune};
+use limes_wire::frame::{Role, Welcome};
+use limes_wire::limits::Limits;
+use limes_wire::{Code, Conn};
+use rand::Rng;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::client::{Client, State};
+use crate::error::ConnectError;
+use crate::link::{Link, Mail, Naming, News, Outbox};
+
+/// How long one address may take, from the dial to the welcome and the restored names.
+const ATTEMPT: Duration = Duration::from_secs(6);
+/// How long the dial itself may take.
+const DIAL: Duration = Duration::from_secs(2);
+/// How long what is in flight on a connection that was left may take to finish.
+const FINISH: Duration = Duration::from_secs(30);
+/// The pause before the first new attempt is drawn up to this; it doubles from there.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long after attempts that failed a "replaced" is not believed.
+const DOUBT: Duration = Duration::from_secs(60);
+
+/// A connection that is open.
+struct Open {
+    outbox: Outbox,
+    news: UnboundedReceiver<News>,
+    /// Where the other nodes are.
+    peers: Vec<String>,
+    /// Until when a "replaced" may be the work of an attempt of this client that it gave up: a
+    /// proposal may be committed late.
+    doubt: Option<Instant>,
+}
+
+/// Why an attempt failed.
+enum Miss {
+    /// Another address or another time may do.
+    Later(String, Vec<String>),
+    /// No attempt will do.
+    Never(Code, String),
+}
+
+/// Connects for the first time, within the client's time, and starts the keeper.
+pub(crate) async fn start(client: &Arc<Client>) -> Result<(), ConnectError> {
+    let until = Instant::now() + client.options.connect_timeout;
+    let mut known = Addresses::new(client);
+    let (mut pause, mut missed) = (PAUSE, false);
+    loop {
+        match attempt(client, &known.next(), false).await {
+            Ok(mut open) => {
+                known.learn(std::mem::take(&mut open.peers));
+                open.doubt = missed.then(|| Instant::now() + DOUBT);
+                tokio::spawn(keep(Arc::downgrade(client), open, known));
+                return Ok(());
+            }
+            Err(Miss::Never(code, text)) => return Err(ConnectError::Refused { code, text }),
+            Err(Miss::Later(text, peers)) => {
+                missed = true;
+                known.learn(peers);
+                if Instant::now() >= until {
+                    return Err(ConnectError::Unreachable(text));
+                }
+            }
+        }
+        back_off(&mut pause, client.options.backoff_max.min(Duration::from_millis(500))).await;
+    }
+}
+
+/// The addresses to try, in turn: those given, and those that the cluster has named since.
+struct Addresses {
+    given: Vec<String>,
+    learned: Vec<String>,
+    at: usize,
+}
+
+impl Addresses {
+    fn new(client: &Client) -> Self {
+        let given = client.options.addresses.clone();
+        let at = rand::rng().random_range(0..given.len().max(1));
+        Addresses { given, learned: Vec::new(), at }
+    }
+
+    fn learn(&mut self, peers: Vec<String>) {
+        if !peers.is_empty() {
+            self.learned = peers.into_iter().filter(|peer| !self.given.contains(peer)).collect();
+        }
+    }
+
+    fn next(&mut self) -> String {
+        self.at += 1;
+        let all = self.given.len() + self.learned.len();
+        let at = self.at % all.max(1);
+        self.given.get(at).or_else(|| self.learned.get(at - self.given.len())).cloned().unwrap_or_default()
+    }
+
+    fn stay(&mut self) {
+        self.at = self.at.wrapping_sub(1);
+    }
+}
+
+/// Full jitter (Brooker 2015): a pause drawn from nothing to the bound, which doubles.
+async fn back_off(pause: &mut Duration, max: Duration) {
+    let drawn = rand::rng().random_range(Duration::ZERO..=*pause);
+    *pause = (*pause * 2).min(max.max(PAUSE));
+    sleep(drawn).await;
+}
+
+/// One attempt at one address; when it returns the client uses the new connection.
+async fn attempt(client: &Arc<Client>, address: &str, moving: bool) -> Result<Open, Miss> {
+    let later = |text: String| Miss::Later(format!("{address}: {text}"), Vec::new());
+    match timeout(ATTEMPT, try_address(client, address, moving)).await {
+        Ok(result) => result,
+        Err(_) => Err(later("no welcome in time".to_owned())),
+    }
+}
+
+async fn try_address(client: &Arc<Client>, address: &str, moving: bool) -> Result<Open, Miss> {
+    let later = |text: String| Miss::Later(format!("{address}: {text}"), Vec::new());
+    let socket = timeout(DIAL, TcpStream::connect(address)).await;
+    let socket = socket.map_err(|_| later("no connection in time".to_owned()))?;
+    let socket = socket.map_err(|error| later(error.to_string()))?;
+    tune(&socket).map_err(|error| later(error.to_string()))?;
+    let outbox = Mailbox::new();
+    let (sender, mut news) = unbounded_channel();
+    let ticket = client.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let limits = Limits { keepalive: client.options.keepalive, ..Limits::default() };
+    let conn = Conn::client(client.options.hello(ticket, moving), Instant::now(), limits);
+    let link = Link::new(client.clone(), outbox.clone(), sender);
+    tokio::spawn(drive(socket, conn, link, outbox.clone()));
+    let guard = CloseOnDrop(Some(outbox.clone()));
+    let welcome = match news.recv().await {
+        Some(News::Open(welcome)) => *welcome,
+        Some(News::Leave(goaway)) => {
+            let text = format!("{}: {}", goaway.code, goaway.text);
+            return Err(match goaway.code {
+                Code::AUTH | Code::VERSION | Code::REFUSED | Code::PROTOCOL => {
+                    Miss::Never(goaway.code, goaway.text)
+                }
+                _ => Miss::Later(format!("{address}: {text}"), goaway.peers),
+            });
+        }
+        Some(News::Closed(reason)) => return Err(later(reason.to_string())),
+        None => return Err(later("the connection ended".to_owned())),
+    };
+    restore(client, &outbox).await.map_err(|error| later(error.to_string()))?;
+    adopt(client, &welcome, &outbox);
+    guard.keep();
+    Ok(Open { outbox, news, peers: welcome.peers, doubt: None })
+}
+
+/// Brings methods and topics to a new connection.
+async fn restore(client: &Client, outbox: &Outbox) -> Result<(), crate::CallError> {
+    if client.options.role != Role::Service {
+        return Ok(());
+    }
+    let topics: Vec<String> =
+        client.topics.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+    client.names(outbox, Naming::Register, client.methods.names(), ATTEMPT).await?;
+    client.names(outbox, Naming::Subscribe, topics, ATTEMPT).await
+}
+
+fn adopt(client: &Client, welcome: &Welcome, outbox: &Outbox) {
+    client.id.store(welcome.id, Ordering::Release);
+    if !welcome.ticket.is_empty() {
+        let ticket = Bytes::copy_from_slice(&welcome.ticket);
+        *client.ticket.lock().unwrap_or_else(PoisonError::into_inner) = ticket;
+    }
+    client.current.send_replace(Some(outbox.clone()));
+    client.state.send_if_modified(|state| {
+        let open = *state != State::Closed;
+        if open {
+            *state = State::Connected(welcome.node.clone());
+        }
+        open
+    });
+}
+
+/// Closes a connection whose attempt is given up.
+struct CloseOnDrop(Option<Outbox>);
+
+impl CloseOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.0.take() {
+            outbox.push_always(Mail::Close);
+        }
+    }
+}
+
+/// Keeps the client connected until it is closed or dropped.
+async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
+    loop {
+        // Nothing is held of the client while the connection is well: dropping it ends all.
+        let (leave, again) = match wait(&client, &mut open).await {
+            News::Open(_) => (false, true),
+            News::Leave(goaway) => {
+                info!(code = %goaway.code, text = %goaway.text, "the node asks to go elsewhere");
+                known.learn(goaway.peers);
+                let leave = matches!(goaway.code, Code::DRAINING | Code::ISOLATED);
+                (leave, comes_again(goaway.code, &mut open))
+            }
+            News::Closed(reason) => (false, comes_again(reason.code, &mut open)),
+        };
+        let Some(client) = client.upgrade().filter(|client| *client.state.borrow() != State::Closed) else {
+            open.outbox.push_always(Mail::Close);
+            return;
+        };
+        if !again {
+            warn!("another connection has this client's place, or an operator closed it");
+            client.state.send_replace(State::Closed);
+            client.current.send_replace(None);
+            return;
+        }
+        if !leave {
+            client.current.send_replace(None);
+            client.state.send_if_modified(|state| {
+                let was_open = *state != State::Closed;
+                if was_open {
+                    *state = State::Connecting;
+                }
+                was_open
+            });
+            known.stay();
+        }
+        match reconnect(&client, &mut known, leave).await {
+            Some(fresh) => {
+                let old = std::mem::replace(&mut open, fresh);
+                old.outbox.push_always(Mail::Finish(Instant::now() + FINISH));
+            }
+            None => return,
+        }
+    }
+}
+
+/// Whether a client whose connection ended so looks for another.
+fn comes_again(code: Code, open: &mut Open) -> bool {
+    match code {
+        Code::KICKED => false,
+        // Once: two devices with one id must not chase each other away for ever.
+        Code::REPLACED => open.doubt.take().is_some_and(|until| Instant::now() < until),
+        _ => true,
+    }
+}
+
+async fn wait(client: &Weak<Client>, open: &mut Open) -> News {
+    let gone = || News::Closed(limes_wire::CloseReason::transport("the connection's task ended"));
+    let Some(mut state) = client.upgrade().map(|client| client.state.subscribe()) else { return gone() };
+    tokio::select! {
+        news = open.news.recv() => news.unwrap_or_else(gone),
+        _ = state.wait_for(|state| *state == State::Closed) => gone(),
+    }
+}
+
+/// Tries until it works; `None`: the client was closed, or refused for good.
+async fn reconnect(client: &Arc<Client>, known: &mut Addresses, moving: bool) -> Option<Open> {
+    let (mut pause, mut missed) = (PAUSE, false);
+    loop {
+        if *client.state.borrow() == State::Closed {
+            return None;
+        }
+        match attempt(client, &known.next(), moving).await {
+            Ok(mut open) => {
+                known.learn(std::mem::take(&mut open.peers));
+                open.doubt = missed.then(|| Instant::now() + DOUBT);
+                info!(id = client.id.load(Ordering::Acquire), "connected again");
+                return Some(open);
+            }
+            Err(Miss::Never(code, text)) => {
+                warn!(%code, text, "refused for good");
+                client.state.send_replace(State::Closed);
+                client.current.send_replace(None);
+                return None;
+            }
+            Err(Miss::Later(text, peers)) => {
+                missed = true;
+                tracing::debug!(text, "not connected yet");
+                known.learn(peers);
+            }
+        }
+        back_off(&mut pause, client.options.backoff_max).await;
+    }
+}

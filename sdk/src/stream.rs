@@ -1,0 +1,58 @@
+//! Streams between an edge and a service.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use limes_wire::Code;
+use limes_wire::driver::RecordStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A two-way byte stream through the cluster, in order and with back-pressure from end to end.
+///
+/// Shutting the writing half down says that no more comes; the other side then reads to its end and
+/// may still write. Reading gives an end only if the other side has said so and every byte has come:
+/// a connection that merely breaks, anywhere on the way, is an error of kind `ConnectionReset`.
+#[derive(Debug)]
+pub struct Stream(pub(crate) RecordStream);
+
+impl Stream {
+    /// Voids both directions with one line that the other side gets.
+    pub async fn reset(self, text: &str) {
+        self.0.reset(Code::APPLICATION, text).await;
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}
+
+/// A stream that the other side has opened.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Who opened it: an edge's id at a service, a service's id at an edge.
+    pub peer: u64,
+    /// The service's name, or what the opener called the stream.
+    pub name: String,
+    /// What the opener sent along.
+    pub meta: Bytes,
+    /// The stream itself.
+    pub stream: Stream,
+}

@@ -1,0 +1,65 @@
+//! The calls that a gateway makes to services about edges: reserved method names and their bodies
+//! (PROTOCOL 7).
+//!
+//! A service that registers one of these names is a provider of the callback.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::codec::{DecodeError, Reader, put_bytes};
+use crate::limits;
+
+/// Asks which id an edge shall have; the reply's body is eight bytes, big-endian.
+pub const GET_EDGE_ID: &str = "get_edge_id";
+/// An edge comes; an error refuses it.
+pub const EDGE_ONLINE: &str = "edge_online";
+/// An edge has gone.
+pub const EDGE_OFFLINE: &str = "edge_offline";
+
+/// The body of each callback.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EdgeFacts {
+    /// The edge; 0 in [`GET_EDGE_ID`].
+    pub edge: u64,
+    /// What the edge said about itself in its hello.
+    pub meta: Bytes,
+    /// The edge's address as the gateway sees it.
+    pub addr: String,
+}
+
+impl EdgeFacts {
+    /// The body on the wire.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(12 + self.meta.len() + self.addr.len());
+        out.put_u64(self.edge);
+        put_bytes(&mut out, &self.meta);
+        put_bytes(&mut out, self.addr.as_bytes());
+        out.freeze()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// The body is not of this form.
+    pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader(body);
+        let edge = reader.u64()?;
+        let meta = reader.bytes("meta", limits::META_MAX)?;
+        let addr = reader.str("address", limits::NAME_MAX)?.to_string();
+        Ok(EdgeFacts { edge, meta, addr })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_survive_and_cut_ones_are_refused() {
+        let facts = EdgeFacts { edge: 9, meta: Bytes::from_static(b"m"), addr: "10.0.0.1:5".into() };
+        let body = facts.encode();
+        assert_eq!(EdgeFacts::decode(body.clone()), Ok(facts));
+        for cut in 0..body.len() {
+            assert!(EdgeFacts::decode(body.slice(..cut)).is_err());
+        }
+    }
+}

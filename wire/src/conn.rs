@@ -1,0 +1,339 @@
+//! One connection's protocol, without sockets, clocks or tasks.
+//!
+//! The owner gives the time and the bytes to [`Conn::next`] and takes one [`Event`] at a time until
+//! `None`; writes what [`Conn::chunks`] shows and confirms it with [`Conn::advance`]; and calls
+//! [`Conn::handle_timeout`] when [`Conn::poll_timeout`] is due. Any order of these is allowed.
+//!
+//! ```text
+//!            magic            hello            welcome
+//!  server: Magic ──▶ Greeting ──────▶ Deciding ───────▶ Open ──▶ (closed by its owner)
+//!  client:           Greeting ──────────────────────▶ Open
+//!                             welcome or go-away
+//! ```
+
+mod queue;
+mod yamux;
+
+use std::io::IoSlice;
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::frame::{Extension, Frame, GoAway, HEADER, Header, Hello, Role, VERSIONS, Welcome};
+use crate::limits::{self, Limits};
+use crate::{CloseReason, Code};
+use queue::Queue;
+
+/// The first bytes that a client sends (PROTOCOL 1.2).
+pub const MAGIC: &[u8; 8] = b"LIMES\r\n1";
+
+/// What has arrived.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A client says who it is; the owner answers with [`Conn::welcome`] or a go-away.
+    Hello(Hello),
+    /// The gateway has accepted this client.
+    Welcome(Welcome),
+    /// The peer refuses or says farewell.
+    GoAway(GoAway),
+    /// Any other frame.
+    Frame(Frame),
+    /// Bytes of yamux frames, in order, cut anywhere.
+    Yamux(Bytes),
+}
+
+/// Where the connection is in its life; see the diagram at the top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Magic,
+    Greeting,
+    Deciding,
+    Open,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    is_client: bool,
+    phase: Phase,
+    limits: Limits,
+    /// The other side, or ourselves as a client: whether mesh frames are allowed.
+    role: Role,
+    keepalive: std::time::Duration,
+    began: Instant,
+    heard: Instant,
+    pinged: bool,
+    inbound: yamux::Inbound,
+    queue: Queue,
+}
+
+impl Conn {
+    /// The side that dialled. Its magic and hello are queued.
+    pub fn client(hello: Hello, now: Instant, limits: Limits) -> Self {
+        let mut conn = Conn::new(true, hello.role, now, limits);
+        if !hello.keepalive.is_zero() {
+            conn.keepalive = hello.keepalive.max(limits::KEEPALIVE_MIN);
+        }
+        conn.queue.raw(MAGIC);
+        conn.queue.frame(Frame::Hello(hello));
+        conn
+    }
+
+    /// The side that accepted.
+    pub fn server(now: Instant, limits: Limits) -> Self {
+        Conn::new(false, Role::Edge, now, limits)
+    }
+
+    fn new(is_client: bool, role: Role, now: Instant, limits: Limits) -> Self {
+        Conn {
+            is_client,
+            phase: if is_client { Phase::Greeting } else { Phase::Magic },
+            limits,
+            role,
+            keepalive: limits.keepalive,
+            began: now,
+            heard: now,
+            pinged: false,
+            inbound: yamux::Inbound::default(),
+            queue: Queue::default(),
+        }
+    }
+
+    /// Whether the handshake is over.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether this side dialled.
+    pub fn is_client(&self) -> bool {
+        self.is_client
+    }
+
+    /// The limits it was made with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether the peer has been pinged and has said nothing since.
+    pub fn missed_keepalive(&self) -> bool {
+        self.pinged
+    }
+
+    /// Takes what can be understood from the front of `bytes` and gives the next event; `None` when
+    /// more bytes are needed. Bodies are slices of `bytes`, not copies.
+    ///
+    /// # Errors
+    /// The peer broke a rule: queue a go-away with the reason, write it, close.
+    pub fn next(&mut self, now: Instant, bytes: &mut BytesMut) -> Result<Option<Event>, CloseReason> {
+        if !bytes.is_empty() {
+            self.heard = now;
+            self.pinged = false;
+        }
+        if self.phase == Phase::Magic && !self.take_magic(bytes)? {
+            return Ok(None);
+        }
+        loop {
+            if let Some(part) = self.take_yamux(bytes)? {
+                return Ok(Some(Event::Yamux(part)));
+            }
+            let Some(frame) = self.take_frame(bytes)? else {
+                return Ok(None);
+            };
+            if let Some(event) = self.admit(frame)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// How many bytes the frame at the front of `bytes` still lacks; 0 if that is not known. Lets
+    /// the owner make room for exactly one large frame.
+    pub fn need(&self, bytes: &BytesMut) -> usize {
+        match bytes.first_chunk::<HEADER>() {
+            Some(header) if header[0] != 0 && self.phase != Phase::Magic => {
+                Header::decode(*header).frame_len().saturating_sub(bytes.len())
+            }
+            _ => 0,
+        }
+    }
+
+    fn take_magic(&mut self, bytes: &mut BytesMut) -> Result<bool, CloseReason> {
+        let seen = bytes.len().min(MAGIC.len());
+        if bytes[..seen] != MAGIC[..seen] {
+            return Err(CloseReason::protocol("the first bytes are not those of the limes protocol"));
+        }
+        if seen < MAGIC.len() {
+            return Ok(false);
+        }
+        bytes.advance(MAGIC.len());
+        self.phase = Phase::Greeting;
+        Ok(true)
+    }
+
+    fn take_yamux(&mut self, bytes: &mut BytesMut) -> Result<Option<Bytes>, CloseReason> {
+        let Some(part) = self.inbound.take(bytes)? else {
+            return Ok(None);
+        };
+        if self.phase != Phase::Open {
+            return Err(CloseReason::protocol("a stream before the handshake is over"));
+        }
+        Ok(Some(part))
+    }
+
+    /// Takes one whole frame; unknown ones that may be ignored are skipped.
+    fn take_frame(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame>, CloseReason> {
+        loop {
+            let Some(header) = bytes.first_chunk::<HEADER>() else {
+                return Ok(None);
+            };
+            if header[0] == 0 {
+                return Ok(None);
+            }
+            let header = Header::decode(*header);
+            let max = if self.phase == Phase::Open { self.limits.body } else { limits::META_MAX };
+            if header.body as usize > max {
+                let text = format!("a frame's body of {} bytes is over the limit of {max}", header.body);
+                return Err(CloseReason::us(Code::TOO_LARGE, text));
+            }
+            if bytes.len() < header.frame_len() {
+                return Ok(None);
+            }
+            bytes.advance(HEADER);
+            let head = bytes.split_to(usize::from(header.head)).freeze();
+            let body = bytes.split_to(header.body as usize).freeze();
+            match Frame::decode(header, head, body) {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(error) => {
+                    let text = format!("frame type {:#04x}: {error}", header.kind);
+                    return Err(CloseReason::protocol(text));
+                }
+            }
+        }
+    }
+
+    /// Checks a frame against the phase and the roles; keepalive is answered here.
+    fn admit(&mut self, frame: Frame) -> Result<Option<Event>, CloseReason> {
+        match (self.phase, frame) {
+            (_, Frame::GoAway(goaway)) => Ok(Some(Event::GoAway(goaway))),
+            (Phase::Greeting, Frame::Hello(hello)) if !self.is_client => self.greet(hello).map(Some),
+            (Phase::Greeting, Frame::Welcome(welcome)) if self.is_client => {
+                self.settle(&welcome)?;
+                Ok(Some(Event::Welcome(welcome)))
+            }
+            (Phase::Open, Frame::Ping { nonce }) => {
+                self.queue.frame(Frame::Pong { nonce });
+                Ok(None)
+            }
+            (Phase::Open, Frame::Pong { .. }) => Ok(None),
+            (Phase::Open, Frame::Hello(_) | Frame::Welcome(_)) => {
+                Err(CloseReason::protocol("a second handshake on one connection"))
+            }
+            (Phase::Open, Frame::Extension(Extension { kind, .. })) if self.role != Role::Node => {
+                Err(CloseReason::protocol(format!("frame type {kind:#04x} is only for nodes")))
+            }
+            (Phase::Open, frame) => Ok(Some(Event::Frame(frame))),
+            (phase, frame) => {
+                let text = format!("{} in the phase {phase:?} of the handshake", frame.name());
+                Err(CloseReason::protocol(text))
+            }
+        }
+    }
+
+    fn greet(&mut self, hello: Hello) -> Result<Event, CloseReason> {
+        let (low, high) = hello.versions;
+        if low > high || low > VERSIONS.1 || high < VERSIONS.0 {
+            let text = format!(
+                "the peer speaks versions {low} to {high}, this node {} to {}",
+                VERSIONS.0, VERSIONS.1
+            );
+            return Err(CloseReason::us(Code::VERSION, text));
+        }
+        self.role = hello.role;
+        if !hello.keepalive.is_zero() {
+            self.keepalive = hello.keepalive.clamp(limits::KEEPALIVE_MIN, self.limits.keepalive);
+        }
+        self.phase = Phase::Deciding;
+        Ok(Event::Hello(hello))
+    }
+
+    fn settle(&mut self, welcome: &Welcome) -> Result<(), CloseReason> {
+        if welcome.version < VERSIONS.0 || welcome.version > VERSIONS.1 {
+            let text =
+                format!("the gateway chose version {}, which this side does not speak", welcome.version);
+            return Err(CloseReason::us(Code::VERSION, text));
+        }
+        self.keepalive = welcome.keepalive.max(limits::KEEPALIVE_MIN);
+        self.phase = Phase::Open;
+        Ok(())
+    }
+
+    /// Accepts the client that has said hello; version and keepalive are filled in.
+    pub fn welcome(&mut self, mut welcome: Welcome) {
+        if self.phase == Phase::Deciding {
+            welcome.version = VERSIONS.1;
+            welcome.keepalive = self.keepalive;
+            self.phase = Phase::Open;
+            self.queue.frame(Frame::Welcome(welcome));
+        }
+    }
+
+    /// Queues a frame. Bodies up to 512 bytes are copied beside their heads, larger ones are not.
+    pub fn send(&mut self, frame: Frame) {
+        self.queue.frame(frame);
+    }
+
+    /// Queues bytes of yamux frames; they go out in whole frames, after all limes frames.
+    pub fn send_yamux(&mut self, bytes: BytesMut) {
+        self.queue.yamux(bytes);
+    }
+
+    /// Bytes that wait to be written.
+    pub fn queued(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    /// Shows the next bytes to write, in order, as slices for one vectored write; gives how many
+    /// slices were set. 0: nothing waits.
+    pub fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.queue.chunks(slices)
+    }
+
+    /// Confirms that so many bytes of [`Conn::chunks`] have been written.
+    pub fn advance(&mut self, written: usize) {
+        self.queue.advance(written);
+    }
+
+    /// When [`Conn::handle_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Instant {
+        match self.phase {
+            Phase::Open if self.pinged => self.heard + self.keepalive * 2,
+            Phase::Open => self.heard + self.keepalive,
+            _ => self.began + self.limits.handshake,
+        }
+    }
+
+    /// Does what is due: a ping after silence.
+    ///
+    /// # Errors
+    /// The handshake took too long, or the peer has been silent for two keepalives.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), CloseReason> {
+        if now < self.poll_timeout() {
+            return Ok(());
+        }
+        match self.phase {
+            Phase::Open if self.pinged => {
+                let text = format!("nothing heard for {:?}", now.saturating_duration_since(self.heard));
+                Err(CloseReason::us(Code::KEEPALIVE, text))
+            }
+            Phase::Open => {
+                self.pinged = true;
+                self.queue.frame(Frame::Ping { nonce: 0 });
+                Ok(())
+            }
+            phase => {
+                let text = format!("no handshake within {:?} (phase {phase:?})", self.limits.handshake);
+                Err(CloseReason::us(Code::HANDSHAKE_TIMEOUT, text))
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What waits to be written: limes frames first, yamux frames behind, each whole.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::yamux;
+use crate::frame::Frame;
+
+/// Bodies up to this size are copied beside their heads: cheaper than a slice of their own.
+const COPY_MAX: usize = 512;
+/// Yamux bytes moved behind the limes frames at a time: what a call may have to wait for.
+const YAMUX_TURN: usize = 64 << 10;
+
+/// The output of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// In writing: order is fixed.
+    staged: VecDeque<Bytes>,
+    /// Limes frames in order; `tail` comes last.
+    limes: VecDeque<Bytes>,
+    tail: BytesMut,
+    /// Runs of whole yamux frames.
+    yamux: VecDeque<Bytes>,
+    /// A yamux frame whose end has not come yet.
+    partial: BytesMut,
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        self.bytes += bytes.len();
+    }
+
+    pub(super) fn frame(&mut self, frame: Frame) {
+        let before = self.tail.len();
+        let body = frame.encode(&mut self.tail);
+        self.bytes += self.tail.len() - before + body.len();
+        if body.len() <= COPY_MAX {
+            self.tail.extend_from_slice(&body);
+        } else {
+            self.limes.push_back(self.tail.split().freeze());
+            self.limes.push_back(body);
+        }
+    }
+
+    /// Takes bytes of yamux frames; whole ones become runs that nothing is put into.
+    pub(super) fn yamux(&mut self, bytes: BytesMut) {
+        self.bytes += bytes.len();
+        // No copy where they follow each other in memory.
+        self.partial.unsplit(bytes);
+        let mut run = 0;
+        while let Some(header) =
+            self.partial.get(run..).and_then(|rest| rest.first_chunk::<{ yamux::HEADER }>())
+        {
+            let end = run + yamux::HEADER + yamux::payload(header);
+            if self.partial.len() < end {
+                break;
+            }
+            run = end;
+            if run >= YAMUX_TURN {
+                self.yamux.push_back(self.partial.split_to(run).freeze());
+                run = 0;
+            }
+        }
+        if run > 0 {
+            self.yamux.push_back(self.partial.split_to(run).freeze());
+        }
+    }
+
+    fn stage(&mut self) {
+        if !self.staged.is_empty() {
+            return;
+        }
+        self.staged.append(&mut self.limes);
+        if !self.tail.is_empty() {
+            self.staged.push_back(std::mem::take(&mut self.tail).freeze());
+        }
+        let mut turn = 0;
+        while turn < YAMUX_TURN {
+            let Some(frame) = self.yamux.pop_front() else {
+                break;
+            };
+            turn += frame.len();
+            self.staged.push_back(frame);
+        }
+    }
+
+    pub(super) fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.stage();
+        let mut set = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.staged) {
+            *slice = IoSlice::new(chunk);
+            set += 1;
+        }
+        set
+    }
+
+    pub(super) fn advance(&mut self, mut written: usize) {
+        self.bytes = self.bytes.saturating_sub(written);
+        while written > 0 {
+            let Some(front) = self.staged.front_mut() else {
+                break;
+            };
+            if written < front.len() {
+                front.advance(written);
+                break;
+            }
+            written -= front.len();
+            self.staged.pop_front();
+        }
+        if self.bytes == 0 {
+            // An idle connection holds nothing.
+            *self = Queue { partial: std::mem::take(&mut self.partial), ..Queue::default() };
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Telling yamux frames from limes frames: a yamux frame begins with its version, 0.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{CloseReason, Code, limits};
+
+/// Bytes of a yamux header.
+pub(super) const HEADER: usize = 12;
+
+/// The payload bytes behind a yamux header: only data frames (type 0) have any.
+pub(super) fn payload(header: &[u8; HEADER]) -> usize {
+    if header[1] == 0 {
+        u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize
+    } else {
+        0
+    }
+}
+
+/// How much of the current yamux frame is still to come.
+#[derive(Debug, Default)]
+pub(super) struct Inbound {
+    left: usize,
+}
+
+impl Inbound {
+    /// Takes bytes that belong to yamux from the front; `None`: what is there is not yamux's, or
+    /// not enough to tell.
+    pub(super) fn take(&mut self, bytes: &mut BytesMut) -> Result<Option<Bytes>, CloseReason> {
+        if self.left == 0 {
+            match bytes.first_chunk::<HEADER>() {
+                Some(header) if header[0] == 0 => {
+                    let payload = payload(header);
+                    if payload > limits::YAMUX_DATA_MAX {
+                        let text = format!("a yamux frame of {payload} bytes");
+                        return Err(CloseReason::us(Code::TOO_LARGE, text));
+                    }
+                    self.left = HEADER + payload;
+                }
+                _ => return Ok(None),
+            }
+        }
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let part = bytes.split_to(self.left.min(bytes.len())).freeze();
+        self.left -= part.len();
+        Ok(Some(part))
+    }
+}

@@ -1,0 +1,170 @@
+//! A bounded queue of many senders and one task, cheap when idle.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use futures::task::AtomicWaker;
+
+use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_ITEMS_MAX};
+
+/// The sending side of a task's queue; cheap to clone.
+pub struct Mailbox<M>(Arc<Shared<M>>);
+
+struct Shared<M> {
+    // Held for a push or a swap only; one mailbox's lock is never shared by all sessions.
+    state: Mutex<State<M>>,
+    waker: AtomicWaker,
+}
+
+struct State<M> {
+    queue: VecDeque<M>,
+    bytes: usize,
+    /// Taken by the task but not handled yet.
+    taken: usize,
+    closed: bool,
+}
+
+/// Why something was not put into a mailbox; it comes back.
+#[derive(Debug)]
+pub enum PushError<M> {
+    /// Too many items or bytes wait: the receiver is busy.
+    Full(M),
+    /// The receiver is gone.
+    Closed(M),
+}
+
+impl<M> Mailbox<M> {
+    /// An empty mailbox.
+    pub fn new() -> Self {
+        Mailbox(Arc::new(Shared {
+            state: Mutex::new(State { queue: VecDeque::new(), bytes: 0, taken: 0, closed: false }),
+            waker: AtomicWaker::new(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<M>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an item in that counts for so many payload bytes.
+    ///
+    /// # Errors
+    /// [`PushError`], with the item.
+    pub fn push(&self, item: M, bytes: usize) -> Result<(), PushError<M>> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(PushError::Closed(item));
+        }
+        if state.queue.len() + state.taken >= MAILBOX_ITEMS_MAX || state.bytes > MAILBOX_BYTES_MAX {
+            return Err(PushError::Full(item));
+        }
+        state.bytes += bytes;
+        self.put(state, item);
+        Ok(())
+    }
+
+    /// Puts an item in whatever is queued: for answers and notices, whose number is bounded by what
+    /// the receiver itself has asked for. False: the receiver is gone.
+    pub fn push_always(&self, item: M) -> bool {
+        let state = self.state();
+        if state.closed {
+            return false;
+        }
+        self.put(state, item);
+        true
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State<M>>, item: M) {
+        let was_empty = state.queue.is_empty();
+        state.queue.push_back(item);
+        drop(state);
+        if was_empty {
+            self.0.waker.wake();
+        }
+    }
+
+    /// Whether the receiver is gone.
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Whether both names stand for the same mailbox.
+    pub fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(super) fn register(&self, waker: &Waker) {
+        self.0.waker.register(waker);
+    }
+
+    /// Swaps what waits into `into`, which must be empty.
+    pub(super) fn take(&self, into: &mut VecDeque<M>) {
+        let mut state = self.state();
+        if state.queue.is_empty() {
+            state.taken = 0;
+            state.bytes = 0;
+            return;
+        }
+        std::mem::swap(&mut state.queue, into);
+        state.taken = into.len();
+        state.bytes = 0;
+    }
+
+    /// Gives back the room that a burst has left behind.
+    pub(super) fn settle(&self) {
+        let mut state = self.state();
+        if state.queue.is_empty() {
+            state.queue = VecDeque::new();
+        }
+    }
+
+    /// Takes no more; gives what was never taken.
+    pub(super) fn close(&self) -> VecDeque<M> {
+        let mut state = self.state();
+        state.closed = true;
+        std::mem::take(&mut state.queue)
+    }
+}
+
+impl<M> Default for Mailbox<M> {
+    fn default() -> Self {
+        Mailbox::new()
+    }
+}
+
+impl<M> Clone for Mailbox<M> {
+    fn clone(&self) -> Self {
+        Mailbox(Arc::clone(&self.0))
+    }
+}
+
+impl<M> fmt::Debug for Mailbox<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mailbox")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_full_by_items_and_by_bytes_and_refuses_after_close() {
+        let mailbox = Mailbox::new();
+        assert!(mailbox.push(1, MAILBOX_BYTES_MAX + 1).is_ok());
+        assert!(matches!(mailbox.push(2, 0), Err(PushError::Full(2))));
+        assert!(mailbox.push_always(3));
+        let mut taken = VecDeque::new();
+        mailbox.take(&mut taken);
+        assert_eq!(taken, [1, 3]);
+        for item in 0..MAILBOX_ITEMS_MAX - 2 {
+            assert!(mailbox.push(item, 0).is_ok());
+        }
+        assert!(matches!(mailbox.push(0, 0), Err(PushError::Full(0))));
+        assert_eq!(mailbox.close().len(), MAILBOX_ITEMS_MAX - 2);
+        assert!(matches!(mailbox.push(0, 0), Err(PushError::Closed(0))));
+        assert!(!mailbox.push_always(0));
+    }
+}

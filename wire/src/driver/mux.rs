@@ -1,0 +1,168 @@
+//! The yamux session of a connection, made when the first stream is.
+//!
+//! What the demultiplexer found to be yamux's goes in by a [`Pipe`], what yamux writes comes out of
+//! it and is queued behind the limes frames. The session is polled when it has been given something
+//! or has woken us, not at each turn: calls on the same connection do not pay for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use bytes::{Bytes, BytesMut};
+use futures::task::AtomicWaker;
+
+use super::Stream;
+use super::pipe::Pipe;
+use crate::{CloseReason, Code, limits};
+
+/// Credit beyond the initial window that the streams of a connection may share.
+const EXTRA_WINDOW: usize = 16 << 20;
+/// Bytes that may wait for yamux, beside one window for each open stream, before the socket is no
+/// longer read. A peer that keeps to its credit does not come near.
+const UNREAD_MAX: usize = 4 << 20;
+
+/// Told about a stream that was asked for.
+pub(super) type Opening = Box<dyn FnOnce(Result<Stream, Code>) + Send>;
+
+/// Remembers that the session itself has asked to be polled.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
+/// A yamux session over memory.
+pub(super) struct Mux {
+    session: yamux::Connection<Pipe>,
+    pipe: Pipe,
+    bell: Arc<Bell>,
+    waker: Waker,
+    /// Bytes came, or room was made.
+    due: bool,
+    open: Arc<AtomicUsize>,
+    max: usize,
+}
+
+impl Mux {
+    pub(super) fn new(is_client: bool, max: usize) -> Self {
+        // Those beyond `max` are refused one by one, below, instead of ending the session.
+        let twice = max.saturating_mul(2).min(65_536);
+        let mut config = yamux::Config::default();
+        config.set_max_connection_receive_window(None);
+        config.set_max_num_streams(twice);
+        config.set_max_connection_receive_window(Some(twice * limits::STREAM_WINDOW + EXTRA_WINDOW));
+        let mode = if is_client { yamux::Mode::Client } else { yamux::Mode::Server };
+        let pipe = Pipe::default();
+        let session = yamux::Connection::new(pipe.clone(), config, mode);
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        Mux { session, pipe, bell, waker, due: true, open: Arc::default(), max }
+    }
+
+    /// Bytes from the socket.
+    pub(super) fn feed(&mut self, bytes: Bytes) {
+        self.due = true;
+        self.pipe.feed(bytes);
+    }
+
+    /// Streams that are open.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether the socket must wait for yamux: the peer sends what it has no credit for.
+    pub(super) fn is_full(&self) -> bool {
+        let unread = self.pipe.unread();
+        unread > UNREAD_MAX && unread > UNREAD_MAX + self.open() * limits::STREAM_WINDOW
+    }
+
+    /// Takes what yamux wants written.
+    pub(super) fn drain(&mut self) -> BytesMut {
+        let bytes = self.pipe.drain();
+        self.due |= !bytes.is_empty();
+        bytes
+    }
+
+    /// Gives back memory while nothing moves.
+    pub(super) fn settle(&self) {
+        self.pipe.settle();
+    }
+
+    /// Drives the session if there is a reason to: gives what the peer has opened, opens what is
+    /// asked for.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        openings: &mut VecDeque<Opening>,
+    ) -> Result<Vec<Stream>, CloseReason> {
+        self.bell.task.register(cx.waker());
+        if !self.bell.rung.swap(false, Ordering::Acquire) && !self.due && openings.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.due = false;
+        let mut inbound = Vec::new();
+        // First: it also buries the streams that were dropped, which makes room for others.
+        self.poll_inbound(&mut inbound)?;
+        if self.poll_openings(openings)? {
+            // The session listens to a new stream only when it is polled again.
+            self.poll_inbound(&mut inbound)?;
+        }
+        Ok(inbound)
+    }
+
+    fn poll_inbound(&mut self, inbound: &mut Vec<Stream>) -> Result<(), CloseReason> {
+        let mut cx = Context::from_waker(&self.waker);
+        loop {
+            match self.session.poll_next_inbound(&mut cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Some(Ok(stream))) => {
+                    if self.open() < self.max {
+                        inbound.push(Stream::new(stream, &self.open));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Err(broken(&error)),
+                Poll::Ready(None) => return Err(CloseReason::protocol("yamux: the session was ended")),
+            }
+        }
+    }
+
+    /// Opens what is asked for and can be; whether any was.
+    fn poll_openings(&mut self, openings: &mut VecDeque<Opening>) -> Result<bool, CloseReason> {
+        let mut opened = false;
+        let fit = self.max.saturating_sub(self.open()).min(openings.len());
+        for opening in openings.drain(fit..) {
+            opening(Err(Code::BUSY));
+        }
+        // While it is full, yamux does not bury: opening more could run into its own limit.
+        while !openings.is_empty() && !self.pipe.is_full() {
+            let mut cx = Context::from_waker(&self.waker);
+            match self.session.poll_new_outbound(&mut cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(stream)) => {
+                    if let Some(opening) = openings.pop_front() {
+                        opening(Ok(Stream::new(stream, &self.open)));
+                    }
+                    opened = true;
+                }
+                Poll::Ready(Err(error)) => return Err(broken(&error)),
+            }
+        }
+        Ok(opened)
+    }
+}
+
+fn broken(error: &yamux::ConnectionError) -> CloseReason {
+    CloseReason::protocol(format!("yamux: {error}"))
+}

@@ -1,0 +1,153 @@
+//! Calls and messages (PROTOCOL 4 and 5).
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::hello::{get_ms, put_ms};
+use crate::codec::{DecodeError, Reader, put_bytes, put_text};
+use crate::{Code, Str};
+
+/// A request that wants a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Chosen by the sender; not in use by another call or message of the same sender.
+    pub id: u64,
+    /// Time left for the answer.
+    pub deadline: Duration,
+    /// To the gateway: the edge meant (from a service) or 0 (from an edge). From it: who calls.
+    pub peer: u64,
+    /// What is called.
+    pub method: Str,
+    /// The payload.
+    pub body: Bytes,
+}
+
+impl Call {
+    pub(super) fn put(self, out: &mut BytesMut) -> Bytes {
+        put_request(out, self.id, self.deadline, self.peer, &self.method);
+        self.body
+    }
+
+    pub(super) fn get(from: &mut Reader, body: Bytes) -> Result<Self, DecodeError> {
+        Ok(Call { id: from.u64()?, deadline: get_ms(from)?, peer: from.u64()?, method: from.name()?, body })
+    }
+}
+
+/// A request that wants an acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// As [`Call::id`].
+    pub id: u64,
+    /// Time left for the acknowledgement.
+    pub deadline: Duration,
+    /// As [`Call::peer`].
+    pub peer: u64,
+    /// What it is about.
+    pub topic: Str,
+    /// The payload.
+    pub body: Bytes,
+}
+
+impl Message {
+    pub(super) fn put(self, out: &mut BytesMut) -> Bytes {
+        put_request(out, self.id, self.deadline, self.peer, &self.topic);
+        self.body
+    }
+
+    pub(super) fn get(from: &mut Reader, body: Bytes) -> Result<Self, DecodeError> {
+        Ok(Message { id: from.u64()?, deadline: get_ms(from)?, peer: from.u64()?, topic: from.name()?, body })
+    }
+}
+
+fn put_request(out: &mut BytesMut, id: u64, deadline: Duration, peer: u64, name: &Str) {
+    out.put_u64(id);
+    put_ms(out, deadline);
+    out.put_u64(peer);
+    put_bytes(out, name.as_bytes());
+}
+
+/// The result of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The call's id.
+    pub id: u64,
+    /// The payload.
+    pub body: Bytes,
+}
+
+/// Whether the receiver's handler has been run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    /// Certainly not: the request may be sent again.
+    No,
+    /// Not known.
+    Maybe,
+    /// Yes; the error is its own.
+    Yes,
+}
+
+/// The failure of a call or message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallError {
+    /// The call's or message's id.
+    pub id: u64,
+    /// Why.
+    pub code: Code,
+    /// What the caller may assume.
+    pub ran: Ran,
+    /// One line for a person.
+    pub text: String,
+}
+
+impl CallError {
+    pub(super) fn put(self, out: &mut BytesMut) -> Bytes {
+        out.put_u64(self.id);
+        out.put_u32(self.code.0);
+        out.put_u8(match self.ran {
+            Ran::No => 0,
+            Ran::Maybe => 1,
+            Ran::Yes => 2,
+        });
+        put_text(out, &self.text);
+        Bytes::new()
+    }
+
+    pub(super) fn get(from: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(CallError {
+            id: from.u64()?,
+            code: Code(from.u32()?),
+            ran: match from.u8()? {
+                0 => Ran::No,
+                2 => Ran::Yes,
+                // A value of a newer peer: the careful reading.
+                _ => Ran::Maybe,
+            },
+            text: from.text()?,
+        })
+    }
+}
+
+/// A message has been taken over (code OK) or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// The message's id.
+    pub id: u64,
+    /// OK, or why not.
+    pub code: Code,
+    /// One line for a person.
+    pub text: String,
+}
+
+impl Ack {
+    pub(super) fn put(self, out: &mut BytesMut) -> Bytes {
+        out.put_u64(self.id);
+        out.put_u32(self.code.0);
+        put_text(out, &self.text);
+        Bytes::new()
+    }
+
+    pub(super) fn get(from: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Ack { id: from.u64()?, code: Code(from.u32()?), text: from.text()? })
+    }
+}

@@ -1,0 +1,18 @@
+#![doc = include_str!("../PROTOCOL.md")]
+
+pub mod callback;
+mod close;
+mod code;
+pub mod codec;
+pub mod conn;
+#[cfg(feature = "tokio")]
+pub mod driver;
+pub mod frame;
+pub mod limits;
+pub mod stream;
+mod text;
+
+pub use close::{By, CloseReason};
+pub use code::Code;
+pub use conn::{Conn, Event};
+pub use text::Str;

@@ -1,0 +1,158 @@
+//! The records of a stream.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::codec::{DecodeError, Reader, put_bytes, put_text};
+use crate::{Code, Str, limits};
+
+/// Bytes in front of each record: kind and length.
+pub const RECORD_HEAD: usize = 5;
+/// The kind byte of DATA, for writers that put the payload beside it themselves.
+pub const DATA_HEAD: u8 = 3;
+
+const OPEN: u8 = 1;
+const ACCEPT: u8 = 2;
+const END: u8 = 4;
+const RESET: u8 = 5;
+
+/// The first record of the side that opens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Open {
+    /// To the gateway: the edge meant (from a service) or 0. From it: who opens.
+    pub peer: u64,
+    /// The service meant (from an edge), or what the stream is for.
+    pub name: Str,
+    /// Time left for the accept.
+    pub deadline: Duration,
+    /// For the receiver; not looked at.
+    pub meta: Bytes,
+}
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// What the stream is for.
+    Open(Open),
+    /// The receiver takes it, with meta of its own.
+    Accept(Bytes),
+    /// Bytes.
+    Data(Bytes),
+    /// No more bytes in this direction; so many were sent.
+    End(u64),
+    /// Both directions are void.
+    Reset(Code, String),
+}
+
+/// Kind and length of a record, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordHead {
+    kind: u8,
+    /// Bytes of the record behind the head.
+    pub len: usize,
+}
+
+impl RecordHead {
+    /// Reads a record's head.
+    ///
+    /// # Errors
+    /// An unknown kind, or a length over its limit.
+    pub fn decode(bytes: [u8; RECORD_HEAD]) -> Result<Self, DecodeError> {
+        let [kind, l0, l1, l2, l3] = bytes;
+        let len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        let max = match kind {
+            OPEN | ACCEPT => limits::RECORD_MAX,
+            DATA_HEAD => limits::DATA_MAX,
+            END => 8,
+            RESET => limits::TEXT_MAX + 8,
+            other => return Err(DecodeError::Unknown(other.into(), "a record's kind")),
+        };
+        if len > max {
+            return Err(DecodeError::TooLong("record", max));
+        }
+        Ok(RecordHead { kind, len })
+    }
+
+    /// The head of a DATA record.
+    pub fn data(len: usize) -> [u8; RECORD_HEAD] {
+        Self::encode(DATA_HEAD, len)
+    }
+
+    /// Whether it is DATA, whose bytes may be passed on as they come.
+    pub fn is_data(self) -> bool {
+        self.kind == DATA_HEAD
+    }
+
+    /// Whether it is END or RESET, behind which nothing comes.
+    pub fn is_last(self) -> bool {
+        self.kind == END || self.kind == RESET
+    }
+
+    /// Whether it is RESET.
+    pub fn is_reset(self) -> bool {
+        self.kind == RESET
+    }
+
+    fn encode(kind: u8, len: usize) -> [u8; RECORD_HEAD] {
+        let [l0, l1, l2, l3] = (len as u32).to_be_bytes();
+        [kind, l0, l1, l2, l3]
+    }
+
+    /// Reads the record behind this head.
+    ///
+    /// # Errors
+    /// A field is cut, too long or without meaning.
+    pub fn record(self, bytes: Bytes) -> Result<Record, DecodeError> {
+        let mut from = Reader(bytes);
+        Ok(match self.kind {
+            OPEN => Record::Open(Open {
+                peer: from.u64()?,
+                deadline: Duration::from_millis(from.u32()?.into()),
+                name: from.name()?,
+                meta: from.0,
+            }),
+            ACCEPT => Record::Accept(from.0),
+            DATA_HEAD => Record::Data(from.0),
+            END => Record::End(from.u64()?),
+            _ => Record::Reset(Code(from.u32()?), from.text()?),
+        })
+    }
+}
+
+impl Record {
+    /// The record on the wire.
+    pub fn encode(&self) -> Bytes {
+        let mut body = BytesMut::new();
+        let kind = match self {
+            Record::Open(open) => {
+                body.put_u64(open.peer);
+                body.put_u32(u32::try_from(open.deadline.as_millis()).unwrap_or(u32::MAX));
+                put_bytes(&mut body, open.name.as_bytes());
+                body.put_slice(&open.meta);
+                OPEN
+            }
+            Record::Accept(meta) => {
+                body.put_slice(meta);
+                ACCEPT
+            }
+            Record::Data(data) => {
+                body.put_slice(data);
+                DATA_HEAD
+            }
+            Record::End(sent) => {
+                body.put_u64(*sent);
+                END
+            }
+            Record::Reset(code, text) => {
+                body.put_u32(code.0);
+                put_text(&mut body, text);
+                RESET
+            }
+        };
+        let mut out = BytesMut::with_capacity(RECORD_HEAD + body.len());
+        out.put_slice(&RecordHead::encode(kind, body.len()));
+        out.put_slice(&body);
+        out.freeze()
+    }
+}

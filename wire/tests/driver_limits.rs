@@ -1,0 +1,235 @@
+//! What the driver does with a peer that is slow, silent, hostile or gone. Time is virtual.
+#![cfg(feature = "tokio")]
+
+mod driver_support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use driver_support::*;
+use limes_wire::conn::MAGIC;
+use limes_wire::driver::{Mailbox, PushError};
+use limes_wire::frame::{Frame, GoAway, Hello, Reply, Welcome};
+use limes_wire::limits::{self, Limits};
+use limes_wire::{By, Code, Conn};
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::Instant;
+
+fn reply(id: u64, bytes: usize) -> Frame {
+    Frame::Reply(Reply { id, body: Bytes::from(vec![0; bytes]) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_reads_is_cut_off_and_senders_learn_that_it_is_busy() {
+    let (mut server, _far) = bare_server(4_096).await;
+    let began = Instant::now();
+    let mut taken = 0;
+    // The connection takes mail until its output is over the soft limit, then the mailbox fills up.
+    while taken < 100 << 20 && server.mailbox.push(Do::Send(reply(1, 10_000)), 10_000).is_ok() {
+        taken += 10_000;
+        tokio::task::yield_now().await;
+    }
+    let bound = limits::OUTPUT_SOFT_MAX + limits::MAILBOX_BYTES_MAX + 100_000;
+    assert!(taken < bound, "{taken} bytes were taken for a peer that does not read");
+    let (reason, leftover) = server.closed().await;
+    assert_eq!((reason.code, reason.by), (Code::LIMIT, By::Us));
+    assert!(leftover > 700, "what was never handled comes back");
+    assert!(began.elapsed() >= limits::STALL && began.elapsed() < limits::STALL * 2);
+    assert!(matches!(server.mailbox.push(Do::Send(reply(1, 1)), 1), Err(PushError::Closed(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_asks_but_never_reads_is_not_read_either() {
+    let (mut server, mut far) = bare_server(4_096).await;
+    let ask = encode(call(1, vec![0; 60_000]));
+    let mut sent = 0;
+    let flood = async {
+        while sent < 100 << 20 && far.write_all(&ask).await.is_ok() {
+            sent += ask.len();
+        }
+    };
+    let ((reason, _), ()) = tokio::join!(server.closed(), flood);
+    assert_eq!(reason.code, Code::LIMIT);
+    assert!(sent < limits::OUTPUT_HARD_MAX + 200_000, "{sent} bytes were answered into memory");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_is_not_cut_off() {
+    let (server, mut far) = bare_server(4_096).await;
+    for id in 0..20 {
+        server.send(reply(id, 100_000));
+    }
+    let (mut got, mut bytes) = (0, vec![0; 4_096]);
+    while got < 20 * 100_000 {
+        tokio::time::sleep(limits::STALL / 10).await;
+        far.write_all(&encode(Frame::Pong { nonce: 0 })).await.unwrap();
+        got += far.read(&mut bytes).await.unwrap();
+    }
+    assert!(!server.mailbox.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_never_ends_is_ended() {
+    let mut cut = MAGIC.to_vec();
+    cut.extend(encode(Frame::Hello(Hello::default())));
+    for keep in [0, 3, MAGIC.len(), MAGIC.len() + 5, cut.len() - 1] {
+        let (near, mut far) = duplex(4_096);
+        let mut server = Peer::server(near);
+        let began = Instant::now();
+        far.write_all(&cut[..keep]).await.unwrap();
+        let (reason, _) = server.closed().await;
+        assert_eq!((reason.code, reason.by), (Code::HANDSHAKE_TIMEOUT, By::Us));
+        assert!(began.elapsed() < limits::HANDSHAKE + Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_noticed_told_and_ended() {
+    let (mut server, far) = bare_server(4_096).await;
+    let began = Instant::now();
+    assert!(matches!(server.next().await, Told::Silence(true)));
+    assert!(began.elapsed() >= limits::KEEPALIVE && began.elapsed() < limits::KEEPALIVE * 2);
+    let (reason, _) = server.closed().await;
+    assert_eq!(reason.code, Code::KEEPALIVE);
+    assert!(began.elapsed() < limits::KEEPALIVE * 2 + Duration::from_secs(1));
+    drop(far);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_stays() {
+    let (mut client, mut server) = pair(4_096).await;
+    tokio::time::sleep(limits::KEEPALIVE * 100).await;
+    let began = Instant::now();
+    client.send(call(1, "still there"));
+    assert!(matches!(client.frame().await, Frame::Reply(_)));
+    server.send(call(2, "you too"));
+    assert!(matches!(server.frame().await, Frame::Reply(_)));
+    assert!(began.elapsed().is_zero(), "mail wakes its receiver at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_to_be_woken_is_kept_and_the_earliest_counts() {
+    let (mut client, _server) = pair(4_096).await;
+    let began = Instant::now();
+    for after in [9, 3, 6] {
+        assert!(client.mailbox.push_always(Do::WakeAt(now() + Duration::from_secs(after))));
+    }
+    assert!(matches!(client.next().await, Told::Timeout));
+    assert_eq!(began.elapsed().as_secs(), 3);
+}
+
+#[tokio::test]
+async fn the_last_words_are_read_though_writing_fails() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpSocket::new_v4().unwrap();
+    near.set_recv_buffer_size(1 << 20).unwrap();
+    let (near, far) = tokio::join!(near.connect(listener.local_addr().unwrap()), listener.accept());
+    let (mut client, mut far) = (Peer::client(near.unwrap()), far.unwrap().0);
+    let mut hello = [0; 64];
+    assert!(far.read(&mut hello).await.unwrap() > MAGIC.len());
+    far.write_all(&encode(Frame::Welcome(Welcome::default()))).await.unwrap();
+    assert!(matches!(client.next().await, Told::Welcome(_)));
+    // All of it is in the client's socket before its task sees any, and then there is no way back.
+    for id in 0..5 {
+        far.write_all(&encode(reply(id, 30_000))).await.unwrap();
+    }
+    far.write_all(&encode(Frame::GoAway(GoAway::new(Code::KICKED, "out")))).await.unwrap();
+    client.send(reply(1, 1));
+    far.set_zero_linger().unwrap();
+    drop(far);
+    let (reason, _) = client.closed().await;
+    assert_eq!((reason.code, reason.by, &*reason.text), (Code::KICKED, By::Peer, "out"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_last_words_the_peer_is_read_until_it_closes_or_time_is_up() {
+    for closes in [true, false] {
+        let (mut server, mut far) = bare_server(4_096).await;
+        assert!(server.mailbox.push_always(Do::Close(GoAway::new(Code::KICKED, "out"))));
+        let (reason, _) = server.closed().await;
+        assert_eq!((reason.code, reason.by), (Code::KICKED, By::Us));
+        far.write_all(&vec![0; 100_000]).await.expect("what the peer still sends must not bounce");
+        let mut last = Vec::new();
+        far.read_to_end(&mut last).await.unwrap();
+        assert_eq!(last, encode(Frame::GoAway(GoAway::new(Code::KICKED, "out"))));
+        let began = Instant::now();
+        if closes {
+            drop(far);
+        }
+        server.task.await.unwrap();
+        assert_eq!(began.elapsed() >= limits::LINGER, !closes);
+        assert!(began.elapsed() < limits::LINGER * 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_just_goes_is_told_apart() {
+    let (mut server, far) = bare_server(4_096).await;
+    drop(far);
+    let (reason, _) = server.closed().await;
+    assert_eq!((reason.code, reason.by), (Code::GONE, By::Transport));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_or_a_task_that_is_dropped_still_tells() {
+    let (mut client, mut server) = pair(4_096).await;
+    assert!(client.mailbox.push_always(Do::Panic));
+    client.send(reply(1, 1));
+    let (reason, leftover) = client.closed().await;
+    assert_eq!((reason.code, leftover), (Code::INTERNAL, 1));
+    assert!(client.mailbox.is_closed());
+    assert_eq!(server.closed().await.0.by, By::Transport);
+
+    let (mut client, _server) = pair(4_096).await;
+    client.task.abort();
+    assert_eq!(client.closed().await.0.code, Code::INTERNAL);
+    assert!(client.told.recv().await.is_none(), "told once");
+}
+
+#[test]
+fn a_mailbox_says_full_by_bytes_and_takes_control_mail_all_the_same() {
+    let mailbox = Mailbox::new();
+    assert!(mailbox.push(0, limits::MAILBOX_BYTES_MAX + 1).is_ok());
+    assert!(matches!(mailbox.push(1, 0), Err(PushError::Full(1))));
+    assert!(mailbox.push_always(2));
+}
+
+/// Sends the bytes, in pieces, and waits for the end; whatever they are it must come.
+async fn throw(open: bool, pieces: Vec<Vec<u8>>) {
+    let (mut server, mut far) = if open {
+        bare_server(1 << 16).await
+    } else {
+        let (near, far) = duplex(1 << 16);
+        (Peer::start(near, Conn::server(now(), Limits::default())), far)
+    };
+    for piece in pieces {
+        if far.write_all(&piece).await.is_err() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    // Reads on, so that only the bytes decide.
+    let mut sink = vec![0; 1 << 16];
+    let drain = async { while far.read(&mut sink).await.is_ok_and(|read| read > 0) {} };
+    let ((reason, _), ()) = tokio::join!(server.closed(), drain);
+    let expected = [Code::PROTOCOL, Code::TOO_LARGE, Code::KEEPALIVE, Code::HANDSHAKE_TIMEOUT, Code::VERSION];
+    assert!(expected.contains(&reason.code) || reason.by == By::Peer, "{reason}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn random_bytes_end_the_connection_and_nothing_else(
+        open: bool,
+        kind in 0u8..0x30,
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..4),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all().start_paused(true).build().unwrap();
+        let mut pieces = pieces;
+        pieces[0].insert(0, kind);
+        runtime.block_on(throw(open, pieces));
+    }
+}

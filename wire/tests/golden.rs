@@ -1,0 +1,167 @@
+//! The bytes of every frame and record, as `golden/` explains them: written and read.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use limes_wire::frame::{
+    Ack, Call, CallError, Done, Extension, Frame, GoAway, HEADER, Header, Hello, Message, Names, Ran, Reply,
+    Role, Welcome,
+};
+use limes_wire::stream::{Open, RECORD_HEAD, Record, RecordHead};
+use limes_wire::{Code, Str};
+
+/// The bytes of a golden file, without its comments.
+fn golden(name: &str) -> Bytes {
+    let path = format!("{}/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let codes = text.lines().filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace);
+    codes.map(|code| u8::from_str_radix(code, 16).unwrap()).collect()
+}
+
+fn names() -> Names {
+    Names { id: 3, names: vec![Str::from("a"), Str::from("bc")] }
+}
+
+fn frames() -> Vec<Frame> {
+    let peers = vec!["10.0.0.2:30012".to_owned()];
+    vec![
+        Frame::Hello(Hello {
+            role: Role::Service,
+            keepalive: Duration::from_secs(20),
+            moving: true,
+            claim: Some(77),
+            name: "greeter".into(),
+            instance: [9; 16],
+            ticket: Bytes::from_static(b"tick"),
+            meta: Bytes::from_static(b"meta"),
+            ..Hello::default()
+        }),
+        Frame::Welcome(Welcome {
+            id: 1_000_000_000_001,
+            cluster: [7; 16],
+            node: "node-1".into(),
+            peers: peers.clone(),
+            ticket: Bytes::from_static(b"ticket"),
+            ..Welcome::default()
+        }),
+        Frame::Ping { nonce: 5 },
+        Frame::Pong { nonce: 5 },
+        Frame::GoAway(GoAway { code: Code::DRAINING, text: "stopping".into(), peers }),
+        Frame::Call(Call {
+            id: 7,
+            deadline: Duration::from_secs(30),
+            peer: 1_000_000_000_001,
+            method: "greet".into(),
+            body: Bytes::from_static(b"world"),
+        }),
+        Frame::Reply(Reply { id: 7, body: Bytes::from_static(b"hello world") }),
+        Frame::Error(CallError { id: 7, code: Code::NO_METHOD, ran: Ran::No, text: "nobody".into() }),
+        Frame::Cancel { id: 7 },
+        Frame::Message(Message {
+            id: 8,
+            deadline: Duration::from_secs(5),
+            peer: 0,
+            topic: "alarms".into(),
+            body: Bytes::from_static(b"fire"),
+        }),
+        Frame::Ack(Ack { id: 8, code: Code::OK, text: String::new() }),
+        Frame::Register(names()),
+        Frame::Withdraw(names()),
+        Frame::Subscribe(names()),
+        Frame::Unsubscribe(names()),
+        Frame::Done(Done { id: 3, code: Code::NO_QUORUM, text: "later".into() }),
+        Frame::Extension(Extension {
+            kind: 0x81,
+            flags: 0,
+            head: Bytes::from_static(b"hd"),
+            body: Bytes::from_static(b"body"),
+        }),
+    ]
+}
+
+#[test]
+fn frames_are_written_and_read_as_documented() {
+    for frame in frames() {
+        let name = frame.name();
+        let whole = golden(name);
+        let mut written = BytesMut::new();
+        let body = frame.clone().encode(&mut written);
+        written.extend_from_slice(&body);
+        assert_eq!(written, whole, "{name} is written otherwise");
+        let header = Header::decode(*whole.first_chunk::<HEADER>().unwrap());
+        assert_eq!(header.frame_len(), whole.len(), "{name}");
+        let split = HEADER + usize::from(header.head);
+        let read = Frame::decode(header, whole.slice(HEADER..split), whole.slice(split..));
+        assert_eq!(read, Ok(Some(frame)), "{name} is read otherwise");
+        // A newer peer's longer head is read all the same; a cut one never is.
+        let longer = [&whole[HEADER..split], b"more"].concat().into();
+        if header.kind < 0x80 {
+            assert!(matches!(Frame::decode(header, longer, whole.slice(split..)), Ok(Some(_))), "{name}");
+            for cut in HEADER..split {
+                let cut = Frame::decode(header, whole.slice(HEADER..cut), whole.slice(split..));
+                assert!(cut.is_err(), "{name}, cut");
+            }
+        }
+    }
+}
+
+#[test]
+fn records_are_written_and_read_as_documented() {
+    let records = [
+        (
+            "open",
+            Record::Open(Open {
+                peer: 42,
+                name: "tcp".into(),
+                deadline: Duration::from_secs(10),
+                meta: Bytes::from_static(b"meta"),
+            }),
+        ),
+        ("accept", Record::Accept(Bytes::from_static(b"meta"))),
+        ("data", Record::Data(Bytes::from_static(b"bytes"))),
+        ("end", Record::End(5)),
+        ("reset", Record::Reset(Code::APPLICATION, "no".into())),
+    ];
+    for (name, record) in records {
+        let whole = golden(&format!("record-{name}"));
+        assert_eq!(record.encode(), whole, "{name} is written otherwise");
+        let head = RecordHead::decode(*whole.first_chunk::<RECORD_HEAD>().unwrap()).unwrap();
+        assert_eq!(head.len, whole.len() - RECORD_HEAD);
+        assert_eq!(head.record(whole.slice(RECORD_HEAD..)), Ok(record), "{name} is read otherwise");
+    }
+}
+
+#[test]
+fn every_golden_file_is_tested() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
+    let files = std::fs::read_dir(dir).unwrap().count();
+    assert_eq!(files, frames().len() + 5);
+}
+
+/// PROTOCOL.md shows the codes and the steps of a stream as the code has them.
+#[test]
+fn the_document_says_what_the_code_does() {
+    use limes_wire::stream::{Input, State};
+    let document = include_str!("../PROTOCOL.md");
+    for (code, name) in Code::ALL {
+        assert!(document.contains(&format!("| {} | {name} |", code.0)), "{name} is not in clause 8");
+    }
+    let inputs = [
+        Input::Accept,
+        Input::SendData,
+        Input::SendEnd,
+        Input::GotData,
+        Input::GotEnd,
+        Input::Reset,
+        Input::Cut,
+    ];
+    for state in State::ALL {
+        let steps: Vec<String> = inputs
+            .iter()
+            .map(|input| state.step(*input).map_or_else(|_| "-".to_owned(), |next| format!("{next:?}")))
+            .collect();
+        let row = format!("| {state:?} | {} |", steps.join(" | "));
+        assert!(document.contains(&row), "clause 7.7 lacks: {row}");
+    }
+}
