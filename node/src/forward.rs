@@ -14,7 +14,8 @@ use crate::mail::{Failure, Kind, Mail, NotTaken, Outbox, Request, Target, hand_o
 use crate::node::Node;
 use crate::task;
 
-/// The most that a request waits for a barrier or a revision, whatever its deadline.
+/// The most that a request waits for a barrier or a revision, whatever its deadline, unless a leader
+/// may take longer to be found.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// Where a request goes next.
@@ -103,7 +104,8 @@ pub(crate) fn look_again(node: &Arc<Node>, request: Box<Request>, revision: Revi
 }
 
 async fn look(node: Arc<Node>, mut request: Box<Request>, revision: Revision) {
-    let deadline = request.deadline.min(Instant::now() + LOOK_MAX);
+    let patience = LOOK_MAX.max(node.config.cluster.timing().no_quorum_after());
+    let deadline = request.deadline.min(Instant::now() + patience);
     let fresh = if revision == Revision(0) {
         node.barrier(deadline).await
     } else {

@@ -14,17 +14,15 @@ use tracing::{info, warn};
 use crate::mail::Mail;
 use crate::node::Node;
 
-/// How often the quorum is felt for.
-const FEEL: Duration = Duration::from_millis(500);
-/// How long a node stays ready without a sign of the quorum.
-const READY: Duration = Duration::from_secs(2);
+/// Heartbeats between two attempts to feel the quorum.
+const FEEL: u32 = 5;
 /// Sessions that are told at once, and the pause before the next: 25,000 a second, so that the
 /// other nodes are not overrun.
 const PACE: (usize, Duration) = (250, Duration::from_millis(10));
 
 /// Feels for the quorum for as long as the node runs.
 pub(crate) async fn watch(node: Arc<Node>) {
-    let mut tick = interval(FEEL);
+    let mut tick = interval(node.config.cluster.heartbeat * FEEL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was = false;
     loop {
@@ -45,7 +43,9 @@ pub(crate) async fn watch(node: Arc<Node>) {
 
 async fn feel(node: &Node) -> bool {
     let Some(replica) = node.replica() else { return false };
-    let felt = matches!(timeout(READY, replica.barrier()).await, Ok(Ok(_)));
+    // A little less than what an election may take: 2 s by default.
+    let patience = node.config.cluster.timing().no_quorum_after() * 4 / 5;
+    let felt = matches!(timeout(patience, replica.barrier()).await, Ok(Ok(_)));
     felt && replica.status().epoch.is_some()
 }
 

@@ -46,7 +46,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     let config = Arc::new(config);
     let edges = bind("edges", &config.edgebound.listen.addr.to_string()).await?;
     let services = bind("services", &config.servicebound.listen.addr.to_string()).await?;
-    let mesh = bind("nodes", &config.mesh.listen.addr.to_string()).await?;
+    let mesh = bind("nodes", &config.cluster.listen.addr.to_string()).await?;
     let metrics = bind("metrics", &config.metrics.listen.addr.to_string()).await?;
     let control = compat::bind(&config).await?;
     let node = Node::new(config.clone());
@@ -81,7 +81,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
         spawn(Box::pin(listen::serve_peers(node.clone(), edges, Role::Edge))),
         spawn(Box::pin(listen::serve_peers(node.clone(), services, Role::Service))),
     ];
-    announce(&config);
+    announce(&node, &replica);
     shutdown.await;
     accept.iter().for_each(tokio::task::JoinHandle::abort);
     leave(&node, &replica).await;
@@ -100,7 +100,7 @@ fn raft_config(config: &NodeConfig) -> Config {
         initial.push(PeerAddr { name: config.cluster.name.clone(), addr: addresses.mesh.to_string() });
     }
     Config {
-        dir: config.cluster.dir.clone(),
+        dir: config.data.clone(),
         name: config.cluster.name.clone(),
         addrs: NodeAddrs {
             mesh: addresses.mesh.to_string(),
@@ -109,6 +109,7 @@ fn raft_config(config: &NodeConfig) -> Config {
             control: addresses.control.to_string(),
         },
         initial,
+        timing: config.cluster.timing(),
     }
 }
 
@@ -122,14 +123,19 @@ async fn ready(node: &Node, replica: &Replica) {
     }
 }
 
-fn announce(config: &NodeConfig) {
+/// The one line on stdout that scripts wait for.
+fn announce(node: &Node, replica: &Replica) {
+    let status = replica.status();
+    let leader = replica.read(|tables| {
+        let row = tables.members().find(|member| Some(member.node) == status.leader);
+        row.map_or_else(|| "unknown".to_owned(), |row| row.name.clone())
+    });
+    let cluster: String = node.cluster().iter().map(|byte| format!("{byte:02x}")).collect();
     println!(
-        "{} ready: edges {}, services {}, nodes {}, metrics {}",
-        config.cluster.name,
-        config.edgebound.listen.addr,
-        config.servicebound.listen.addr,
-        config.mesh.listen.addr,
-        config.metrics.listen.addr
+        "ready: {} member {} cluster {cluster} leader {leader} term {}",
+        node.name(),
+        status.node.0,
+        status.term
     );
 }
 

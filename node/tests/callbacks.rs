@@ -56,7 +56,11 @@ async fn the_end_of_an_edge_is_told() {
 
 #[tokio::test]
 async fn the_end_of_an_edge_is_told_also_when_its_node_died() {
-    let bed = Bed::start_with(3, "suspend_grace: 2s").await;
+    let bed = Bed::start_with(3, |config| {
+        support::patient(config);
+        config.cluster.suspend_grace = Duration::from_secs(2);
+    })
+    .await;
     let (_, home, other) = bed.roles().await;
     let (service, mut gone) = mourner(&bed, other).await;
     let edge = bed.edge(home).await;
@@ -64,6 +68,6 @@ async fn the_end_of_an_edge_is_told_also_when_its_node_died() {
     callable(&service, id).await;
     bed.cluster.kill9(home).await.unwrap();
     edge.close().await;
-    let told = timeout(PATIENCE + Duration::from_secs(10), gone.recv()).await.expect("told");
+    let told = timeout(PATIENCE, gone.recv()).await.expect("told");
     assert_eq!(told, Some(id));
 }

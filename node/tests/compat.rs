@@ -29,7 +29,13 @@ async fn directory(bed: &Bed, node: usize) -> ClusterServiceClient<Channel> {
 }
 
 async fn edge(bed: &Bed, node: usize, meta: &'static str) -> Edge {
-    Edge::builder().address(bed.edges(node)).meta(meta).connect().await.unwrap()
+    Edge::builder()
+        .address(bed.edges(node))
+        .meta(meta)
+        .connect_timeout(support::PATIENCE)
+        .connect()
+        .await
+        .unwrap()
 }
 
 async fn alarms(bed: &Bed, node: usize) -> Service {

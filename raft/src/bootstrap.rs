@@ -72,7 +72,7 @@ impl Founding {
 /// The disk failed, or the configuration cannot work.
 pub(crate) async fn find(config: &Config, founding: &Founding) -> Result<Identity, StartError> {
     let founds = config.initial.first().is_some_and(|first| first.name == config.name);
-    let clients = Clients::new([0; 16]);
+    let clients = Clients::new([0; 16], config.timing);
     let mut nonce = [0; 16];
     rand::rng().fill_bytes(&mut nonce);
     let mut rounds: u32 = 0;
@@ -159,7 +159,10 @@ async fn join(
         return Ok(None);
     }
     let asked = async {
-        Clients::new(id).ask(&cluster.leader_addr)?.join(&config.name, &config.addrs.mesh, nonce).await
+        Clients::new(id, config.timing)
+            .ask(&cluster.leader_addr)?
+            .join(&config.name, &config.addrs.mesh, nonce)
+            .await
     };
     match asked.await {
         Ok(node) => {
@@ -179,7 +182,7 @@ async fn join(
 /// # Errors
 /// A founder belongs to another cluster.
 pub(crate) async fn found_others(config: &Config, identity: Identity) -> Result<(), StartError> {
-    let clients = Clients::new(identity.cluster);
+    let clients = Clients::new(identity.cluster, config.timing);
     for (peer, node) in config.initial.iter().zip(1..).filter(|(_, node)| *node != identity.node) {
         let mut rounds: u32 = 0;
         loop {

@@ -12,7 +12,6 @@ use tracing::info;
 use crate::member::Member;
 use crate::membership::{change, plain};
 use crate::network::Verb;
-use crate::settings::{CHANGE_TIME, RPC_TIME};
 
 /// Entries that a learner may lack when it is promoted.
 const LAG: u64 = 1_000;
@@ -26,10 +25,10 @@ pub struct ChangeError(pub(crate) String);
 
 /// Has the leader do it, whoever that is.
 pub(crate) async fn ask(member: &Member, verb: Verb, name: &str) -> Result<(), ChangeError> {
-    let until = Instant::now() + RPC_TIME * 2;
+    let until = Instant::now() + member.timing.no_quorum_after();
     while Instant::now() < until {
         if member.is_leader() {
-            let done = timeout(CHANGE_TIME, member.change(verb, name)).await;
+            let done = timeout(member.timing.change(), member.change(verb, name)).await;
             return done.unwrap_or_else(|_| Err("the change took too long".to_owned())).map_err(ChangeError);
         }
         if let Some((_, addr)) = member.leader() {
@@ -151,7 +150,7 @@ impl Member {
                 }
             }
         };
-        timeout(RPC_TIME, moved).await.map_err(|_| failed(&"the other did not take it in time"))?;
+        timeout(self.timing.rpc(), moved).await.map_err(|_| failed(&"the other did not take it in time"))?;
         info!(to = to.0, "leadership handed over");
         Ok(())
     }

@@ -31,4 +31,4 @@ pub use member::Status;
 pub use observer::Observer;
 pub use proposer::{ProposeError, Proposer};
 pub use replica::{Replica, StartError};
-pub use settings::{Config, PeerAddr};
+pub use settings::{Config, PeerAddr, Timing};

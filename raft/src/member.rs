@@ -12,7 +12,7 @@ use crate::identity::Identity;
 use crate::log::SegmentLog;
 use crate::machine::Shared;
 use crate::network::Clients;
-use crate::settings::RPC_TIME;
+use crate::settings::Timing;
 use crate::types::Raft;
 
 /// What the parts of a member share.
@@ -22,6 +22,7 @@ pub(crate) struct Member {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clients: Clients,
     pub(crate) log: SegmentLog,
+    pub(crate) timing: Timing,
     stopping: AtomicBool,
 }
 
@@ -55,8 +56,9 @@ impl Member {
         shared: Arc<Shared>,
         clients: Clients,
         log: SegmentLog,
+        timing: Timing,
     ) -> Self {
-        Member { identity, raft, shared, clients, log, stopping: AtomicBool::new(false) }
+        Member { identity, raft, shared, clients, log, timing, stopping: AtomicBool::new(false) }
     }
 
     /// Its number.
@@ -87,7 +89,7 @@ impl Member {
 
     /// The index that a read must wait for, if this member leads with a quorum behind it.
     pub(crate) async fn read_index_here(&self) -> Result<u64, String> {
-        let asked = timeout(RPC_TIME, self.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
+        let asked = timeout(self.timing.rpc(), self.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
         let (read, _) = asked.map_err(|_| "no quorum".to_owned())?.map_err(|error| error.to_string())?;
         Ok(read.index())
     }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::member::Member;
 use crate::proposer::propose_plain;
-use crate::settings::{CHANGE_TIME, Config, RPC_TIME};
+use crate::settings::Config;
 use crate::types::Node;
 
 /// How often the leader looks whether something is to be done.
@@ -31,7 +31,7 @@ impl Member {
             return Err(format!("the node cannot be added: {verdict:?}"));
         };
         let added = self.raft.add_learner(number, Node::new(mesh), false);
-        timeout(CHANGE_TIME, added)
+        timeout(self.timing.change(), added)
             .await
             .map_err(|_| "adding the learner took too long".to_owned())?
             .map_err(|error| error.to_string())?;
@@ -93,7 +93,7 @@ async fn make(member: &Member, config: &Config) {
         key: key.into(),
         founders: founders.collect(),
     };
-    if propose_plain(member, event, RPC_TIME * 2).await.is_ok() {
+    if propose_plain(member, event, member.timing.no_quorum_after()).await.is_ok() {
         info!("the cluster is made");
     }
 }
@@ -144,7 +144,7 @@ async fn reconcile(member: &Member) -> Result<(), String> {
     // The tables of a new leader may lag behind Raft's configuration.
     let index = member.read_index_here().await?;
     let mut applied = member.shared.applied();
-    let caught_up = timeout(RPC_TIME, applied.wait_for(|applied| *applied >= index)).await;
+    let caught_up = timeout(member.timing.rpc(), applied.wait_for(|applied| *applied >= index)).await;
     caught_up.map_err(|_| "the tables lag")?.map_err(|error| error.to_string())?;
     let gone = without_row(member, &learners);
     if gone.is_empty() {
@@ -162,12 +162,12 @@ fn without_row(member: &Member, learners: &BTreeSet<u64>) -> BTreeSet<u64> {
 }
 
 pub(crate) async fn plain(member: &Member, event: Event) -> Result<Verdict, String> {
-    let decided = propose_plain(member, event, RPC_TIME * 2).await;
+    let decided = propose_plain(member, event, member.timing.no_quorum_after()).await;
     decided.map(|(_, verdict)| verdict).map_err(|error| error.to_string())
 }
 
 pub(crate) async fn change(member: &Member, change: ChangeMembers<u64, Node>) -> Result<(), String> {
-    timeout(CHANGE_TIME, member.raft.change_membership(change, true))
+    timeout(member.timing.change(), member.raft.change_membership(change, true))
         .await
         .map_err(|_| "the change took too long".to_owned())?
         .map(drop)

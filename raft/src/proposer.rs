@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::member::Member;
-use crate::settings::{APPEND_TIME, NO_QUORUM_AFTER, STILL_NO_QUORUM_AFTER};
 use crate::tasks::Tasks;
 use crate::types::Data;
 
@@ -60,7 +59,8 @@ impl Proposer {
     /// submitted one after the other are applied in that order.
     ///
     /// # Errors
-    /// [`ProposeError`]; without a quorum after 2.5 s, and soon if others have waited so long
+    /// [`ProposeError`]; without a quorum after
+    /// [`Timing::no_quorum_after`](crate::Timing::no_quorum_after), and soon if others have waited so long
     /// already. Cancel safety: an event whose future is dropped may still be applied.
     pub async fn submit(&self, event: Event) -> Result<Verdict, ProposeError> {
         self.begin(event)?.await.unwrap_or(Err(ProposeError::Stopped))
@@ -136,7 +136,8 @@ impl Batches {
     }
 
     fn patience(&self) -> Duration {
-        if self.stalled { STILL_NO_QUORUM_AFTER } else { NO_QUORUM_AFTER }
+        let timing = self.member.timing;
+        if self.stalled { timing.still_no_quorum_after() } else { timing.no_quorum_after() }
     }
 
     async fn live_epoch(&self) -> Option<Epoch> {
@@ -223,7 +224,7 @@ async fn until_applied(member: Arc<Member>, bytes: Bytes) {
     let mut applied = member.shared.applied();
     loop {
         if let Some(index) = propose_once(&member, bytes.clone()).await
-            && timeout(APPEND_TIME, applied.wait_for(|applied| *applied >= index)).await.is_ok()
+            && timeout(member.timing.append(), applied.wait_for(|applied| *applied >= index)).await.is_ok()
         {
             return;
         }
@@ -235,7 +236,7 @@ async fn until_applied(member: Arc<Member>, bytes: Bytes) {
 async fn propose_once(member: &Member, bytes: Bytes) -> Option<u64> {
     let (leader, addr) = member.leader()?;
     if leader == member.identity.node {
-        let write = timeout(APPEND_TIME, member.raft.client_write(Data(bytes))).await;
+        let write = timeout(member.timing.append(), member.raft.client_write(Data(bytes))).await;
         return write.ok()?.ok().map(|written| written.log_id.index);
     }
     let asked = async { member.clients.ask(&addr)?.propose(bytes).await };

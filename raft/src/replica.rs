@@ -23,7 +23,7 @@ use crate::member::{Member, Status};
 use crate::network::{Clients, Factory, Service, Verb, serve};
 use crate::observer::Observer;
 use crate::proposer::{ProposeError, Proposer, propose_plain};
-use crate::settings::{Config, RPC_TIME, raft_config};
+use crate::settings::{Config, raft_config};
 use crate::tasks::Tasks;
 use crate::types::{Node, Raft};
 use crate::{membership, upkeep};
@@ -83,7 +83,10 @@ impl Replica {
         let founding = Arc::new(Founding::new(&config, identity));
         let slot = Arc::new(OnceLock::new());
         let name = config.name.clone();
-        tasks.spawn(serve(Service { name, founding: founding.clone(), member: slot.clone() }, incoming));
+        tasks.spawn(serve(
+            Service { name, founding: founding.clone(), member: slot.clone(), alive: config.timing.alive() },
+            incoming,
+        ));
         let identity = bootstrap::find(&config, &founding).await?;
         let mut boot = [0; 16];
         rand::rng().fill_bytes(&mut boot);
@@ -93,12 +96,12 @@ impl Replica {
         let shared = Shared::new(config.dir.clone(), observer, history, (node, boot));
         let machine = Machine::load(shared.clone(), snapshot)
             .map_err(|error| StartError::Disk(config.dir.clone(), error))?;
-        let clients = Clients::new(identity.cluster);
-        let raft_config = raft_config().map_err(|error| StartError::Raft(error.to_string()))?;
+        let clients = Clients::new(identity.cluster, config.timing);
+        let raft_config = raft_config(config.timing).map_err(|error| StartError::Raft(error.to_string()))?;
         let raft = Raft::new(identity.node, raft_config, Factory(clients.clone()), log.clone(), machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
-        let member = Arc::new(Member::new(identity, raft, shared, clients, log));
+        let member = Arc::new(Member::new(identity, raft, shared, clients, log, config.timing));
         let _ = slot.set(member.clone());
         initialise(&member, &config).await?;
         tasks.spawn(upkeep::stay_up(member.clone(), config.clone(), boot));
@@ -164,7 +167,7 @@ impl Replica {
     /// member has applied it; gives its revision.
     ///
     /// # Errors
-    /// [`ProposeError::NoQuorum`] after two seconds; it may still commit.
+    /// [`ProposeError::NoQuorum`] after [`Timing::no_quorum_after`](crate::Timing::no_quorum_after); it may still commit.
     pub async fn propose_plain(&self, event: Event) -> Result<Revision, ProposeError> {
         self.decide(event).await.map(|(revision, _)| revision)
     }
@@ -174,7 +177,7 @@ impl Replica {
     /// # Errors
     /// As there.
     pub async fn decide(&self, event: Event) -> Result<(Revision, Verdict), ProposeError> {
-        let decided = propose_plain(&self.member, event, RPC_TIME * 2).await;
+        let decided = propose_plain(&self.member, event, self.member.timing.no_quorum_after()).await;
         decided.map(|(index, verdict)| (Revision(index), verdict))
     }
 
@@ -182,7 +185,7 @@ impl Replica {
     /// calls meanwhile.
     ///
     /// # Errors
-    /// [`BarrierError::NoQuorum`] after 2.5 s without one.
+    /// [`BarrierError::NoQuorum`] after [`Timing::no_quorum_after`](crate::Timing::no_quorum_after) without one.
     pub async fn barrier(&self) -> Result<Revision, BarrierError> {
         self.barriers.pass().await
     }
@@ -249,15 +252,16 @@ impl Replica {
     /// Says that this node is leaving (its rows are suspended at once) and stops Raft.
     pub async fn shutdown(&self) {
         self.member.stop();
+        let rpc = self.member.timing.rpc();
         let epoch = *self.member.shared.epoch().borrow();
         if let Some(epoch) = epoch {
             let event = Event::NodeDown { node: self.node(), epoch };
-            if propose_plain(&self.member, event, RPC_TIME).await.is_err() {
+            if propose_plain(&self.member, event, rpc).await.is_err() {
                 warn!("left without saying so: the cluster has no quorum");
             }
         }
         self.hand_over().await;
-        if timeout(RPC_TIME * 2, self.member.raft.shutdown()).await.is_err() {
+        if timeout(rpc * 2, self.member.raft.shutdown()).await.is_err() {
             warn!("raft did not stop in time");
         }
         self.tasks.abort();

@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use crate::member::Member;
 use crate::proposer::propose_plain;
-use crate::settings::{Config, LEVELS, RPC_TIME, SNAPSHOT_LOG_BYTES};
+use crate::settings::{Config, LEVELS, SNAPSHOT_LOG_BYTES};
 
 /// Pause before the next attempt to be up.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -29,7 +29,7 @@ pub(crate) async fn stay_up(member: Arc<Member>, config: Config, boot: [u8; 16])
             continue;
         }
         let event = Event::NodeUp { node, boot, addrs: config.addrs.clone(), levels: LEVELS };
-        match propose_plain(&member, event, RPC_TIME).await {
+        match propose_plain(&member, event, member.timing.rpc()).await {
             Ok((_, Verdict::Rejected(reason))) => {
                 refused(reason);
                 sleep(pause).await;

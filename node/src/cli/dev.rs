@@ -11,7 +11,7 @@ const READY: Duration = Duration::from_secs(60);
 
 pub(super) fn run(nodes: Option<usize>, dir: PathBuf, ports: Ports) -> Result<(), Failure> {
     super::log::quiet();
-    let options = Options { binary: std::env::current_exe()?, nodes, dir, ports };
+    let options = Options { binary: std::env::current_exe()?, nodes, dir, ports, adjust: |_| {} };
     runtime()?.block_on(watch(options))
 }
 

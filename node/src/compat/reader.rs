@@ -9,7 +9,8 @@ use tonic::Status;
 
 use crate::node::Node;
 
-/// How long a request may wait for the cluster, its own reading not counted.
+/// How long a request may wait for the cluster, its own reading not counted, unless a leader may take
+/// longer to be found.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Requests that walk the tables at once: each keeps a copy of them and one thread busy.
 const WALKERS: usize = 4;
@@ -40,7 +41,8 @@ impl Reader {
     /// # Errors
     /// `UNAVAILABLE`: the cluster has no quorum, or this node is starting.
     pub(super) async fn tables(&self) -> Result<Tables, Status> {
-        let barrier = self.node.barrier(Instant::now() + PATIENCE).await;
+        let patience = PATIENCE.max(self.node.config.cluster.timing().no_quorum_after());
+        let barrier = self.node.barrier(Instant::now() + patience).await;
         barrier.map_err(|failure| Status::unavailable(failure.text))?;
         let replica =
             self.node.replica().ok_or_else(|| Status::unavailable("this node is still starting"))?;

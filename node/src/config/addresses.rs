@@ -29,7 +29,7 @@ impl NodeConfig {
         Addresses {
             edges: self.reach(&self.edgebound.listen),
             services: self.reach(&self.servicebound.listen),
-            mesh: self.founder().cloned().unwrap_or_else(|| self.reach(&self.mesh.listen)),
+            mesh: self.founder().cloned().unwrap_or_else(|| self.reach(&self.cluster.listen)),
             control: self.reach(&self.controlplane.listen),
             discovery: self.reach(&self.discovery.listen),
             metrics: self.reach(&self.metrics.listen),

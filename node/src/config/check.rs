@@ -11,6 +11,7 @@ pub(super) fn check(config: &NodeConfig, findings: &mut Findings) {
     name(config, findings);
     founders(config, findings);
     mesh(config, findings);
+    timing(config, findings);
     control(config, findings);
     listeners(config, findings);
     limits(config, findings);
@@ -46,17 +47,34 @@ fn founders(config: &NodeConfig, findings: &mut Findings) {
 }
 
 fn mesh(config: &NodeConfig, findings: &mut Findings) {
-    let addr = &config.mesh.listen.addr;
+    let addr = &config.cluster.listen.addr;
     if !addr.is_loopback() && !config.cluster.insecure {
         let text = format!(
             "{addr} is beyond loopback, where nodes would talk in the clear: mesh TLS is not yet supported in this \
              version; set cluster.insecure: true if you trust that network"
         );
-        findings.mistake("mesh.listen.addr", text);
+        findings.mistake("cluster.listen.addr", text);
     }
     if config.cluster.initial.len() > 1 && config.addresses().mesh.is_unspecified() {
         let text = "must be given: the other nodes cannot dial the mesh listener's address";
         findings.mistake("cluster.advertise", text);
+    }
+}
+
+fn timing(config: &NodeConfig, findings: &mut Findings) {
+    let cluster = &config.cluster;
+    let (heartbeat, election) = (cluster.heartbeat, cluster.election);
+    if election.min < heartbeat * 2 {
+        let text = format!("{:?} is less than two heartbeats of {heartbeat:?}", election.min);
+        findings.mistake("cluster.election.min", text);
+    }
+    if election.max <= election.min {
+        let text = format!("{:?} is not more than cluster.election.min, {:?}", election.max, election.min);
+        findings.mistake("cluster.election.max", text);
+    }
+    if cluster.down_after() < heartbeat * 4 {
+        let text = format!("{:?} is less than four heartbeats of {heartbeat:?}", cluster.down_after());
+        findings.mistake("cluster.down_after", text);
     }
 }
 
@@ -76,7 +94,7 @@ fn listeners(config: &NodeConfig, findings: &mut Findings) {
     let all = [
         ("edgebound.listen.addr", &config.edgebound.listen.addr),
         ("servicebound.listen.addr", &config.servicebound.listen.addr),
-        ("mesh.listen.addr", &config.mesh.listen.addr),
+        ("cluster.listen.addr", &config.cluster.listen.addr),
         ("metrics.listen.addr", &config.metrics.listen.addr),
         ("controlplane.listen.addr", &config.controlplane.listen.addr),
         ("discovery.listen.addr", &config.discovery.listen.addr),

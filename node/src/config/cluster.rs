@@ -3,30 +3,47 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use limes_raft::Timing;
 use serde_norway::Value;
 
 use super::addr::Addr;
+use super::listen::Listen;
 use super::setting::{Leaf, Settings, Visitor, quoted, scalar};
 
-/// Who this node is, where it keeps its data and who founds the cluster with it.
+/// Who this node is, who founds the cluster with it, and how patient they are with each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// This node's name.
     pub name: String,
-    /// The folder of its data.
-    pub dir: PathBuf,
+    /// Where the other nodes connect: Raft, and traffic between nodes.
+    pub listen: Listen,
     /// The founders; empty: this node alone.
     pub initial: Vec<Member>,
     /// The host by which others reach this node.
     pub advertise: Option<String>,
     /// Whether the mesh may go beyond loopback without TLS.
     pub insecure: bool,
+    /// How often the leader makes itself heard, and nodes ping each other.
+    pub heartbeat: Duration,
+    /// How long a follower bears silence before it stands for election.
+    pub election: Election,
+    /// How long a node is silent before it is declared down; nothing: 12 heartbeats.
+    pub down_after: Option<Duration>,
     /// What becomes of old-protocol edges of an isolated node.
     pub isolated_close: IsolatedClose,
     /// How long the rows of a dead node are kept for it to resume.
     pub suspend_grace: Duration,
     /// How long a node that is told to stop waits for what is in flight.
     pub drain_grace: Duration,
+}
+
+/// The shortest and the longest silence after which a follower stands for election.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Election {
+    /// The shortest.
+    pub min: Duration,
+    /// The longest, and the leader's lease.
+    pub max: Duration,
 }
 
 /// A founder: its name, and where its mesh listens.
@@ -51,12 +68,16 @@ pub enum IsolatedClose {
 
 impl Default for Cluster {
     fn default() -> Self {
+        let timing = Timing::default();
         Cluster {
             name: "node-1".into(),
-            dir: "./limes-data".into(),
+            listen: Listen::local(30013),
             initial: Vec::new(),
             advertise: None,
             insecure: false,
+            heartbeat: timing.heartbeat,
+            election: Election { min: timing.election_min, max: timing.election_max },
+            down_after: None,
             isolated_close: IsolatedClose::After(Duration::from_secs(60)),
             suspend_grace: Duration::from_secs(30),
             drain_grace: Duration::from_secs(30),
@@ -64,10 +85,33 @@ impl Default for Cluster {
     }
 }
 
+impl Cluster {
+    /// How soon members notice each other's silence.
+    pub fn timing(&self) -> Timing {
+        Timing { heartbeat: self.heartbeat, election_min: self.election.min, election_max: self.election.max }
+    }
+
+    /// How long a node is silent before it is declared down.
+    pub fn down_after(&self) -> Duration {
+        self.down_after.unwrap_or(self.heartbeat * 12)
+    }
+}
+
+impl Settings for Election {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.leaf("min", "The shortest silence; several heartbeats.", &mut self.min);
+        v.leaf("max", "The longest; a new leader takes two to four times as long.", &mut self.max);
+    }
+}
+
 impl Settings for Cluster {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
         v.leaf("name", "This node's name, unique in the cluster and the same at each start.", &mut self.name);
-        v.leaf("dir", "Folder of this node's data; in a file, relative to the file's folder.", &mut self.dir);
+        v.section(
+            "listen",
+            "Where the other nodes connect: Raft, and traffic between nodes.",
+            &mut self.listen,
+        );
         v.leaf(
             "initial",
             "The 1, 3 or 5 nodes that found the cluster, the same list on each: [{name: node-1, addr: \"host:30013\"}, ...]. \
@@ -83,6 +127,21 @@ impl Settings for Cluster {
             "insecure",
             "Whether nodes may talk beyond loopback without TLS. This version has no mesh TLS: say true on a network you trust.",
             &mut self.insecure,
+        );
+        v.leaf(
+            "heartbeat",
+            "How often the leader makes itself heard and nodes ping each other; the same on every node.",
+            &mut self.heartbeat,
+        );
+        v.section(
+            "election",
+            "How long a follower bears the leader's silence; the same on every node.",
+            &mut self.election,
+        );
+        v.leaf(
+            "down_after",
+            "Silence after which a node is declared down; empty: 12 heartbeats.",
+            &mut self.down_after,
         );
         v.leaf(
             "isolated_close",

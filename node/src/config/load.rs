@@ -103,7 +103,7 @@ impl NodeConfig {
 
     /// Paths of a file are relative to its folder, so that a node starts the same from anywhere.
     fn anchor(&mut self, folder: &Path) {
-        self.cluster.dir = folder.join(&self.cluster.dir);
+        self.data = folder.join(&self.data);
         self.daemon.pid_file = self.daemon.pid_file.take().map(|path| folder.join(path));
     }
 }

@@ -23,7 +23,7 @@ mod unit;
 pub use addr::Addr;
 pub use addresses::Addresses;
 pub use choice::{HashBy, Level};
-pub use cluster::{Cluster, IsolatedClose, Member};
+pub use cluster::{Cluster, Election, IsolatedClose, Member};
 pub use limits::Limits;
 pub use listen::{Bound, Control, Edgebound, Listen, Service};
 pub use load::Loaded;

@@ -10,17 +10,17 @@ use super::listen::{Bound, Control, Edgebound, Listen, Network, Service};
 use super::setting::{Settings, Visitor};
 
 /// Every setting of a node. The reference's keys keep their names and places; what is new sits
-/// under `cluster`, `limits`, `mesh`, `metrics` and `discovery`.
+/// under `data`, `cluster`, `limits`, `metrics` and `discovery`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
+    /// The folder of its data.
+    pub data: PathBuf,
     /// The cluster that it belongs to.
     pub cluster: Cluster,
     /// Where edges connect.
     pub edgebound: Edgebound,
     /// Where services connect.
     pub servicebound: Bound,
-    /// Where the other nodes connect.
-    pub mesh: Bound,
     /// Metrics and health.
     pub metrics: Bound,
     /// The control plane.
@@ -90,10 +90,10 @@ impl NodeConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         NodeConfig {
+            data: "./limes-data".into(),
             cluster: Cluster::default(),
             edgebound: Edgebound { listen: Listen::local(30012), edgeid_alloc_when_no_idservice_on: true },
             servicebound: Bound { listen: Listen::local(30011) },
-            mesh: Bound { listen: Listen::local(30013) },
             metrics: Bound { listen: Listen::local(9091) },
             controlplane: Control {
                 enable: true,
@@ -114,10 +114,14 @@ impl Default for NodeConfig {
 
 impl Settings for NodeConfig {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.leaf(
+            "data",
+            "Folder of this node's data; in a file, relative to the file's folder.",
+            &mut self.data,
+        );
         v.section("cluster", "Who this node is and which cluster it belongs to.", &mut self.cluster);
         v.section("edgebound", "Where edges connect.", &mut self.edgebound);
         v.section("servicebound", "Where services connect.", &mut self.servicebound);
-        v.section("mesh", "Where the other nodes connect: Raft, and traffic between nodes.", &mut self.mesh);
         v.section("metrics", "Where /metrics, /healthz, /readyz and /status are served.", &mut self.metrics);
         v.section(
             "controlplane",

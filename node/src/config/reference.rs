@@ -11,7 +11,7 @@ use super::node::NodeConfig;
 use super::setting::Leaf;
 
 /// Sections that only a limes.yaml has.
-const OWN: [&str; 5] = ["cluster", "limits", "mesh", "metrics", "discovery"];
+const OWN: [&str; 5] = ["data", "cluster", "limits", "metrics", "discovery"];
 /// Variables of the reference that mean nothing here.
 const WITHOUT_MEANING: [&str; 11] = [
     "FRONTLAS_FRONTIERPLANE_PORT",

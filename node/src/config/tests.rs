@@ -29,7 +29,7 @@ fn every_mistake_is_reported_at_once_with_its_path() {
          colour: green\n",
     );
     let wanted = [
-        "cluster.dirr: unknown key; known here: name, dir,",
+        "cluster.dirr: unknown key; known here: name, listen,",
         "edgebound.listen.network: udp is not supported",
         "edgebound.listen.addr: \"nowhere\" has no port",
         "exchange.hashby: \"moon\" is none of edgeid, srcip,",
@@ -103,7 +103,10 @@ fn the_default_file_says_what_the_defaults_are() {
 fn what_is_written_can_be_read() {
     let mut config = NodeConfig::default();
     config.cluster.name = "3".into();
-    config.cluster.dir = "/a b/c".into();
+    config.data = "/a b/c".into();
+    config.cluster.heartbeat = Duration::from_millis(250);
+    config.cluster.election = Election { min: Duration::from_millis(1_500), max: Duration::from_secs(3) };
+    config.cluster.down_after = Some(Duration::from_secs(4));
     config.cluster.initial = vec![Member { name: "3".into(), addr: Addr::new("::1", 7) }];
     config.cluster.isolated_close = IsolatedClose::Never;
     config.cluster.advertise = Some("::1".into());
@@ -129,10 +132,21 @@ fn the_environment_goes_over_the_file() {
 
 #[test]
 fn a_mesh_beyond_loopback_must_be_called_insecure() {
-    let open = "mesh: {listen: {addr: '0.0.0.0:30013'}}";
+    let open = "cluster: {listen: {addr: '0.0.0.0:30013'}}";
     let found = complaints(open);
     assert!(matches!(found.as_slice(), [one] if one.contains("set cluster.insecure: true")), "{found:?}");
-    assert!(load(&format!("{open}\ncluster: {{insecure: true}}")).is_ok());
+    assert!(load("cluster: {insecure: true, listen: {addr: '0.0.0.0:30013'}}").is_ok());
+}
+
+#[test]
+fn times_that_cannot_work_are_refused() {
+    let found =
+        complaints("cluster: {heartbeat: 200ms, election: {min: 300ms, max: 300ms}, down_after: 500ms}");
+    let wanted = ["cluster.election.min: ", "cluster.election.max: ", "cluster.down_after: "];
+    assert_eq!(found.len(), wanted.len(), "{found:?}");
+    assert!(found.iter().zip(wanted).all(|(found, wanted)| found.starts_with(wanted)), "{found:?}");
+    let config = load("cluster: {heartbeat: 250ms, election: {min: 1s, max: 2s}}").unwrap().config;
+    assert_eq!(config.cluster.down_after(), Duration::from_secs(3));
 }
 
 #[test]
@@ -156,11 +170,15 @@ fn no_two_listeners_share_an_address() {
 #[test]
 fn others_are_told_an_address_that_they_can_dial() {
     let three = "initial: [{name: a, addr: '10.0.0.1:30013'}, {name: b, addr: '10.0.0.2:30013'}, {name: c, addr: '10.0.0.3:30013'}]";
-    let open = "mesh: {listen: {addr: ':30013'}}\nedgebound: {listen: {addr: ':30012'}}";
+    let open = "edgebound: {listen: {addr: ':30012'}}";
     let addresses = |text: &str| load(text).unwrap().config.addresses();
-    let founder = addresses(&format!("cluster: {{name: b, insecure: true, {three}}}\n{open}"));
+    let founder = addresses(&format!(
+        "cluster: {{name: b, listen: {{addr: ':30013'}}, insecure: true, {three}}}\n{open}"
+    ));
     assert_eq!((&*founder.mesh, &*founder.edges), ("10.0.0.2:30013", "10.0.0.2:30012"));
-    let joiner = format!("cluster: {{name: d, insecure: true, advertise: d.example, {three}}}\n{open}");
+    let joiner = format!(
+        "cluster: {{name: d, listen: {{addr: ':30013'}}, insecure: true, advertise: d.example, {three}}}\n{open}"
+    );
     assert_eq!(&*addresses(&joiner).mesh, "d.example:30013");
     let nowhere = complaints(&joiner.replace("advertise: d.example, ", ""));
     assert!(matches!(nowhere.as_slice(), [one] if one.starts_with("cluster.advertise: ")), "{nowhere:?}");

@@ -14,6 +14,7 @@ use super::node::Node;
 use super::ports::Ports;
 use super::process::Death;
 use super::status::{self, Ready, Status};
+use crate::config::NodeConfig;
 
 /// How often a state that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -26,6 +27,9 @@ const GRACE: Duration = Duration::from_secs(4);
 /// Deaths that may wait to be read.
 const DEATHS: usize = 256;
 
+/// What is changed in the settings of a node before they are first written.
+pub type Adjust = fn(&mut NodeConfig);
+
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -37,6 +41,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// The ports of a new folder.
     pub ports: Ports,
+    /// What else is different in a new folder.
+    pub adjust: Adjust,
 }
 
 /// A running cluster on this machine. Nodes are counted from 1, as in their names. Dropping it kills
@@ -56,7 +62,7 @@ impl Cluster {
     pub async fn start(options: Options) -> Result<Cluster, DevError> {
         let mut attempt = 1;
         loop {
-            let layout = Layout::open(&options.dir, options.nodes, options.ports)?;
+            let layout = Layout::open(&options.dir, options.nodes, options.ports, options.adjust)?;
             let cluster = Cluster::spawn(&options, &layout)?;
             let Err(death) = cluster.first_steps().await else { return Ok(cluster) };
             cluster.shutdown().await;

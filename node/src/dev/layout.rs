@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::cluster::Adjust;
 use super::error::DevError;
 use super::ports::{self, Ports};
 use crate::config::{Addr, Member, NodeConfig};
@@ -29,12 +30,17 @@ pub(super) struct Layout {
 
 impl Layout {
     /// The layout that the folder has, else a new one.
-    pub(super) fn open(dir: &Path, nodes: Option<usize>, ports: Ports) -> Result<Self, DevError> {
+    pub(super) fn open(
+        dir: &Path,
+        nodes: Option<usize>,
+        ports: Ports,
+        adjust: Adjust,
+    ) -> Result<Self, DevError> {
         fs::create_dir_all(dir).map_err(DevError::file("cannot make", dir))?;
         let dir = dir.canonicalize().map_err(DevError::file("cannot open", dir))?;
         let places = existing(&dir)?;
         if places.is_empty() {
-            return create(&dir, nodes.unwrap_or(NODES), ports);
+            return create(&dir, nodes.unwrap_or(NODES), ports, adjust);
         }
         match nodes {
             Some(asked) if asked != places.len() => Err(DevError::Nodes { dir, found: places.len(), asked }),
@@ -66,8 +72,8 @@ fn existing(dir: &Path) -> Result<Vec<Place>, DevError> {
     }
 }
 
-fn create(dir: &Path, nodes: usize, ports: Ports) -> Result<Layout, DevError> {
-    let configs = plan(nodes, ports)?;
+fn create(dir: &Path, nodes: usize, ports: Ports, adjust: Adjust) -> Result<Layout, DevError> {
+    let configs = plan(nodes, ports, adjust)?;
     let mut places = Vec::with_capacity(nodes);
     for config in configs {
         let folder = dir.join(&config.cluster.name);
@@ -82,7 +88,7 @@ fn create(dir: &Path, nodes: usize, ports: Ports) -> Result<Layout, DevError> {
 }
 
 /// What each limes.yaml is to say.
-fn plan(nodes: usize, ports: Ports) -> Result<Vec<NodeConfig>, DevError> {
+fn plan(nodes: usize, ports: Ports, adjust: Adjust) -> Result<Vec<NodeConfig>, DevError> {
     let free = match ports {
         Ports::Auto => ports::free(nodes * PORTS).map_err(DevError::Ports)?,
         Ports::Fixed => Vec::new(),
@@ -90,11 +96,12 @@ fn plan(nodes: usize, ports: Ports) -> Result<Vec<NodeConfig>, DevError> {
     let mut configs: Vec<_> = (0..nodes).map(|i| one(i, free.get(i * PORTS..(i + 1) * PORTS))).collect();
     let founder = |config: &NodeConfig| Member {
         name: config.cluster.name.clone(),
-        addr: config.mesh.listen.addr.clone(),
+        addr: config.cluster.listen.addr.clone(),
     };
     let initial: Vec<_> = configs.iter().take(voters(nodes)).map(founder).collect();
     for config in &mut configs {
         config.cluster.initial.clone_from(&initial);
+        adjust(config);
     }
     Ok(configs)
 }
@@ -103,7 +110,7 @@ fn plan(nodes: usize, ports: Ports) -> Result<Vec<NodeConfig>, DevError> {
 fn one(i: usize, ports: Option<&[u16]>) -> NodeConfig {
     let mut config = NodeConfig::default();
     config.cluster.name = name(i);
-    config.cluster.dir = "data".into();
+    config.data = "data".into();
     config.daemon.pid_file = Some("limes.pid".into());
     for (slot, addr) in listeners(&mut config).into_iter().enumerate() {
         let usual = usize::from(addr.port()) + 100 * i;
@@ -127,7 +134,7 @@ fn listeners(config: &mut NodeConfig) -> [&mut Addr; PORTS] {
     [
         &mut config.edgebound.listen.addr,
         &mut config.servicebound.listen.addr,
-        &mut config.mesh.listen.addr,
+        &mut config.cluster.listen.addr,
         &mut config.metrics.listen.addr,
         &mut config.controlplane.listen.addr,
         &mut config.discovery.listen.addr,
@@ -159,7 +166,7 @@ mod tests {
 
     #[test]
     fn fixed_ports_are_the_usual_ones_moved_up() {
-        let configs = plan(4, Ports::Fixed).unwrap();
+        let configs = plan(4, Ports::Fixed, |_| {}).unwrap();
         assert_eq!(&*configs[0].edgebound.listen.addr, "127.0.0.1:30012");
         assert_eq!(&*configs[2].edgebound.listen.addr, "127.0.0.1:30212");
         assert_eq!(&*configs[2].metrics.listen.addr, "127.0.0.1:9291");
@@ -169,23 +176,23 @@ mod tests {
     #[test]
     fn an_existing_folder_is_used_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let made = Layout::open(dir.path(), Some(3), Ports::Auto).unwrap();
-        let again = Layout::open(dir.path(), None, Ports::Fixed).unwrap();
+        let made = Layout::open(dir.path(), Some(3), Ports::Auto, |_| {}).unwrap();
+        let again = Layout::open(dir.path(), None, Ports::Fixed, |_| {}).unwrap();
         assert!(made.fresh && !again.fresh);
         let configs =
             |layout: &Layout| layout.places.iter().map(|place| place.config.clone()).collect::<Vec<_>>();
         assert_eq!(configs(&made), configs(&again));
-        let error = Layout::open(dir.path(), Some(5), Ports::Auto).unwrap_err();
+        let error = Layout::open(dir.path(), Some(5), Ports::Auto, |_| {}).unwrap_err();
         assert!(error.to_string().contains("holds 3 nodes, not 5"), "{error}");
     }
 
     #[test]
     fn a_node_finds_its_folder_from_anywhere() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::open(dir.path(), Some(1), Ports::Auto).unwrap();
+        let layout = Layout::open(dir.path(), Some(1), Ports::Auto, |_| {}).unwrap();
         let folder = &layout.places[0].folder;
         let loaded = NodeConfig::load(&folder.join("limes.yaml")).unwrap();
-        assert_eq!(loaded.config.cluster.dir, folder.join("data"));
+        assert_eq!(loaded.config.data, folder.join("data"));
         assert_eq!(loaded.config.cluster.name, "node-1");
     }
 }

@@ -15,7 +15,7 @@ mod ports;
 mod process;
 mod status;
 
-pub use cluster::{Cluster, Options};
+pub use cluster::{Adjust, Cluster, Options};
 pub use error::DevError;
 pub use http::{Response, get};
 pub use node::Node;

@@ -21,8 +21,6 @@ use crate::mail::{Mail, Outbox};
 use crate::node::Node;
 use crate::task;
 
-/// How often links are looked after and pinged.
-const TICK: Duration = Duration::from_millis(100);
 /// How long one attempt to reach a node may take.
 const DIAL_TIME: Duration = Duration::from_secs(1);
 
@@ -145,9 +143,9 @@ enum Lane {
     Streams,
 }
 
-/// Dials what is not linked and pings what is, until the node stops.
+/// Dials what is not linked and pings what is, once a heartbeat, until the node stops.
 pub(crate) async fn keep_links(node: Arc<Node>) {
-    let mut tick = interval(TICK);
+    let mut tick = interval(node.config.cluster.heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use limes_raft::Replica;
 use limes_routing::{Epoch, Event, NodeId};
@@ -16,14 +16,10 @@ use tracing::warn;
 use crate::mail::Mail;
 use crate::node::Node;
 
-/// How often the leader looks.
-const TICK: Duration = Duration::from_millis(100);
-/// A tick that comes later than this was not regular.
-const REGULAR: Duration = Duration::from_millis(400);
-/// Silence that makes a node suspect.
-const SILENCE: Duration = Duration::from_millis(1_200);
-/// What a suspect has for the last ping.
-const LAST_PING: Duration = Duration::from_millis(200);
+/// Heartbeats after which a tick that has not come was not regular.
+const REGULAR: u32 = 4;
+/// Heartbeats that a suspect has for the last ping.
+const LAST_PING: u32 = 2;
 
 /// Since when this node has led, ticked regularly, and seen others down.
 struct Eye {
@@ -37,12 +33,14 @@ pub(super) async fn run(node: Arc<Node>) {
     let now = Instant::now();
     let mut eye = Eye { regular_since: now, leads_since: None, down_since: HashMap::new() };
     let mut last = now;
-    let mut tick = interval(TICK);
+    // The leader looks once a heartbeat.
+    let heartbeat = node.config.cluster.heartbeat;
+    let mut tick = interval(heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let now = Instant::now();
-        if now - last > REGULAR {
+        if now - last > heartbeat * REGULAR {
             eye.regular_since = now;
         }
         last = now;
@@ -66,18 +64,19 @@ fn suspects(node: &Node, replica: &Replica, eye: &Eye, now: Instant) -> Vec<(Nod
     });
     live.into_iter()
         .filter(|(id, _)| *id != node.id())
-        .filter(|(id, _)| now - node.peers.last_heard(*id).max(begun) > SILENCE)
+        .filter(|(id, _)| now - node.peers.last_heard(*id).max(begun) > node.config.cluster.down_after())
         .collect()
 }
 
 async fn declare(node: &Node, replica: &Replica, silent: NodeId, epoch: Epoch) {
     let asked = Instant::now();
+    let heartbeat = node.config.cluster.heartbeat;
     if let Some(link) = node.peers.any_calls(silent) {
         link.push_always(Mail::Ping);
     }
-    sleep(LAST_PING).await;
-    let barrier = node.barrier(asked + SILENCE).await;
-    let slept = asked.elapsed() > LAST_PING + REGULAR;
+    sleep(heartbeat * LAST_PING).await;
+    let barrier = node.barrier(asked + node.config.cluster.down_after()).await;
+    let slept = asked.elapsed() > heartbeat * (LAST_PING + REGULAR);
     if barrier.is_err() || slept || node.peers.last_heard(silent) >= asked {
         return;
     }

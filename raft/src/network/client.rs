@@ -24,7 +24,7 @@ use super::proto::raft_client::RaftClient;
 use super::proto::{
     ChangeRequest, FoundRequest, IdentifyReply, IdentifyRequest, JoinRequest, Packet, ReadRequest,
 };
-use crate::settings::{APPEND_TIME, CHANGE_TIME, CONNECT_TIME, RPC_TIME, SNAPSHOT_TIME};
+use crate::settings::{CONNECT_TIME, SNAPSHOT_TIME, Timing};
 use crate::types::{Node, Snapshot, SnapshotData, TypeConfig, Vote};
 
 /// Bytes of a snapshot in one packet.
@@ -33,9 +33,6 @@ const CHUNK: usize = 256 << 10;
 pub(super) const MESSAGE_MAX: usize = 32 << 20;
 /// A window that lets a payload pass without waiting for the receiver.
 pub(super) const WINDOW: u32 = 8 << 20;
-/// A connection is asked for a sign of life so often, and given up after as long again. Raft's own
-/// heartbeats do not find out that a connection is dead: each is merely late.
-pub(super) const ALIVE: Duration = Duration::from_secs(1);
 
 /// Why a question to another member has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +71,13 @@ pub(crate) enum Lane {
 #[derive(Clone)]
 pub(crate) struct Clients {
     cluster: [u8; 16],
+    timing: Timing,
     channels: Arc<Mutex<HashMap<(String, Lane), Channel>>>,
 }
 
 impl Clients {
-    pub(crate) fn new(cluster: [u8; 16]) -> Self {
-        Clients { cluster, channels: Arc::default() }
+    pub(crate) fn new(cluster: [u8; 16], timing: Timing) -> Self {
+        Clients { cluster, timing, channels: Arc::default() }
     }
 
     /// A client of the member at an address.
@@ -94,8 +92,8 @@ impl Clients {
                     .connect_timeout(CONNECT_TIME)
                     .initial_stream_window_size(WINDOW)
                     .initial_connection_window_size(WINDOW)
-                    .http2_keep_alive_interval(ALIVE)
-                    .keep_alive_timeout(ALIVE)
+                    .http2_keep_alive_interval(self.timing.alive())
+                    .keep_alive_timeout(self.timing.alive())
                     .keep_alive_while_idle(true)
                     .tcp_nodelay(true);
                 let channel = endpoint.connect_lazy();
@@ -106,7 +104,7 @@ impl Clients {
         let raft = RaftClient::new(channel)
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(MESSAGE_MAX);
-        Ok(Client { raft, cluster: Bytes::copy_from_slice(&self.cluster) })
+        Ok(Client { raft, cluster: Bytes::copy_from_slice(&self.cluster), timing: self.timing })
     }
 
     /// A client for questions.
@@ -119,6 +117,7 @@ impl Clients {
 pub(crate) struct Client {
     raft: RaftClient<Channel>,
     cluster: Bytes,
+    timing: Timing,
 }
 
 async fn limit<T>(
@@ -138,13 +137,13 @@ impl Client {
 
     /// Who are you?
     pub(crate) async fn identify(&mut self) -> Result<IdentifyReply, RpcError> {
-        limit(RPC_TIME, self.raft.identify(IdentifyRequest {})).await
+        limit(self.timing.rpc(), self.raft.identify(IdentifyRequest {})).await
     }
 
     /// You are this founder.
     pub(crate) async fn found(&mut self, cluster: [u8; 16], node: u64) -> Result<(), RpcError> {
         let request = FoundRequest { cluster: Bytes::copy_from_slice(&cluster), node };
-        limit(RPC_TIME, self.raft.found(request)).await.map(drop)
+        limit(self.timing.rpc(), self.raft.found(request)).await.map(drop)
     }
 
     /// Let me in; gives my number.
@@ -155,25 +154,25 @@ impl Client {
             mesh: mesh.into(),
             nonce: Bytes::copy_from_slice(&nonce),
         };
-        Ok(limit(APPEND_TIME * 2, self.raft.join(request)).await?.node)
+        Ok(limit(self.timing.append() * 2, self.raft.join(request)).await?.node)
     }
 
     /// Put this batch into the log; gives its index.
     pub(crate) async fn propose(&mut self, batch: Bytes) -> Result<u64, RpcError> {
         let packet = Packet { body: batch, cluster: self.cluster.clone(), to: 0 };
-        Ok(limit(APPEND_TIME, self.raft.propose(packet)).await?.index)
+        Ok(limit(self.timing.append(), self.raft.propose(packet)).await?.index)
     }
 
     /// What must a linearizable read wait for?
     pub(crate) async fn read_index(&mut self) -> Result<u64, RpcError> {
         let request = ReadRequest { cluster: self.cluster.clone() };
-        Ok(limit(RPC_TIME, self.raft.read_index(request)).await?.index)
+        Ok(limit(self.timing.rpc(), self.raft.read_index(request)).await?.index)
     }
 
     /// Promote, remove or hand over.
     pub(crate) async fn change(&mut self, verb: Verb, name: &str) -> Result<(), RpcError> {
         let request = ChangeRequest { cluster: self.cluster.clone(), verb: verb.into(), name: name.into() };
-        limit(CHANGE_TIME, self.raft.change(request)).await.map(drop)
+        limit(self.timing.change(), self.raft.change(request)).await.map(drop)
     }
 }
 
@@ -258,7 +257,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         // The limit that comes with it is a heartbeat's: too short for a disk.
-        let time = if self.append == Lane::Log { APPEND_TIME } else { option.hard_ttl() };
+        let time = if self.append == Lane::Log { self.clients.timing.append() } else { option.hard_ttl() };
         self.send(Message::Append, &rpc, time).await
     }
 
@@ -283,7 +282,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: TransferLeaderRequest<TypeConfig>,
         _: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.send(Message::TransferLeader, &rpc, RPC_TIME).await
+        self.send(Message::TransferLeader, &rpc, self.clients.timing.rpc()).await
     }
 
     async fn full_snapshot(

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
@@ -13,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::client::{ALIVE, MESSAGE_MAX, WINDOW};
+use super::client::{MESSAGE_MAX, WINDOW};
 use super::proto::raft_server::{Raft, RaftServer};
 use super::proto::{
     ChangeReply, ChangeRequest, FoundReply, FoundRequest, IdentifyReply, IdentifyRequest, JoinReply,
@@ -21,7 +22,7 @@ use super::proto::{
 };
 use crate::bootstrap::Founding;
 use crate::member::Member;
-use crate::settings::{APPEND_TIME, SNAPSHOT_TIME};
+use crate::settings::SNAPSHOT_TIME;
 use crate::types::{self, Data, Snapshot, SnapshotMeta, Vote};
 
 /// Largest snapshot that is taken, in bytes.
@@ -32,10 +33,13 @@ pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) founding: Arc<Founding>,
     pub(crate) member: Arc<OnceLock<Arc<Member>>>,
+    /// How often a silent connection is asked for a sign of life by the other side.
+    pub(crate) alive: Duration,
 }
 
 /// Serves the connections that the mesh port hands over, until their sender is dropped.
 pub(crate) async fn serve(service: Service, incoming: mpsc::Receiver<TcpStream>) {
+    let silence = service.alive * 5;
     let server = RaftServer::new(service)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
@@ -43,8 +47,8 @@ pub(crate) async fn serve(service: Service, incoming: mpsc::Receiver<TcpStream>)
     let builder = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .http2_keepalive_interval(Some(ALIVE * 5))
-        .http2_keepalive_timeout(Some(ALIVE * 5));
+        .http2_keepalive_interval(Some(silence))
+        .http2_keepalive_timeout(Some(silence));
     if let Err(error) = { builder }.add_service(server).serve_with_incoming(sockets).await {
         tracing::error!(%error, "raft's server has stopped");
     }
@@ -164,7 +168,8 @@ impl Raft for Service {
     async fn propose(&self, request: Request<Packet>) -> Result<Response<Position>, Status> {
         let Packet { body, cluster, .. } = request.into_inner();
         let member = self.member(&cluster)?;
-        let written = tokio::time::timeout(APPEND_TIME, member.raft.client_write(Data(body))).await;
+        let written =
+            tokio::time::timeout(member.timing.append(), member.raft.client_write(Data(body))).await;
         let written = written.map_err(|_| Status::deadline_exceeded("no quorum"))?;
         let written = written.map_err(|error| Status::failed_precondition(error.to_string()))?;
         Ok(Response::new(Position { index: written.log_id.index }))

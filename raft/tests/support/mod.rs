@@ -17,7 +17,7 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use limes_raft::{Config, Observer, PeerAddr, ProposeError, Replica, StartError};
+use limes_raft::{Config, Observer, PeerAddr, ProposeError, Replica, StartError, Timing};
 use limes_routing::{
     Batch, EdgeId, Effect, Event, Incarnation, NodeAddrs, NodeId, Position, Revision, SessionNo, Tables,
     Verdict,
@@ -25,8 +25,16 @@ use limes_routing::{
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-/// How long anything may take before a test fails.
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// How long anything may take before a test fails: ten times what it takes where nothing else runs.
+pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// Patient members: a busy machine may let a process or a disk stand still for a second, and none
+/// of these tests is about how fast a leader is missed.
+pub const TIMING: Timing = Timing {
+    heartbeat: Duration::from_millis(250),
+    election_min: Duration::from_millis(1_500),
+    election_max: Duration::from_millis(3_000),
+};
 
 /// One applied batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +230,7 @@ impl Cluster {
         let recorder = Arc::new(Recorder::default());
         let addrs = NodeAddrs { mesh: place.addr.to_string(), ..NodeAddrs::default() };
         let (dir, name) = (place.dir.clone(), place.name.clone());
-        let config = Config { dir, name, addrs, initial: self.initial.clone() };
+        let config = Config { dir, name, addrs, initial: self.initial.clone(), timing: TIMING };
         let (tell, told) = std::sync::mpsc::channel();
         let observer = recorder.clone();
         runtime.spawn(async move {
