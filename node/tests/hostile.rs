@@ -60,7 +60,11 @@ async fn strange_bytes_end_only_their_own_connection() {
 
 #[tokio::test]
 async fn a_handshake_that_never_ends_is_ended() {
-    let bed = Bed::start(1).await;
+    let bed = Bed::start_with(1, |config| {
+        support::patient(config);
+        config.limits.handshake = Duration::from_secs(3);
+    })
+    .await;
     let edge = bed.edge(1).await;
     let _service = bed.service(1, "greeter").await;
     let said = send(&bed.edges(1), b"LIMES\r\n").await;

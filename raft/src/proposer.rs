@@ -164,10 +164,15 @@ impl Batches {
                     let told = told.unwrap_or_default();
                     return answer(tell.take().unwrap_or_default(), told);
                 }
-                // Applied, but no verdict was told: a snapshot has jumped over it.
+                // Apply tells the verdicts before it says how far it is: if they were not there a moment
+                // ago they are now, unless a snapshot has jumped over the batch.
                 () = &mut committed => {
                     self.stalled = false;
-                    return fail(tell.take().unwrap_or_default(), ProposeError::NoQuorum);
+                    let tell = tell.take().unwrap_or_default();
+                    return match verdicts.try_recv() {
+                        Ok(told) => answer(tell, told),
+                        Err(_) => fail(tell, ProposeError::NoQuorum),
+                    };
                 }
                 _ = epoch.wait_for(|epoch| *epoch != Some(origin.epoch)) => {
                     return fail(tell.take().unwrap_or_default(), ProposeError::Fenced);

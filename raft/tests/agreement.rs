@@ -6,9 +6,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use limes_raft::{BarrierError, ProposeError};
+use limes_raft::{BarrierError, ProposeError, Timing};
 use limes_routing::{EdgeId, Event, Verdict};
-use support::{Cluster, LIMIT, Seen, TIMING, eventually, online};
+use support::{Cluster, LIMIT, Seen, eventually, online};
 
 #[test]
 fn one_member_founds_its_cluster_and_decides() {
@@ -165,7 +165,9 @@ fn nothing_acknowledged_is_lost_when_all_are_killed() {
 
 #[test]
 fn a_minority_says_so_soon() {
-    let mut cluster = Cluster::start(3);
+    // Time is what this one is about: the defaults.
+    let timing = Timing::default();
+    let mut cluster = Cluster::start_with(3, timing);
     let leader = cluster.leader();
     for at in (0..3).filter(|at| *at != leader) {
         cluster.kill(at);
@@ -175,11 +177,11 @@ fn a_minority_says_so_soon() {
     // Whoever comes after that does not wait as long again.
     let began = Instant::now();
     assert_eq!(alone.submit(online(2)), Err(ProposeError::NoQuorum));
-    assert!(began.elapsed() < TIMING.no_quorum_after(), "{:?}", began.elapsed());
+    assert!(began.elapsed() < timing.no_quorum_after(), "{:?}", began.elapsed());
     assert_eq!(alone.barrier(), Err(BarrierError::NoQuorum));
     let began = Instant::now();
     assert_eq!(alone.barrier(), Err(BarrierError::NoQuorum));
-    assert!(began.elapsed() < TIMING.no_quorum_after(), "{:?}", began.elapsed());
+    assert!(began.elapsed() < timing.no_quorum_after(), "{:?}", began.elapsed());
     let other = (0..3).find(|at| *at != leader).unwrap();
     cluster.restart(other);
     eventually("the majority decides again", || {
@@ -210,4 +212,24 @@ fn online_of(event: &Event) -> Option<u64> {
 
 fn edge_of(event: &Event) -> u64 {
     online_of(event).unwrap()
+}
+
+/// The verdict of an event and the news that its entry is applied come in one moment, and either may
+/// be seen first: whatever was decided must be told.
+#[test]
+fn whoever_has_a_quorum_is_never_told_otherwise() {
+    let cluster = Cluster::start(3);
+    let follower = cluster.at(cluster.follower());
+    let replica = follower.replica.clone();
+    let wrong = follower.run(async move {
+        let mut wrong = Vec::new();
+        for edge in 0..600 {
+            match replica.proposer().submit(online(edge)).await {
+                Ok(Verdict::Accepted(_)) => {}
+                other => wrong.push((edge, other)),
+            }
+        }
+        wrong
+    });
+    assert!(wrong.is_empty(), "{} of 600: {:?}", wrong.len(), wrong[0]);
 }

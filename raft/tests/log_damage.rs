@@ -111,12 +111,12 @@ async fn what_was_acknowledged_is_there_again() {
 #[tokio::test]
 async fn a_flipped_byte_anywhere_is_seen() {
     let (dir, entries) = written(6, 3, 40).await;
+    let dir = copy(dir.path());
     let file = segments(dir.path())[0].file_name().unwrap().to_owned();
     let end = used(&dir.path().join(&file));
     let mut refused = 0;
     let mut tried = 0;
-    // A step that is prime meets each byte of a record in some record.
-    for at in (0..end).step_by(3) {
+    for at in 0..end {
         tried += 1;
         let damaged = copy(dir.path());
         let path = damaged.path().join(&file);
@@ -132,9 +132,10 @@ async fn a_flipped_byte_anywhere_is_seen() {
 #[tokio::test]
 async fn a_cut_tail_is_seen() {
     let (dir, entries) = written(6, 3, 40).await;
+    let dir = copy(dir.path());
     let file = segments(dir.path())[0].file_name().unwrap().to_owned();
     let end = used(&dir.path().join(&file));
-    for at in (0..end).step_by(3) {
+    for at in 0..end {
         let damaged = copy(dir.path());
         let path = damaged.path().join(&file);
         OpenOptions::new().write(true).open(path).unwrap().set_len(at).unwrap();
@@ -145,6 +146,7 @@ async fn a_cut_tail_is_seen() {
 #[tokio::test]
 async fn a_zeroed_page_is_seen() {
     let (dir, _) = written(60, 10, 40).await;
+    let dir = copy(dir.path());
     let entries = 600;
     let file = segments(dir.path())[0].file_name().unwrap().to_owned();
     let end = used(&dir.path().join(&file));

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use limes_raft::{Config, Observer, PeerAddr, ProposeError, Replica, StartError, Timing};
@@ -124,17 +124,38 @@ pub struct Place {
     pub running: Option<Running>,
 }
 
-/// Tests take turns: many clusters at once on a small machine are too slow for each other's elections.
-static TURN: Mutex<()> = Mutex::new(());
+/// Tests take turns, two clusters at a time: many at once on a small machine are too slow for each
+/// other's elections.
+const TURNS: usize = 2;
 
-type Turn = Rc<MutexGuard<'static, ()>>;
+static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// A test's turn, until it is dropped.
+struct Turn;
+
+impl Turn {
+    fn take() -> Turn {
+        let taken = TAKEN.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken =
+            TAKEN.1.wait_while(taken, |taken| *taken >= TURNS).unwrap_or_else(PoisonError::into_inner);
+        *taken += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TAKEN.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        TAKEN.1.notify_one();
+    }
+}
 
 /// The turn of the test that runs on this thread: its second cluster shares the first one's.
-fn turn() -> Turn {
-    thread_local!(static MINE: RefCell<Weak<MutexGuard<'static, ()>>> = const { RefCell::new(Weak::new()) });
+fn turn() -> Rc<Turn> {
+    thread_local!(static MINE: RefCell<Weak<Turn>> = const { RefCell::new(Weak::new()) });
     MINE.with_borrow_mut(|mine| {
         mine.upgrade().unwrap_or_else(|| {
-            let turn = Rc::new(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+            let turn = Rc::new(Turn::take());
             *mine = Rc::downgrade(&turn);
             turn
         })
@@ -145,8 +166,9 @@ fn turn() -> Turn {
 pub struct Cluster {
     pub places: Vec<Place>,
     pub initial: Vec<PeerAddr>,
+    pub timing: Timing,
     _dir: tempfile::TempDir,
-    _turn: Turn,
+    _turn: Rc<Turn>,
 }
 
 /// A listener on a loopback address that nothing else uses, so that its port can be taken again.
@@ -177,7 +199,8 @@ impl Cluster {
         log_to_stderr();
         let turn = turn();
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Cluster { places: Vec::new(), initial: Vec::new(), _dir: dir, _turn: turn };
+        let mut cluster =
+            Cluster { places: Vec::new(), initial: Vec::new(), timing: TIMING, _dir: dir, _turn: turn };
         for _ in 0..founders {
             let at = cluster.add_place();
             let place = &cluster.places[at];
@@ -198,7 +221,13 @@ impl Cluster {
 
     /// Founders that run and are up.
     pub fn start(founders: usize) -> Cluster {
+        Cluster::start_with(founders, TIMING)
+    }
+
+    /// As [`Cluster::start`], with other timings.
+    pub fn start_with(founders: usize, timing: Timing) -> Cluster {
         let mut cluster = Cluster::places(founders);
+        cluster.timing = timing;
         let all: Vec<usize> = (0..founders).collect();
         cluster.start_places(&all);
         cluster.places.iter().for_each(|place| place.running().wait_up());
@@ -230,7 +259,7 @@ impl Cluster {
         let recorder = Arc::new(Recorder::default());
         let addrs = NodeAddrs { mesh: place.addr.to_string(), ..NodeAddrs::default() };
         let (dir, name) = (place.dir.clone(), place.name.clone());
-        let config = Config { dir, name, addrs, initial: self.initial.clone(), timing: TIMING };
+        let config = Config { dir, name, addrs, initial: self.initial.clone(), timing: self.timing };
         let (tell, told) = std::sync::mpsc::channel();
         let observer = recorder.clone();
         runtime.spawn(async move {
