@@ -121,7 +121,8 @@ impl Member {
         Err(format!("only {up} of the {} voters left would be up: the cluster could not go on", left.len()))
     }
 
-    /// Hands the leadership to a voter; returns when that leads, or at least this member no longer.
+    /// Hands the leadership to a voter; returns when that leads. If it does not take it (its log is not
+    /// on its disk in time), there is an election, which anybody may win.
     pub(crate) async fn transfer(&self, name: &str) -> Result<(), String> {
         let named: BTreeSet<NodeId> = self.named(name).iter().map(|row| row.node).collect();
         let voters: Vec<NodeId> = self.raft.voter_ids().map(NodeId).collect();
@@ -143,15 +144,23 @@ impl Member {
         let failed = |error: &dyn std::fmt::Display| format!("the leadership cannot be handed over: {error}");
         self.raft.trigger().transfer_leader(to.0).await.map_err(|error| failed(&error))?;
         let mut metrics = self.raft.server_metrics();
-        let moved = async {
-            while self.is_leader() {
-                if metrics.changed().await.is_err() {
-                    break;
+        let next = async {
+            loop {
+                let leader = metrics.borrow_watched().current_leader;
+                if let Some(leader) = leader.filter(|leader| *leader != self.identity.node) {
+                    return Some(leader);
                 }
+                metrics.changed().await.ok()?;
             }
         };
-        timeout(self.timing.rpc(), moved).await.map_err(|_| failed(&"the other did not take it in time"))?;
-        info!(to = to.0, "leadership handed over");
-        Ok(())
+        match timeout(self.timing.no_quorum_after(), next).await {
+            Ok(Some(leader)) if leader == to.0 || name.is_empty() => {
+                info!(to = leader, "leadership handed over");
+                Ok(())
+            }
+            Ok(Some(leader)) => Err(failed(&format!("number {leader} was elected meanwhile; ask again"))),
+            Ok(None) => Err("this node is stopping".to_owned()),
+            Err(_) => Err(failed(&"the other did not take it in time; ask again")),
+        }
     }
 }

@@ -212,10 +212,13 @@ impl Replica {
 
     /// Hands the leadership to another voter, if this member leads and another is up.
     pub async fn hand_over(&self) {
-        if self.is_leader()
-            && let Err(why) = self.member.transfer("").await
-        {
-            info!(%why, "leaving as the leader");
+        if !self.is_leader() {
+            return;
+        }
+        match timeout(self.member.timing.rpc(), self.member.transfer("")).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => info!(%why, "leaving as the leader"),
+            Err(_) => info!("leaving as the leader: nobody took over in time"),
         }
     }
 

@@ -83,7 +83,7 @@ impl Timing {
 
     /// How long a change of members may take, with all that it waits for.
     pub(crate) fn change(&self) -> Duration {
-        CHANGE_MIN.max(self.no_quorum_after())
+        CHANGE_MIN.max(self.no_quorum_after() + self.rpc())
     }
 }
 

@@ -49,9 +49,10 @@ pub(crate) fn conn_ops(data: &[u8]) {
         rest = more;
         match operation % 8 {
             0..4 => {
-                let len = rest.first().map_or(0, |len| usize::from(*len)).min(rest.len());
-                input.extend_from_slice(&rest[..len]);
-                rest = &rest[len..];
+                let Some((len, more)) = rest.split_first() else { return };
+                let (bytes, more) = more.split_at(usize::from(*len).min(more.len()));
+                input.extend_from_slice(bytes);
+                rest = more;
                 loop {
                     let _ = conn.need(&input);
                     match conn.next(now, &mut input) {

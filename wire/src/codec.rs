@@ -22,6 +22,9 @@ pub enum DecodeError {
     /// A number outside the values that are defined.
     #[error("{0} has no meaning for {1}")]
     Unknown(u32, &'static str),
+    /// A tagged field that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
 }
 
 /// Reads the fields of a head, in order; what is left at the end is ignored (PROTOCOL 2.6).
@@ -86,6 +89,41 @@ impl Reader {
         Ok(self.0.split_to(len))
     }
 
+    /// The next tagged field (PROTOCOL 3.1) and what it holds; `None` at the end.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`].
+    pub fn field(&mut self) -> Result<Option<(u8, Reader)>, DecodeError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let (tag, len) = (self.u8()?, usize::from(self.u16()?));
+        if len > self.0.len() {
+            return Err(DecodeError::Short);
+        }
+        Ok(Some((tag, Reader(self.0.split_to(len)))))
+    }
+
+    /// All that is left, at most `max` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::TooLong`].
+    pub fn rest(&mut self, what: &'static str, max: usize) -> Result<Bytes, DecodeError> {
+        if self.0.len() > max {
+            return Err(DecodeError::TooLong(what, max));
+        }
+        Ok(std::mem::take(&mut self.0))
+    }
+
+    /// All that is left, as a name.
+    ///
+    /// # Errors
+    /// [`DecodeError::TooLong`] or [`DecodeError::NotText`].
+    pub fn rest_name(&mut self) -> Result<String, DecodeError> {
+        let name = Str::new(self.rest("name", limits::NAME_MAX)?);
+        Ok(name.map_err(|_| DecodeError::NotText("name"))?.to_string())
+    }
+
     /// Text of at most `max` bytes.
     ///
     /// # Errors
@@ -132,6 +170,17 @@ pub fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     let len = bytes.len().min(usize::from(u16::MAX));
     out.put_u16(len as u16);
     out.put_slice(&bytes[..len]);
+}
+
+/// Writes a tagged field; what is over 65,535 bytes is cut (callers check their limits before).
+pub fn put_field(out: &mut BytesMut, tag: u8, put: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(tag);
+    let at = out.len();
+    out.put_u16(0);
+    put(out);
+    out.truncate(out.len().min(at + 2 + usize::from(u16::MAX)));
+    let len = (out.len() - at - 2) as u16;
+    out[at..at + 2].copy_from_slice(&len.to_be_bytes());
 }
 
 /// Writes text for people, cut at [`limits::TEXT_MAX`] on a character boundary.

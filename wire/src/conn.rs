@@ -267,11 +267,13 @@ impl Conn {
         Ok(())
     }
 
-    /// Accepts the client that has said hello; version and keepalive are filled in.
+    /// Accepts the client that has said hello; version, keepalive and limits are filled in.
     pub fn welcome(&mut self, mut welcome: Welcome) {
         if self.phase == Phase::Deciding {
             welcome.version = VERSIONS.1;
             welcome.keepalive = self.keepalive;
+            welcome.max_body = u32::try_from(self.limits.body).unwrap_or(u32::MAX);
+            welcome.max_streams = u32::try_from(self.limits.streams).unwrap_or(u32::MAX);
             self.phase = Phase::Open;
             self.queue.frame(Frame::Welcome(welcome));
         }

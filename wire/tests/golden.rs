@@ -39,6 +39,7 @@ fn frames() -> Vec<Frame> {
         }),
         Frame::Welcome(Welcome {
             id: 1_000_000_000_001,
+            incarnation: (900, 2),
             cluster: [7; 16],
             node: "node-1".into(),
             peers: peers.clone(),
@@ -95,15 +96,36 @@ fn frames_are_written_and_read_as_documented() {
         let read = Frame::decode(header, whole.slice(HEADER..split), whole.slice(split..));
         assert_eq!(read, Ok(Some(frame)), "{name} is read otherwise");
         // A newer peer's longer head is read all the same; a cut one never is.
-        let longer = [&whole[HEADER..split], b"more"].concat().into();
+        let longer = [&whole[HEADER..split], &[0xee, 0, 1, 7]].concat().into();
         if header.kind < 0x80 {
             assert!(matches!(Frame::decode(header, longer, whole.slice(split..)), Ok(Some(_))), "{name}");
+        }
+        let tagged = header.kind <= 2;
+        if header.kind < 0x80 && !tagged {
             for cut in HEADER..split {
                 let cut = Frame::decode(header, whole.slice(HEADER..cut), whole.slice(split..));
                 assert!(cut.is_err(), "{name}, cut");
             }
         }
     }
+}
+
+/// PROTOCOL 3.1: fields come in any order, unknown ones are skipped, and only some must be there.
+#[test]
+fn a_handshake_is_read_by_its_tags() {
+    let header = |kind, head: &[u8]| Header { kind, flags: 0, head: head.len() as u16, body: 0 };
+    let read =
+        |kind, head: &[u8]| Frame::decode(header(kind, head), Bytes::copy_from_slice(head), Bytes::new());
+    let hello = [0xee, 0, 2, 9, 9, 2, 0, 1, 1, 1, 0, 4, 0, 1, 0, 3];
+    let Ok(Some(Frame::Hello(found))) = read(1, &hello) else { panic!("{:?}", read(1, &hello)) };
+    assert_eq!(found, Hello { versions: (1, 3), ..Hello::default() });
+    assert!(read(1, &hello[..9]).is_err(), "without versions");
+    assert!(read(1, &hello[9..]).is_err(), "without a role");
+    assert!(read(1, &hello[..15]).is_err(), "cut in a field");
+    let welcome = [4, 0, 8, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0, 2, 0, 1];
+    let Ok(Some(Frame::Welcome(found))) = read(2, &welcome) else { panic!("{:?}", read(2, &welcome)) };
+    assert_eq!(found, Welcome { id: 5, ..Welcome::default() });
+    assert!(read(2, &welcome[..11]).is_err(), "without a version");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use limes_raft::{ProposeError, Replica};
-use limes_routing::{EdgeId, Event, ServiceId, SessionNo, Verdict};
+use limes_routing::{EdgeId, Event, Position, ServiceId, SessionNo, Verdict};
 use limes_wire::callback::{EDGE_ONLINE, EdgeFacts, GET_EDGE_ID};
 use limes_wire::frame::{GoAway, Hello, Role, Welcome};
 use limes_wire::{Code, limits};
@@ -71,11 +71,12 @@ fn refusal(error: ProposeError) -> GoAway {
     GoAway::new(Code::NO_QUORUM, error.to_string())
 }
 
-/// The verdict on an "online".
-fn online(verdict: Result<Verdict, ProposeError>) -> Result<(), GoAway> {
+/// The verdict on an "online": its position, which is the session's incarnation.
+fn online(verdict: Result<Verdict, ProposeError>) -> Result<Position, GoAway> {
     match verdict.map_err(refusal)? {
+        Verdict::Accepted(at) => Ok(at),
         Verdict::Rejected(reason) => Err(GoAway::new(Code::NO_QUORUM, reason.to_string())),
-        _ => Ok(()),
+        other => Err(GoAway::new(Code::INTERNAL, format!("an online was answered {other:?}"))),
     }
 }
 
@@ -101,7 +102,7 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
         moving: hello.moving,
         owes_offline,
     };
-    online(replica.proposer().submit(event).await)?;
+    let at = online(replica.proposer().submit(event).await)?;
     if let Some(told) = node.presence.take_notice(newcomer.no) {
         // The newcomer lives in the tables already; what is waited for is the old home's quiet.
         let _ = timeout(NOTICE, told).await;
@@ -109,7 +110,7 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
     let cluster = replica.cluster();
     let key = replica.read(|tables| tables.cluster().and_then(|cluster| cluster.keys.first().cloned()));
     let ticket = key.map_or_else(Bytes::new, |key| ticket::issue(&key, cluster, edge, now_s()));
-    Ok(welcome(node, Role::Edge, edge.0, ticket))
+    Ok(welcome(node, Role::Edge, edge.0, at, ticket))
 }
 
 /// Which edge it is: a service decides, else a ticket proves it, else a new id is given.
@@ -181,13 +182,14 @@ async fn service(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Re
         meta: hello.meta.clone(),
         addr: newcomer.remote.to_string().into(),
     };
-    online(replica.proposer().submit(event).await)?;
-    Ok(welcome(node, Role::Service, id, Bytes::new()))
+    let at = online(replica.proposer().submit(event).await)?;
+    Ok(welcome(node, Role::Service, id, at, Bytes::new()))
 }
 
-fn welcome(node: &Node, role: Role, id: u64, ticket: Bytes) -> Welcome {
+fn welcome(node: &Node, role: Role, id: u64, at: Position, ticket: Bytes) -> Welcome {
     Welcome {
         id,
+        incarnation: (at.revision.0, at.ordinal),
         cluster: node.cluster(),
         node: node.name().to_owned(),
         peers: node.elsewhere(role),

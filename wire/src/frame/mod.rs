@@ -160,7 +160,7 @@ impl Frame {
         let from = &mut reader;
         Ok(Some(match header.kind {
             HELLO => Frame::Hello(Hello::get(from, body)?),
-            WELCOME => Frame::Welcome(Welcome::get(from, body)?),
+            WELCOME => Frame::Welcome(Welcome::get(from)?),
             PING => Frame::Ping { nonce: from.u64()? },
             PONG => Frame::Pong { nonce: from.u64()? },
             GO_AWAY => Frame::GoAway(GoAway::get(from)?),
