@@ -64,7 +64,7 @@ async fn call(edge: Edge, method: &'static str, stop: Arc<AtomicBool>, count: Ar
     let mut tally = Tally::default();
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let result = edge.call_within(method, "are you there?", Duration::from_secs(5)).await;
+        let result = edge.call_within(method, "are you there?", Duration::from_secs(30)).await;
         tally.calls += 1;
         tally.slowest = tally.slowest.max(began.elapsed());
         if let Err(error) = result {

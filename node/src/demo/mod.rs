@@ -4,6 +4,7 @@
 mod load;
 mod story;
 mod tour;
+mod web;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -15,6 +16,11 @@ use story::Story;
 
 /// How long the cluster may take to come up.
 const START: Duration = Duration::from_secs(30);
+
+/// Bytes as MiB, for people.
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
 
 /// What did not happen, or why it could not be shown.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
