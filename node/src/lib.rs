@@ -8,6 +8,7 @@
 pub mod cli;
 mod compat;
 pub mod config;
+mod control;
 pub mod demo;
 pub mod dev;
 mod directory;

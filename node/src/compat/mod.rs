@@ -22,9 +22,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use crate::config::NodeConfig;
+use crate::control::Limes;
 use crate::node::Node;
 use crate::{listen, task};
-use reader::Reader;
+pub(crate) use reader::Reader;
 
 /// The listeners that are switched on.
 pub(crate) struct Bound {
@@ -64,7 +65,8 @@ async fn serve_control(node: Arc<Node>, listener: TcpListener) {
     let read_only = node.config.controlplane.read_only;
     let control = Arc::new(control::Control::new(Reader::new(node.clone()), read_only));
     let rest = control::rest(control.clone());
-    let grpc = grpc::Surface::new(node, api::control_pool(), api::CONTROL_DESCRIPTORS)
+    let grpc = grpc::Surface::new(node.clone(), api::control_pool(), api::CONTROL_DESCRIPTORS)
+        .add(api::v1::limes_server::LimesServer::new(Limes::new(Reader::new(node.clone()))))
         .add(api::control::control_plane_server::ControlPlaneServer::from_arc(control));
     http::serve(listener, grpc.beside(rest)).await;
 }

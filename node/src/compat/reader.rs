@@ -16,23 +16,23 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const WALKERS: usize = 4;
 
 /// Reads for one listener.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     node: Arc<Node>,
     walkers: Arc<Semaphore>,
 }
 
 impl Reader {
-    pub(super) fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         Reader { node, walkers: Arc::new(Semaphore::new(WALKERS)) }
     }
 
     /// The node that reads.
-    pub(super) fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         &self.node
     }
 
     /// The node itself while it is leaving: clients shall not be sent to it any more.
-    pub(super) fn leaving(&self) -> Option<NodeId> {
+    pub(crate) fn leaving(&self) -> Option<NodeId> {
         self.node.is_draining().then(|| self.node.id())
     }
 
@@ -40,10 +40,18 @@ impl Reader {
     ///
     /// # Errors
     /// `UNAVAILABLE`: the cluster has no quorum, or this node is starting.
-    pub(super) async fn tables(&self) -> Result<Tables, Status> {
+    pub(crate) async fn tables(&self) -> Result<Tables, Status> {
         let patience = PATIENCE.max(self.node.config.cluster.timing().no_quorum_after());
         let barrier = self.node.barrier(Instant::now() + patience).await;
         barrier.map_err(|failure| Status::unavailable(failure.text))?;
+        self.local_tables()
+    }
+
+    /// The tables as this node has applied them, old or not.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`: this node is starting.
+    pub(crate) fn local_tables(&self) -> Result<Tables, Status> {
         let replica =
             self.node.replica().ok_or_else(|| Status::unavailable("this node is still starting"))?;
         Ok(replica.tables())
@@ -53,7 +61,7 @@ impl Reader {
     ///
     /// # Errors
     /// As there.
-    pub(super) async fn walk<T: Send + 'static>(
+    pub(crate) async fn walk<T: Send + 'static>(
         &self,
         walk: impl FnOnce(&Tables) -> T + Send + 'static,
     ) -> Result<T, Status> {

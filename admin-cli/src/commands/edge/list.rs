@@ -1,0 +1,23 @@
+//! `limesctl edge list`.
+
+use crate::api::{EdgePage, ListEdgesRequest};
+use crate::client::{Error, connect, next};
+use crate::commands::node_name;
+use crate::{Context, output};
+
+pub(super) async fn run(context: &Context, node: Option<String>) -> Result<(), Error> {
+    let request = ListEdgesRequest { local: context.local, node: node.map(node_name).unwrap_or_default() };
+    let mut pages = connect(context).await?.list_edges(request).await?.into_inner();
+    let mut all = EdgePage::default();
+    while let Some(page) = next(&mut pages).await? {
+        all.revision = page.revision;
+        all.edges.extend(page.edges);
+    }
+    if context.json {
+        return output::json(&all);
+    }
+    let rows = all.edges.into_iter().map(|edge| {
+        [edge.id.to_string(), edge.node, edge.addr, edge.incarnation, edge.meta.escape_debug().to_string()]
+    });
+    output::table(&["EDGE", "NODE", "ADDRESS", "INCARNATION", "META"], rows)
+}

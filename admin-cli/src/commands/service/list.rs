@@ -1,0 +1,30 @@
+//! `limesctl service list`.
+
+use crate::api::{ListServicesRequest, ServicePage};
+use crate::client::{Error, connect, next};
+use crate::commands::node_name;
+use crate::{Context, output};
+
+pub(super) async fn run(context: &Context, node: Option<String>) -> Result<(), Error> {
+    let request = ListServicesRequest { local: context.local, node: node.map(node_name).unwrap_or_default() };
+    let mut pages = connect(context).await?.list_services(request).await?.into_inner();
+    let mut all = ServicePage::default();
+    while let Some(page) = next(&mut pages).await? {
+        all.revision = page.revision;
+        all.services.extend(page.services);
+    }
+    if context.json {
+        return output::json(&all);
+    }
+    let rows = all.services.into_iter().map(|service| {
+        [
+            service.id.to_string(),
+            service.name,
+            service.node,
+            service.addr,
+            service.methods.join(" "),
+            service.topics.join(" "),
+        ]
+    });
+    output::table(&["SERVICE", "NAME", "NODE", "ADDRESS", "METHODS", "TOPICS"], rows)
+}

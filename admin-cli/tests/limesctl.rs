@@ -1,0 +1,145 @@
+//! `limesctl` as a process, against a node in this one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use limes_node::config::{Addr, NodeConfig};
+use limes_sdk::{Bytes, Edge, Service};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A node on free ports, in this process.
+struct Bed {
+    control: String,
+    edges: String,
+    services: String,
+    stop: Option<oneshot::Sender<()>>,
+    node: JoinHandle<Result<(), limes_node::StartError>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bed {
+    async fn start() -> Bed {
+        let dir = tempfile::tempdir().unwrap();
+        // All are held until all are found.
+        let held: Vec<_> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<u16> = held.iter().map(|held| held.local_addr().unwrap().port()).collect();
+        drop(held);
+        let mut config = NodeConfig::default();
+        config.data = dir.path().join("data");
+        let listen = [
+            &mut config.controlplane.listen,
+            &mut config.edgebound.listen,
+            &mut config.servicebound.listen,
+            &mut config.cluster.listen,
+            &mut config.metrics.listen,
+            &mut config.discovery.listen,
+        ];
+        for (listen, port) in listen.into_iter().zip(&ports) {
+            listen.addr = Addr::new("127.0.0.1", *port);
+        }
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        let (stop, stopped) = oneshot::channel();
+        let node = tokio::spawn(limes_node::run(config, async {
+            let _ = stopped.await;
+        }));
+        let (control, edges, services) = (at(ports[0]), at(ports[1]), at(ports[2]));
+        Bed { control, edges, services, stop: Some(stop), node, _dir: dir }
+    }
+
+    async fn ctl(&self, args: &[&str]) -> Output {
+        ctl(&self.control, args).await
+    }
+
+    /// Waits until a command prints JSON that holds something, and gives it.
+    async fn until(&self, args: &[&str], holds: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let output = self.ctl(args).await;
+            if let Ok(value) = serde_json::from_slice::<Value>(&output.stdout)
+                && holds(&value)
+            {
+                return value;
+            }
+            assert!(Instant::now() < end, "not in time: {args:?} says {output:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn end(mut self) {
+        self.stop.take().map(|stop| stop.send(()));
+        self.node.await.unwrap().unwrap();
+    }
+}
+
+async fn ctl(endpoint: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_limesctl"));
+    command.args(["--endpoint", endpoint]).args(args).stdin(Stdio::null());
+    spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_the_cluster_its_edges_and_its_services() {
+    let bed = Bed::start().await;
+    let status = bed.until(&["status", "--json"], |status| status["ready"] == true).await;
+    let node = &status["nodes"][0];
+    assert_eq!((&status["leader"], &status["asked"]), (&"node-1".into(), &"node-1".into()), "{status}");
+    assert_eq!((&node["name"], &node["voter"], &node["up"]), (&"node-1".into(), &true.into(), &true.into()));
+    assert_eq!(node["edges_addr"], bed.edges.as_str());
+
+    let edge = Edge::builder().address(&bed.edges).meta("camera").connect_timeout(PATIENCE);
+    let edge = edge.connect().await.unwrap();
+    let service = Service::builder("greeter").address(&bed.services).connect_timeout(PATIENCE);
+    let service = service.connect().await.unwrap();
+    service.register("greet", |_| async { Ok(Bytes::new()) }).await.unwrap();
+    service.subscribe(["alarms"]).await.unwrap();
+
+    // What was acknowledged is shown at once.
+    let edges: Value = serde_json::from_slice(&bed.ctl(&["edge", "list", "--json"]).await.stdout).unwrap();
+    let shown = &edges["edges"][0];
+    assert_eq!((&shown["id"], &shown["node"]), (&edge.id().into(), &"node-1".into()), "{edges}");
+    assert_eq!(shown["meta"], "camera");
+    let services = bed.ctl(&["service", "list", "--json", "--node", "1"]).await;
+    let services: Value = serde_json::from_slice(&services.stdout).unwrap();
+    let shown = &services["services"][0];
+    assert_eq!((&shown["id"], &shown["name"]), (&service.id().into(), &"greeter".into()), "{services}");
+    assert_eq!(shown["methods"], serde_json::json!(["greet"]));
+    assert_eq!(shown["topics"], serde_json::json!(["alarms"]));
+    let elsewhere = bed.ctl(&["edge", "list", "--json", "--node", "node-2"]).await;
+    assert_eq!(serde_json::from_slice::<Value>(&elsewhere.stdout).unwrap()["edges"], serde_json::json!([]));
+
+    // For people.
+    let table = text(&bed.ctl(&["edge", "list"]).await.stdout);
+    let mut lines = table.lines();
+    assert!(lines.next().is_some_and(|line| line.trim_start().starts_with("EDGE")), "{table}");
+    assert!(lines.next().is_some_and(|line| line.contains(&edge.id().to_string())), "{table}");
+    let status = text(&bed.ctl(&["status", "--local"]).await.stdout);
+    assert!(status.contains(" leader node-1 ") && status.contains("voter"), "{status}");
+    let services = text(&bed.ctl(&["service", "list"]).await.stdout);
+    assert!(services.contains("greeter") && services.contains("alarms"), "{services}");
+    edge.close().await;
+    bed.until(&["edge", "list", "--json"], |list| list["edges"] == serde_json::json!([])).await;
+    service.close().await;
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_one_line_and_an_exit_status() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let output = ctl(&nobody, &["status"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.lines().count() == 1 && said.contains(&nobody), "{said}");
+    assert!(output.stdout.is_empty());
+    assert_eq!(ctl(&nobody, &["launch"]).await.status.code(), Some(2));
+}

@@ -1,0 +1,17 @@
+//! `limes.v1`: what operators see of the cluster, on the control port of any node.
+
+mod calls;
+mod rows;
+
+use crate::compat::Reader;
+
+/// The service.
+pub(crate) struct Limes {
+    reader: Reader,
+}
+
+impl Limes {
+    pub(crate) fn new(reader: Reader) -> Self {
+        Limes { reader }
+    }
+}
