@@ -14,6 +14,7 @@ pub mod dev;
 mod directory;
 mod forward;
 mod isolation;
+mod leader;
 mod listen;
 mod mail;
 mod mesh;

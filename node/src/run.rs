@@ -14,13 +14,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::config::NodeConfig;
-use crate::isolation;
 use crate::listen::{self, bind};
 use crate::mail::Mail;
 use crate::mesh::keep_links;
 use crate::node::Node;
 use crate::presence::{self, Watcher};
-use crate::{compat, status, task};
+use crate::{compat, isolation, leader, status, task};
 
 /// Connections of other nodes that may wait for Raft's server.
 const RAFT_WAITING: usize = 64;
@@ -70,6 +69,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     presence::start(&node);
     task::spawn(task::Kind::Mesh, keep_links(node.clone()));
     task::spawn(task::Kind::Control, isolation::watch(node.clone()));
+    task::spawn(task::Kind::Control, leader::watch(node.clone()));
     tokio::select! {
         () = ready(&node, &replica) => {}
         () = &mut shutdown => {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tracing::error;
 
+use crate::mail::Kind;
 use crate::node::Node;
 
 /// Counters of a node; all from its start.
@@ -27,6 +28,20 @@ pub(crate) struct Metrics {
     closed_by_us: AtomicU64,
     streams: AtomicU64,
     stream_bytes: AtomicU64,
+    requests: [Outcomes; 2],
+}
+
+/// Requests of one kind by the code that they ended with.
+#[derive(Debug)]
+struct Outcomes([AtomicU64; CODES]);
+
+/// Codes that are counted one by one; what a peer makes up beyond them is counted together.
+const CODES: usize = 64;
+
+impl Default for Outcomes {
+    fn default() -> Self {
+        Outcomes(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
 }
 
 fn count(counter: &AtomicU64, by: u64) {
@@ -66,6 +81,29 @@ impl Metrics {
     pub(crate) fn stream_ended(&self, bytes: u64) {
         count(&self.streams, 1);
         count(&self.stream_bytes, bytes);
+    }
+
+    /// A call or message of a peer of this node has ended.
+    pub(crate) fn ended(&self, kind: Kind, outcome: Code) {
+        let Outcomes(outcomes) = &self.requests[usize::from(kind == Kind::Message)];
+        let at = usize::try_from(outcome.0).unwrap_or(CODES).min(CODES - 1);
+        count(&outcomes[at], 1);
+    }
+
+    fn requests(&self, text: &mut String) {
+        let name = "limes_requests_total";
+        text.push_str(&format!(
+            "# HELP {name} Calls and messages of peers of this node, by how they ended.\n# TYPE {name} counter\n"
+        ));
+        for (kind, Outcomes(outcomes)) in ["call", "message"].iter().zip(&self.requests) {
+            for (code, counter) in (0..).zip(outcomes) {
+                let value = counter.load(Ordering::Relaxed);
+                if value > 0 {
+                    let outcome = Code(code);
+                    text.push_str(&format!("{name}{{kind=\"{kind}\",outcome=\"{outcome}\"}} {value}\n"));
+                }
+            }
+        }
     }
 
     fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 8] {
@@ -146,9 +184,33 @@ async fn metrics(State(node): State<Arc<Node>>) -> String {
         let value = counter.load(Ordering::Relaxed);
         text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} counter\n{name} {value}\n"));
     }
-    let sessions = node.sessions.len();
-    text.push_str(&format!(
-        "# HELP limes_sessions Sessions of edges and services on this node.\n# TYPE limes_sessions gauge\nlimes_sessions {sessions}\n"
-    ));
+    node.metrics.requests(&mut text);
+    gauge(
+        &mut text,
+        "limes_sessions",
+        "Sessions of edges and services on this node",
+        node.sessions.len() as u64,
+    );
+    gauge(
+        &mut text,
+        "limes_ready",
+        "Whether this node has a quorum and takes newcomers",
+        node.is_ready().into(),
+    );
+    if let Some(replica) = node.replica() {
+        let status = replica.status();
+        let (edges, services) = replica.read(|tables| (tables.edge_count(), tables.services().count()));
+        gauge(&mut text, "limes_edges", "Edges of the whole cluster", edges as u64);
+        gauge(&mut text, "limes_services", "Sessions of services of the whole cluster", services as u64);
+        gauge(&mut text, "limes_raft_leader", "Whether this node leads", replica.is_leader().into());
+        gauge(&mut text, "limes_raft_term", "Raft's term", status.term);
+        gauge(&mut text, "limes_raft_applied", "Index of the newest entry applied", status.applied.0);
+        gauge(&mut text, "limes_raft_last_log", "Index of the newest entry of the log", status.last_log.0);
+        gauge(&mut text, "limes_raft_voters", "Members that vote", status.voters.len() as u64);
+    }
     text
+}
+
+fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
+    text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n"));
 }

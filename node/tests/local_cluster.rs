@@ -180,6 +180,13 @@ fn every_listener(metrics: u16) -> String {
 }
 
 #[test]
+fn the_sample_of_deploy_can_be_served() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/limes.yaml");
+    let output = limes(&["config", "check", sample]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
 fn config_commands_print_what_can_be_served() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("limes.yaml");

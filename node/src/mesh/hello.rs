@@ -7,11 +7,15 @@ use limes_wire::frame::{GoAway, Hello, Role, Welcome};
 
 use crate::node::Node;
 
+/// Bytes of a node's meta: the cluster's id, its own number, and the number of the node it dials.
+const META: usize = 32;
+
 /// The hello that this node sends when it dials another.
-pub(crate) fn ours(node: &Node) -> Hello {
-    let mut meta = BytesMut::with_capacity(24);
+pub(crate) fn ours(node: &Node, to: NodeId) -> Hello {
+    let mut meta = BytesMut::with_capacity(META);
     meta.put_slice(&node.cluster());
     meta.put_u64(node.id().0);
+    meta.put_u64(to.0);
     Hello { role: Role::Node, name: node.name().into(), meta: meta.freeze(), ..Hello::default() }
 }
 
@@ -24,13 +28,19 @@ pub(crate) fn check(node: &Node, hello: &Hello) -> Result<NodeId, GoAway> {
         ));
     }
     let mut meta: Bytes = hello.meta.clone();
-    if meta.len() < 24 {
-        return Err(GoAway::new(Code::PROTOCOL, "a node's hello names its cluster and its number"));
+    if meta.len() < META {
+        return Err(GoAway::new(
+            Code::PROTOCOL,
+            "a node's hello names its cluster, its number and whom it means",
+        ));
     }
     let cluster = meta.split_to(16);
     let number = NodeId(meta.get_u64());
     if cluster[..] != node.cluster() {
         return Err(GoAway::new(Code::WRONG_CLUSTER, "this node belongs to another cluster"));
+    }
+    if meta.get_u64() != node.id().0 {
+        return Err(GoAway::new(Code::WRONG_CLUSTER, "another member is meant than the one at this address"));
     }
     Ok(number)
 }

@@ -193,7 +193,7 @@ async fn link(node: &Arc<Node>, id: NodeId, addr: &str) -> std::io::Result<Outbo
     let (ready, welcomed) = oneshot::channel();
     let handler = Link::dialled(node.clone(), outbox.clone(), id, ready);
     let limits = Limits { streams: usize::MAX, ..Limits::default() };
-    let conn = Conn::client(hello::ours(node), Instant::now(), limits);
+    let conn = Conn::client(hello::ours(node, id), Instant::now(), limits);
     task::spawn(task::Kind::Mesh, drive(socket, conn, handler, outbox.clone()));
     let refused = || std::io::Error::other("the node did not say welcome");
     let guard = Guard(Some(outbox.clone()));

@@ -91,7 +91,7 @@ impl Session {
         }
         self.id = welcome.id;
         self.state = State::Open;
-        debug!(session = self.no, id = self.id, role = ?self.role, remote = %self.remote, "open");
+        info!(session = self.no, id = self.id, role = ?self.role, remote = %self.remote, "connected");
         cx.welcome(welcome);
         for mail in std::mem::take(&mut self.early) {
             self.on_mail(mail, cx);

@@ -36,7 +36,9 @@ pub(super) fn on_frame(session: &mut Session, frame: Frame, cx: &mut Cx) {
             session.incoming.fail(id, Failure { code, ran: Ran::Yes, text, revision: 0 });
         }
         Frame::Cancel { id } => {
-            session.outgoing.cancel(id);
+            if let Some(sent) = session.outgoing.cancel(id) {
+                session.node.metrics.ended(sent.kind, Code::CANCELLED);
+            }
         }
         Frame::Register(names) => name(session, Naming::Register, names, cx),
         Frame::Withdraw(names) => name(session, Naming::Withdraw, names, cx),
@@ -75,7 +77,7 @@ fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
         None
     };
     if let Some(failure) = refusal {
-        write_answer(kind, id, Answer::Failed(failure), cx);
+        write_answer(session, kind, id, Answer::Failed(failure), cx);
         return;
     }
     if let Some(at) = session.outgoing.next_deadline() {
@@ -128,7 +130,7 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Cx)
 /// A request of this session's peer has ended elsewhere.
 pub(super) fn answered(session: &mut Session, id: u64, answer: Answer, cx: &mut Cx) {
     if let Some(sent) = session.outgoing.complete(id) {
-        write_answer(sent.kind, id, answer, cx);
+        write_answer(session, sent.kind, id, answer, cx);
     }
 }
 
@@ -136,14 +138,19 @@ pub(super) fn answered(session: &mut Session, id: u64, answer: Answer, cx: &mut 
 pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut Cx) {
     for (id, kind) in session.outgoing.expired(now) {
         let failure = Failure::may_have_run(Code::TIMEOUT, "no answer within the deadline");
-        write_answer(kind, id, Answer::Failed(failure), cx);
+        write_answer(session, kind, id, Answer::Failed(failure), cx);
     }
     if let Some(at) = session.outgoing.next_deadline() {
         cx.wake_at(at);
     }
 }
 
-fn write_answer(kind: Kind, id: u64, answer: Answer, cx: &mut Cx) {
+fn write_answer(session: &Session, kind: Kind, id: u64, answer: Answer, cx: &mut Cx) {
+    let outcome = match &answer {
+        Answer::Reply(_) | Answer::Done => Code::OK,
+        Answer::Failed(failure) => failure.code,
+    };
+    session.node.metrics.ended(kind, outcome);
     cx.send(match (kind, answer) {
         (Kind::Call, Answer::Reply(body)) => Frame::Reply(Reply { id, body }),
         (Kind::Message, Answer::Done | Answer::Reply(_)) => {
