@@ -5,12 +5,13 @@
 //! other founder its number, and initialises Raft when all have written theirs. Whoever is started
 //! again in between goes on where it was. Everybody else joins: it asks until a cluster answers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngCore;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::identity::{self, Identity};
@@ -22,6 +23,9 @@ use crate::settings::Config;
 const ASK: Duration = Duration::from_millis(150);
 /// Unanswered rounds after which the log says what is waited for.
 const PATIENCE: u32 = 40;
+
+/// How long a member that has an identity waits for a founder's word before it goes on all the same.
+const HOME: Duration = Duration::from_secs(5);
 
 /// The identity of a member that may not have one yet.
 pub(crate) struct Founding {
@@ -76,6 +80,10 @@ pub(crate) async fn find(config: &Config, founding: &Founding) -> Result<Identit
     let mut nonce = [0; 16];
     rand::rng().fill_bytes(&mut nonce);
     let mut rounds: u32 = 0;
+    if let Some(identity) = founding.identity() {
+        check_home(config, &clients, identity).await?;
+        return Ok(identity);
+    }
     loop {
         if let Some(identity) = founding.identity() {
             return Ok(identity);
@@ -105,6 +113,43 @@ pub(crate) async fn find(config: &Config, founding: &Founding) -> Result<Identit
         }
         sleep(ASK).await;
     }
+}
+
+/// Refuses a directory of another cluster: one that most founders belong to. A single one that
+/// differs may itself be the one in the wrong place. Whoever finds nobody goes on: it may be the
+/// first that is back.
+async fn check_home(config: &Config, clients: &Clients, identity: Identity) -> Result<(), StartError> {
+    let others = config.initial.iter().filter(|peer| peer.name != config.name).count();
+    let until = Instant::now() + HOME;
+    while others > 0 && Instant::now() < until {
+        let Answers { answers, .. } = ask_all(config, clients).await;
+        let mut elsewhere: BTreeMap<&[u8], Vec<&str>> = BTreeMap::new();
+        for (name, answer) in answers.iter().filter(|(_, answer)| !answer.cluster.is_empty()) {
+            elsewhere.entry(answer.cluster.as_ref()).or_default().push(name);
+        }
+        if elsewhere.remove(&identity.cluster[..]).is_some() {
+            return Ok(());
+        }
+        if let Some((cluster, names)) =
+            elsewhere.iter().find(|(_, names)| names.len() * 2 > config.initial.len())
+        {
+            return Err(StartError::Elsewhere {
+                dir: config.dir.clone(),
+                ours: hex(&identity.cluster),
+                theirs: hex(cluster),
+                names: names.join(" and "),
+            });
+        }
+        if answers.len() == others {
+            return Ok(());
+        }
+        sleep(ASK).await;
+    }
+    Ok(())
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the nodes of `cluster.initial` say, by their names, and who says nothing.

@@ -48,6 +48,21 @@ pub enum StartError {
     /// A founder belongs elsewhere.
     #[error("{0} of cluster.initial cannot be founded: {1}")]
     OtherCluster(String, String),
+    /// The directory is not of this cluster.
+    #[error(
+        "{} is of cluster {ours}, but {names} are of cluster {theirs}: put the right one there, or move it away to \
+         join as a new member", dir.display()
+    )]
+    Elsewhere {
+        /// The directory.
+        dir: PathBuf,
+        /// Its cluster.
+        ours: String,
+        /// The cluster of most founders.
+        theirs: String,
+        /// Those founders.
+        names: String,
+    },
     /// openraft refused.
     #[error("raft cannot start: {0}")]
     Raft(String),

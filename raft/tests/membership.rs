@@ -52,6 +52,21 @@ fn a_node_of_another_cluster_is_refused() {
 }
 
 #[test]
+fn a_directory_of_another_cluster_is_refused() {
+    let mut one = Cluster::start(3);
+    let mut other = Cluster::start(1);
+    other.kill(0);
+    one.kill(1);
+    one.wipe(1);
+    std::fs::rename(&other.places[0].dir, &one.places[1].dir).unwrap();
+    let Err(error) = one.begin(1).finish(LIMIT) else { panic!("it must not start") };
+    assert!(matches!(error, StartError::Elsewhere { .. }), "{error}");
+    assert!(error.to_string().contains("node-1 and node-3 are of cluster"), "{error}");
+    // The others were never in doubt.
+    assert!(matches!(one.at(0).submit(online(1)), Ok(Verdict::Accepted(_))));
+}
+
+#[test]
 fn a_newcomer_learns_and_may_be_promoted() {
     let mut cluster = Cluster::start(1);
     cluster.at(0).submit(online(1)).unwrap();

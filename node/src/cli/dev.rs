@@ -35,9 +35,10 @@ async fn report(cluster: &Cluster) -> Result<(), Failure> {
         let at = node.addresses();
         let name = node.name();
         eprintln!(
-            "{name}: edges {}, services {}, metrics {}, log {}",
+            "{name}: edges {}, services {}, control {}, metrics {}, log {}",
             at.edges,
             at.services,
+            at.control,
             at.metrics,
             node.log().display()
         );

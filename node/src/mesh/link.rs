@@ -201,7 +201,9 @@ impl Handler for Link {
                 cx.welcome(hello::answer(&self.node));
             }
             Err(goaway) => {
-                warn!(name = %hello.name, code = %goaway.code, text = %goaway.text, "mesh peer refused");
+                if self.node.peers.may_log_refusal(cx.now()) {
+                    warn!(name = %hello.name, code = %goaway.code, text = %goaway.text, "mesh peer refused");
+                }
                 cx.close(goaway);
             }
         }

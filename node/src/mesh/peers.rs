@@ -21,6 +21,8 @@ use crate::mail::{Mail, Outbox};
 use crate::node::Node;
 use crate::task;
 
+/// The pause after a line about a node that was refused.
+const REFUSALS_QUIET: Duration = Duration::from_secs(10);
 /// How long one attempt to reach a node may take.
 const DIAL_TIME: Duration = Duration::from_secs(1);
 
@@ -48,13 +50,15 @@ struct Signs {
 #[derive(Debug)]
 pub(crate) struct Peers {
     born: Instant,
+    /// Milliseconds from `born` until which refused nodes are not logged.
+    quiet_ms: AtomicU64,
     map: ArcSwap<BTreeMap<NodeId, Peer>>,
 }
 
 impl Peers {
     /// Nobody known yet.
     pub(crate) fn new() -> Self {
-        Peers { born: Instant::now(), map: ArcSwap::default() }
+        Peers { born: Instant::now(), quiet_ms: AtomicU64::new(0), map: ArcSwap::default() }
     }
 
     fn update(&self, change: impl Fn(&mut BTreeMap<NodeId, Peer>)) {
@@ -116,6 +120,15 @@ impl Peers {
             let ms = u64::try_from(now.saturating_duration_since(self.born).as_millis());
             peer.signs.heard_ms.fetch_max(ms.unwrap_or(u64::MAX), Ordering::Relaxed);
         }
+    }
+
+    /// Whether a refused node is worth a line: it tries again all the time.
+    pub(crate) fn may_log_refusal(&self, now: Instant) -> bool {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(now.saturating_duration_since(self.born));
+        let quiet = now.saturating_add(millis(REFUSALS_QUIET));
+        let take = |until: u64| (now >= until).then_some(quiet);
+        self.quiet_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// When the node was last heard; the beginning of this process if never.
