@@ -19,6 +19,6 @@ pub use cluster::{Adjust, Cluster, Options};
 pub use error::DevError;
 pub use http::{Response, get};
 pub use node::Node;
-pub use ports::Ports;
+pub use ports::{Ports, free as free_ports};
 pub use process::Death;
 pub use status::{Ready, Status};

@@ -22,9 +22,13 @@ const RANGE: Range<u16> = 11_000..30_000;
 /// Random draws before giving up.
 const DRAWS: usize = 2_000;
 
-/// Free loopback ports, all different. They are held until all are found, then let go: a process
-/// that takes one before its node does makes that node fail to start.
-pub(super) fn free(count: usize) -> io::Result<Vec<u16>> {
+/// Free loopback ports, all different, where possible below what systems hand out to outgoing
+/// connections. They are held until all are found, then let go: a process that takes one before its
+/// node does makes that node fail to start.
+///
+/// # Errors
+/// The system has no ports left.
+pub fn free(count: usize) -> io::Result<Vec<u16>> {
     let mut held = Vec::with_capacity(count);
     let mut random = rand::rng();
     for _ in 0..DRAWS {
