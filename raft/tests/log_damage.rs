@@ -186,6 +186,19 @@ async fn a_missing_file_is_seen_and_old_ones_may_go() {
 }
 
 #[tokio::test]
+async fn a_directory_is_open_once_at_a_time() {
+    let (dir, entries) = written(6, 3, 40).await;
+    let first = SegmentLog::open(dir.path()).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let path = dir.path().to_owned();
+    std::thread::spawn(move || tell.send(SegmentLog::open(&path).map_err(|error| error.to_string())));
+    assert!(told.recv_timeout(Duration::from_millis(300)).is_err(), "the first one is still open");
+    drop(first);
+    let second = told.recv_timeout(Duration::from_secs(60)).expect("it waits for the first").unwrap();
+    assert_eq!(contents(second).await.1.len() as u64, entries);
+}
+
+#[tokio::test]
 async fn bytes_of_a_group_that_was_never_acknowledged_are_cleared() {
     let (dir, entries) = written(6, 3, 40).await;
     let path = &segments(dir.path())[0];

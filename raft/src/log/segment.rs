@@ -1,9 +1,10 @@
 //! The files of the log: segments by number, and the high-water mark.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Bytes that a segment is preallocated with; an entry that is larger gets a file of its size.
 pub(super) const SEGMENT: u64 = 16 << 20;
@@ -26,6 +27,28 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// How long a directory that is in use is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// How often it is tried.
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Takes the directory for this process, until the file is dropped or the process ends.
+pub(super) fn lock(dir: &Path) -> io::Result<File> {
+    let file = File::open(dir)?;
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_AGAIN),
+            Err(TryLockError::WouldBlock) => {
+                let text = format!("{} is in use by another process", dir.display());
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+        }
+    }
 }
 
 /// Makes a segment's file, with its blocks; it is durable as a name when this returns.

@@ -61,12 +61,15 @@ impl fmt::Debug for SegmentLog {
 }
 
 impl SegmentLog {
-    /// Opens or makes the log in a directory and reads it whole. Blocks: about a second for 500 MB.
+    /// Opens or makes the log in a directory and reads it whole. Blocks: about a second for 500 MB, and
+    /// while another log of this directory is being closed, whose writer may have files to finish.
     ///
     /// # Errors
-    /// [`OpenError::Damaged`] says what and where; the log must not be used again.
+    /// [`OpenError::Damaged`] says what and where; the log must not be used again. [`OpenError::Io`]
+    /// also if the directory is in use.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         std::fs::create_dir_all(dir)?;
+        let lock = segment::lock(dir)?;
         let replayed = open::replay(dir)?;
         let mark = segment::open_mark(dir)?;
         let (jobs, queue) = channel();
@@ -85,7 +88,8 @@ impl SegmentLog {
         }
         let group = replayed.group;
         let durable = Arc::new(AtomicU64::new(position(segment, offset)));
-        let writer = Writer { dir: dir.to_owned(), file, mark, segment, group, durable: durable.clone() };
+        let writer =
+            Writer { _lock: lock, dir: dir.to_owned(), file, mark, segment, group, durable: durable.clone() };
         std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run(&queue))?;
         let mut state = State {
             vote: replayed.vote,

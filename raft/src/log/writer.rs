@@ -35,6 +35,8 @@ pub(super) enum Job {
 
 /// What the writer holds.
 pub(super) struct Writer {
+    /// Nobody else opens the directory while this one may write or remove files in it.
+    pub(super) _lock: File,
     pub(super) dir: PathBuf,
     pub(super) file: File,
     pub(super) mark: File,
