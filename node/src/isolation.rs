@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use limes_wire::Code;
 use limes_wire::frame::{GoAway, Role};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::mail::Mail;
 use crate::node::Node;
 
-/// Heartbeats between two attempts to feel the quorum.
+/// Heartbeats between two attempts to feel the quorum while it is there.
 const FEEL: u32 = 5;
 /// Sessions that are told at once, and the pause before the next: 25,000 a second, so that the
 /// other nodes are not overrun.
@@ -22,11 +22,9 @@ const PACE: (usize, Duration) = (250, Duration::from_millis(10));
 
 /// Feels for the quorum for as long as the node runs.
 pub(crate) async fn watch(node: Arc<Node>) {
-    let mut tick = interval(node.config.cluster.heartbeat * FEEL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let heartbeat = node.config.cluster.heartbeat;
     let mut was = false;
     loop {
-        tick.tick().await;
         let is = feel(&node).await;
         node.set_ready(is);
         match (was, is) {
@@ -38,6 +36,8 @@ pub(crate) async fn watch(node: Arc<Node>) {
             _ => {}
         }
         was = is;
+        // Who waits for a node to be ready waits for this.
+        sleep(if is { heartbeat * FEEL } else { heartbeat }).await;
     }
 }
 
