@@ -9,7 +9,7 @@ use limes_routing::{Epoch, Event, NodeId, Revision, Tables, Verdict};
 use rand::RngCore;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::barrier::{BarrierError, Barriers};
@@ -286,6 +286,10 @@ impl Replica {
     }
 }
 
+/// How long a founder's ballot may take before the next, and how many there are at most.
+const FIRST_BALLOT: Duration = Duration::from_millis(250);
+const FIRST_BALLOTS: usize = 8;
+
 /// The first founder initialises Raft, once all founders have their numbers.
 async fn initialise(member: &Member, config: &Config) -> Result<(), StartError> {
     let raft = |error: String| StartError::Raft(error);
@@ -298,5 +302,15 @@ async fn initialise(member: &Member, config: &Config) -> Result<(), StartError> 
     bootstrap::found_others(config, member.identity).await?;
     let members: std::collections::BTreeMap<u64, Node> =
         config.initial.iter().zip(1..).map(|(peer, node)| (node, Node::new(&peer.addr))).collect();
-    member.raft.initialize(members).await.map_err(|error| raft(error.to_string()))
+    member.raft.initialize(members).await.map_err(|error| raft(error.to_string()))?;
+    // Its first ballot may find the other founders still starting; without another at once the new
+    // cluster would wait for a whole election timeout.
+    for _ in 0..FIRST_BALLOTS {
+        sleep(FIRST_BALLOT).await;
+        if member.leader().is_some() {
+            break;
+        }
+        member.raft.trigger().elect(true).await.map_err(|error| raft(error.to_string()))?;
+    }
+    Ok(())
 }

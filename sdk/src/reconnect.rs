@@ -33,6 +33,8 @@ const DOUBT: Duration = Duration::from_secs(60);
 
 /// A connection that is open.
 struct Open {
+    /// The address that was dialled.
+    address: String,
     outbox: Outbox,
     news: UnboundedReceiver<News>,
     /// Where the other nodes are.
@@ -103,6 +105,12 @@ impl Addresses {
         self.given.get(at).or_else(|| self.learned.get(at - self.given.len())).cloned().unwrap_or_default()
     }
 
+    /// The next that is not the one to be left, if there is any other.
+    fn next_but(&mut self, left: Option<&str>) -> String {
+        let next = self.next();
+        if left == Some(next.as_str()) { self.next() } else { next }
+    }
+
     fn stay(&mut self) {
         self.at = self.at.wrapping_sub(1);
     }
@@ -155,7 +163,7 @@ async fn try_address(client: &Arc<Client>, address: &str, moving: bool) -> Resul
     restore(client, &outbox).await.map_err(|error| later(error.to_string()))?;
     adopt(client, &welcome, &outbox);
     guard.keep();
-    Ok(Open { outbox, news, peers: welcome.peers, doubt: None })
+    Ok(Open { address: address.to_owned(), outbox, news, peers: welcome.peers, doubt: None })
 }
 
 /// Brings methods and topics to a new connection.
@@ -237,7 +245,8 @@ async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
             });
             known.stay();
         }
-        match reconnect(&client, &mut known, leave).await {
+        let left = leave.then(|| open.address.clone());
+        match reconnect(&client, &mut known, left.as_deref()).await {
             Some(fresh) => {
                 let old = std::mem::replace(&mut open, fresh);
                 old.outbox.push_always(Mail::Finish(Instant::now() + FINISH));
@@ -266,14 +275,15 @@ async fn wait(client: &Weak<Client>, open: &mut Open) -> News {
     }
 }
 
-/// Tries until it works; `None`: the client was closed, or refused for good.
-async fn reconnect(client: &Arc<Client>, known: &mut Addresses, moving: bool) -> Option<Open> {
+/// Tries until it works; `None`: the client was closed, or refused for good. `left` is the address of
+/// a connection that is still open and to be left: the others are tried.
+async fn reconnect(client: &Arc<Client>, known: &mut Addresses, left: Option<&str>) -> Option<Open> {
     let (mut pause, mut missed) = (PAUSE, false);
     loop {
         if *client.state.borrow() == State::Closed {
             return None;
         }
-        match attempt(client, &known.next(), moving).await {
+        match attempt(client, &known.next_but(left), left.is_some()).await {
             Ok(mut open) => {
                 known.learn(std::mem::take(&mut open.peers));
                 open.doubt = missed.then(|| Instant::now() + DOUBT);
