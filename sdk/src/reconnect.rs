@@ -33,6 +33,7 @@ const DOUBT: Duration = Duration::from_secs(60);
 
 /// A connection that is open.
 struct Open {
+    /// The address that was dialled.
     address: String,
     outbox: Outbox,
     news: UnboundedReceiver<News>,

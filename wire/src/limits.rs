@@ -69,10 +69,18 @@ pub struct Limits {
     pub keepalive: Duration,
     /// Time for the handshake.
     pub handshake: Duration,
+    /// How long a peer may take nothing while output waits.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { body: FRAME_BODY_MAX, streams: STREAMS_MAX, keepalive: KEEPALIVE, handshake: HANDSHAKE }
+        Limits {
+            body: FRAME_BODY_MAX,
+            streams: STREAMS_MAX,
+            keepalive: KEEPALIVE,
+            handshake: HANDSHAKE,
+            stall: STALL,
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct Limits {
     pub keepalive: Duration,
     /// Time for the handshake of a new connection.
     pub handshake: Duration,
+    /// How long a peer may take nothing while output waits for it.
+    pub stall: Duration,
 }
 
 impl Limits {
@@ -30,6 +32,7 @@ impl Limits {
             streams: self.streams,
             keepalive: self.keepalive,
             handshake: self.handshake,
+            stall: self.stall,
         }
     }
 }
@@ -43,6 +46,7 @@ impl Default for Limits {
             streams: wire.streams,
             keepalive: wire.keepalive,
             handshake: wire.handshake,
+            stall: wire.stall,
         }
     }
 }
@@ -65,6 +69,11 @@ impl Settings for Limits {
             "handshake",
             "Time that a new connection has to say who it is and to be admitted.",
             &mut self.handshake,
+        );
+        v.leaf(
+            "stall",
+            "How long a peer may take nothing of what waits for it before it is cut off.",
+            &mut self.stall,
         );
     }
 }
