@@ -3,16 +3,20 @@
 //! [`admit`] leads a newcomer into the tables; [`watcher`] turns every applied batch into the
 //! directory, the service index and mail to sessions; [`removals`] takes sessions out again;
 //! [`resume`] revives rows after this node was wrongly declared dead; [`down`] is the leader's eye
-//! on the other nodes; [`owed`] makes the callbacks that are due.
+//! on the other nodes; [`owed`] makes the callbacks that are due; [`ghosts`] looks for rows without a
+//! socket.
 
 mod admit;
 mod callback;
 mod down;
+mod ghosts;
 mod ids;
 mod naming;
 mod owed;
 mod removals;
 mod resume;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod watcher;
 
@@ -120,6 +124,7 @@ pub(crate) fn start(node: &Arc<Node>) {
     task::spawn(task::Kind::Presence, resume::run(node.clone()));
     task::spawn(task::Kind::Presence, down::run(node.clone()));
     task::spawn(task::Kind::Presence, owed::run(node.clone()));
+    task::spawn(task::Kind::Presence, ghosts::run(node.clone()));
 }
 
 /// Another node says that an edge lives there now: lower incarnations here are closed.
