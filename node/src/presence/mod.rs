@@ -4,10 +4,11 @@
 //! directory, the service index and mail to sessions; [`removals`] takes sessions out again;
 //! [`resume`] revives rows after this node was wrongly declared dead; [`down`] is the leader's eye
 //! on the other nodes; [`owed`] makes the callbacks that are due; [`ghosts`] looks for rows without a
-//! socket.
+//! socket; [`changes`] keeps what has changed for those who watch.
 
 mod admit;
 mod callback;
+mod changes;
 mod down;
 mod ghosts;
 mod ids;
@@ -30,6 +31,7 @@ use limes_wire::frame::GoAway;
 use tokio::sync::{Notify, oneshot};
 
 pub(crate) use admit::{Newcomer, admit};
+pub(crate) use changes::{Changes, Seen};
 pub(crate) use naming::{Naming, name};
 pub(crate) use removals::{session_closed, settled};
 pub(crate) use watcher::Watcher;
@@ -64,6 +66,8 @@ pub(crate) struct Presence {
     notices: Mutex<HashMap<u64, oneshot::Receiver<()>>>,
     owed: Notify,
     resume: Notify,
+    /// What has changed lately.
+    pub(crate) changes: Changes,
 }
 
 impl Presence {
@@ -80,6 +84,7 @@ impl Presence {
             notices: Mutex::default(),
             owed: Notify::new(),
             resume: Notify::new(),
+            changes: Changes::new(),
         }
     }
 
