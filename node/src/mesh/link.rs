@@ -251,7 +251,7 @@ impl Handler for Link {
             Mail::Open(reply) => cx.open_stream(move |opened| {
                 let _ = reply.send(opened);
             }),
-            Mail::PeerDown => self.fail_forwarded("the receiver's node is down"),
+            Mail::PeerDown => self.fail_forwarded("the receiver's node is down or out of reach"),
             Mail::Takeover { edge, incarnation, told } => {
                 self.last += 1;
                 self.told.retain(|_, waiting| !waiting.is_closed());
