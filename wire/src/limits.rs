@@ -63,6 +63,8 @@ pub const LINGER: Duration = Duration::from_secs(2);
 pub struct Limits {
     /// Largest body of a frame, in bytes.
     pub body: usize,
+    /// Calls and messages in flight, each way.
+    pub calls: usize,
     /// Streams open at once.
     pub streams: usize,
     /// Silence before a ping. The smaller of both sides' values holds.
@@ -77,6 +79,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             body: FRAME_BODY_MAX,
+            calls: CALLS_MAX,
             streams: STREAMS_MAX,
             keepalive: KEEPALIVE,
             handshake: HANDSHAKE,
