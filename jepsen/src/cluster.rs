@@ -3,16 +3,23 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+use crate::http;
 
 /// How long the cluster may take to come up.
 const START: Duration = Duration::from_secs(60);
+
+/// How long a node may take to say how it is.
+const ANSWER: Duration = Duration::from_millis(500);
+/// How often a node that is waited for is asked.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// One node's addresses.
 #[derive(Debug, Clone)]
@@ -21,6 +28,8 @@ pub struct NodeAddrs {
     pub edges: String,
     /// For services.
     pub services: String,
+    /// For metrics and health.
+    pub metrics: String,
 }
 
 /// A running cluster. Dropping it ends all its processes.
@@ -73,14 +82,57 @@ impl Cluster {
         self.dir.join(format!("node-{}", i + 1))
     }
 
+    /// The process of node `i`, counted from 0.
+    ///
+    /// # Errors
+    /// It has not said, or is gone.
+    pub fn pid(&self, i: usize) -> io::Result<i32> {
+        let pid = std::fs::read_to_string(self.folder(i).join("limes.pid"))?;
+        pid.trim().parse().map_err(io::Error::other)
+    }
+
     /// Sends a signal to node `i`, counted from 0.
     ///
     /// # Errors
     /// Its pid is not known, or it is gone.
     pub fn signal(&self, i: usize, signal: Signal) -> io::Result<()> {
-        let pid = std::fs::read_to_string(self.folder(i).join("limes.pid"))?;
-        let pid: i32 = pid.trim().parse().map_err(io::Error::other)?;
-        kill(Pid::from_raw(pid), signal).map_err(io::Error::from)
+        kill(Pid::from_raw(self.pid(i)?), signal).map_err(io::Error::from)
+    }
+
+    /// What node `i` says about itself at `/status`; nothing if it does not answer.
+    pub async fn status(&self, i: usize) -> Option<serde_json::Value> {
+        let asked = http::get(&self.nodes[i].metrics, "/status");
+        let body = timeout(ANSWER, asked).await.ok()?.ok()?;
+        serde_json::from_str(&body).ok()
+    }
+
+    /// The leader that all of these nodes name while they are ready; nodes are counted from 0.
+    pub async fn leader(&self, nodes: &[usize]) -> Option<usize> {
+        let mut named = None;
+        for i in nodes {
+            let status = self.status(*i).await?;
+            let leader = status.get("leader")?.as_str()?.strip_prefix("node-")?.parse::<usize>().ok()?;
+            if status.get("ready")?.as_bool() != Some(true) || *named.get_or_insert(leader) != leader {
+                return None;
+            }
+        }
+        named?.checked_sub(1)
+    }
+
+    /// Waits until all nodes are ready and name one leader; gives it, counted from 0.
+    ///
+    /// # Errors
+    /// Not within a minute.
+    pub async fn wait_ready(&self) -> io::Result<usize> {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        let until = Instant::now() + START;
+        while Instant::now() < until {
+            if let Some(leader) = self.leader(&all).await {
+                return Ok(leader);
+            }
+            sleep(LOOK).await;
+        }
+        Err(io::Error::other("the cluster did not become ready again"))
     }
 
     /// Brings node `i` back, as an operator would.
@@ -110,7 +162,7 @@ fn addrs(dir: &Path, i: usize) -> io::Result<NodeAddrs> {
         let addr = settings.get(section)?.get("listen")?.get("addr")?.as_str()?;
         Some(addr.to_owned())
     };
-    let both = addr("edgebound").zip(addr("servicebound"));
-    let (edges, services) = both.ok_or_else(|| io::Error::other("no addresses in limes.yaml"))?;
-    Ok(NodeAddrs { edges, services })
+    let all = addr("edgebound").zip(addr("servicebound")).zip(addr("metrics"));
+    let ((edges, services), metrics) = all.ok_or_else(|| io::Error::other("no addresses in limes.yaml"))?;
+    Ok(NodeAddrs { edges, services, metrics })
 }

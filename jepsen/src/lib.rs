@@ -2,10 +2,13 @@
 //!
 //! [`cluster`] starts `limes dev` and brings killed nodes back; [`nemesis`] kills; [`proxy`] breaks the
 //! network; [`workload`] lets calls flow and notes each one's end; [`checker`] says which guarantee did
-//! not hold.
+//! not hold. [`figures`] acts the fault table of the design out and says how long each fault is felt.
 
+pub mod binary;
 pub mod checker;
 pub mod cluster;
+pub mod figures;
+mod http;
 pub mod nemesis;
 pub mod proxy;
 pub mod workload;

@@ -51,7 +51,7 @@ pub(crate) fn patient(config: &mut NodeConfig) {
 pub(crate) fn brisk(config: &mut NodeConfig) {
     config.cluster.heartbeat = Duration::from_millis(100);
     config.cluster.election = Election { min: Duration::from_millis(500), max: Duration::from_secs(1) };
-    config.cluster.down_after = Some(Duration::from_secs(3));
+    config.cluster.down_after = Some(Duration::from_secs(4));
 }
 
 /// A cluster in a folder of its own.
@@ -238,4 +238,11 @@ pub(crate) async fn callable(service: &Service, edge: u64) {
         service.call_within(edge, "echo", "hi", Duration::from_secs(5)).await.ok()
     })
     .await;
+}
+
+/// A figure of a process's memory, in KiB, by its name in `/proc/PID/status`.
+pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
