@@ -83,13 +83,15 @@ struct Addresses {
     given: Vec<String>,
     learned: Vec<String>,
     at: usize,
+    /// Whom the client is leaving: not tried while there is another.
+    leaving: Option<String>,
 }
 
 impl Addresses {
     fn new(client: &Client) -> Self {
         let given = client.options.addresses.clone();
-        let at = rand::rng().random_range(0..given.len().max(1));
-        Addresses { given, learned: Vec::new(), at }
+        let at: usize = rand::rng().random_range(0..given.len().max(1));
+        Addresses { given, learned: Vec::new(), at, leaving: None }
     }
 
     fn learn(&mut self, peers: Vec<String>) {
@@ -99,20 +101,21 @@ impl Addresses {
     }
 
     fn next(&mut self) -> String {
-        self.at += 1;
-        let all = self.given.len() + self.learned.len();
-        let at = self.at % all.max(1);
-        self.given.get(at).or_else(|| self.learned.get(at - self.given.len())).cloned().unwrap_or_default()
-    }
-
-    /// The next that is not the one to be left, if there is any other.
-    fn next_but(&mut self, left: Option<&str>) -> String {
-        let next = self.next();
-        if left == Some(next.as_str()) { self.next() } else { next }
+        let all = || self.given.iter().chain(&self.learned);
+        let count = all().count().max(1);
+        let turns = (self.at + 1..=self.at + count)
+            .filter_map(|at| Some((at, all().nth(at % count)?)))
+            .find(|(_, address)| self.leaving.as_ref() != Some(*address));
+        let (at, address) = match turns {
+            Some((at, address)) => (at, address.clone()),
+            None => (self.at + 1, all().next().cloned().unwrap_or_default()),
+        };
+        self.at = at;
+        address
     }
 
     fn stay(&mut self) {
-        self.at = self.at.wrapping_sub(1);
+        self.at = self.at.saturating_sub(1);
     }
 }
 
@@ -245,8 +248,8 @@ async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
             });
             known.stay();
         }
-        let left = leave.then(|| open.address.clone());
-        match reconnect(&client, &mut known, left.as_deref()).await {
+        known.leaving = leave.then(|| open.address.clone());
+        match reconnect(&client, &mut known, leave).await {
             Some(fresh) => {
                 let old = std::mem::replace(&mut open, fresh);
                 old.outbox.push_always(Mail::Finish(Instant::now() + FINISH));
@@ -275,15 +278,14 @@ async fn wait(client: &Weak<Client>, open: &mut Open) -> News {
     }
 }
 
-/// Tries until it works; `None`: the client was closed, or refused for good. `left` is the address of
-/// a connection that is still open and to be left: the others are tried.
-async fn reconnect(client: &Arc<Client>, known: &mut Addresses, left: Option<&str>) -> Option<Open> {
+/// Tries until it works; `None`: the client was closed, or refused for good.
+async fn reconnect(client: &Arc<Client>, known: &mut Addresses, moving: bool) -> Option<Open> {
     let (mut pause, mut missed) = (PAUSE, false);
     loop {
         if *client.state.borrow() == State::Closed {
             return None;
         }
-        match attempt(client, &known.next_but(left), left.is_some()).await {
+        match attempt(client, &known.next(), moving).await {
             Ok(mut open) => {
                 known.learn(std::mem::take(&mut open.peers));
                 open.doubt = missed.then(|| Instant::now() + DOUBT);
@@ -303,5 +305,40 @@ async fn reconnect(client: &Arc<Client>, known: &mut Addresses, left: Option<&st
             }
         }
         back_off(&mut pause, client.options.backoff_max).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Addresses;
+
+    fn addresses(given: &[&str], learned: &[&str], leaving: Option<&str>) -> Addresses {
+        let own = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+        Addresses { given: own(given), learned: own(learned), at: 0, leaving: leaving.map(str::to_owned) }
+    }
+
+    #[test]
+    fn addresses_are_tried_in_turn_those_learned_too() {
+        let mut known = addresses(&["a", "b"], &["c"], None);
+        let tried: Vec<_> = (0..6).map(|_| known.next()).collect();
+        assert_eq!(tried, ["b", "c", "a", "b", "c", "a"]);
+    }
+
+    #[test]
+    fn a_lost_connection_is_tried_again_first() {
+        let mut known = addresses(&["a", "b", "c"], &[], None);
+        assert_eq!(known.next(), "b");
+        known.stay();
+        assert_eq!(known.next(), "b");
+    }
+
+    #[test]
+    fn the_node_that_is_left_is_passed_over_while_there_is_another() {
+        let mut known = addresses(&["a", "b", "c"], &[], Some("b"));
+        let tried: Vec<_> = (0..4).map(|_| known.next()).collect();
+        assert_eq!(tried, ["c", "a", "c", "a"]);
+        let mut alone = addresses(&["a"], &[], Some("a"));
+        assert_eq!(alone.next(), "a");
+        assert_eq!(addresses(&[], &[], None).next(), "");
     }
 }
