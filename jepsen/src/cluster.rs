@@ -11,7 +11,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::http;
+use crate::net::Net;
+use crate::{http, settings};
 
 /// How long the cluster may take to come up.
 const START: Duration = Duration::from_secs(60);
@@ -38,6 +39,7 @@ pub struct Cluster {
     binary: PathBuf,
     dir: PathBuf,
     nodes: Vec<NodeAddrs>,
+    net: Option<Net>,
     _dev: Child,
     restarted: Vec<Option<Child>>,
 }
@@ -48,6 +50,19 @@ impl Cluster {
     /// # Errors
     /// It did not become ready in time.
     pub async fn start(binary: &Path, dir: &Path, nodes: usize) -> io::Result<Self> {
+        Cluster::spawn(binary, dir, nodes, None).await
+    }
+
+    /// As [`Cluster::start`], on a new folder, with nodes that reach each other through a [`Net`].
+    ///
+    /// # Errors
+    /// As there; or the folder is not new.
+    pub async fn start_netted(binary: &Path, dir: &Path, nodes: usize) -> io::Result<Self> {
+        let net = settings::write(dir, nodes).await?;
+        Cluster::spawn(binary, dir, nodes, Some(net)).await
+    }
+
+    async fn spawn(binary: &Path, dir: &Path, nodes: usize, net: Option<Net>) -> io::Result<Self> {
         let mut dev = Command::new(binary)
             .args(["dev", "--ports", "auto", "--nodes", &nodes.to_string(), "--dir"])
             .arg(dir)
@@ -68,14 +83,19 @@ impl Cluster {
         timeout(START, ready).await.map_err(|_| io::Error::other("the cluster did not become ready"))??;
         // What it says later is read and dropped: a full pipe would stop it.
         tokio::spawn(async move { while matches!(lines.next_line().await, Ok(Some(_))) {} });
-        let addrs = (1..=nodes).map(|i| addrs(dir, i)).collect::<io::Result<_>>()?;
+        let addrs = (1..=nodes).map(|i| settings::read(dir, i)).collect::<io::Result<_>>()?;
         let restarted = (0..nodes).map(|_| None).collect();
-        Ok(Cluster { binary: binary.into(), dir: dir.into(), nodes: addrs, _dev: dev, restarted })
+        Ok(Cluster { binary: binary.into(), dir: dir.into(), nodes: addrs, net, _dev: dev, restarted })
     }
 
     /// All nodes' addresses.
     pub fn nodes(&self) -> &[NodeAddrs] {
         &self.nodes
+    }
+
+    /// What is between the nodes, if they were started with it.
+    pub fn net(&self) -> Option<&Net> {
+        self.net.as_ref()
     }
 
     fn folder(&self, i: usize) -> PathBuf {
@@ -152,17 +172,4 @@ impl Cluster {
         self.restarted[i] = Some(child);
         Ok(())
     }
-}
-
-/// Reads a node's addresses from the settings that `limes dev` wrote.
-fn addrs(dir: &Path, i: usize) -> io::Result<NodeAddrs> {
-    let text = std::fs::read_to_string(dir.join(format!("node-{i}/limes.yaml")))?;
-    let settings: serde_norway::Value = serde_norway::from_str(&text).map_err(io::Error::other)?;
-    let addr = |section: &str| {
-        let addr = settings.get(section)?.get("listen")?.get("addr")?.as_str()?;
-        Some(addr.to_owned())
-    };
-    let all = addr("edgebound").zip(addr("servicebound")).zip(addr("metrics"));
-    let ((edges, services), metrics) = all.ok_or_else(|| io::Error::other("no addresses in limes.yaml"))?;
-    Ok(NodeAddrs { edges, services, metrics })
 }

@@ -96,7 +96,11 @@ async fn print_figures(binary: Option<PathBuf>, runs: u16, json: bool) -> Result
 }
 
 async fn run(args: RunArgs) -> Result<bool, Failure> {
-    let mut cluster = Cluster::start(&binary::find(args.binary)?, &args.dir, 3).await?;
+    let binary = binary::find(args.binary)?;
+    let mut cluster = match args.fault {
+        Fault::Cut => Cluster::start_netted(&binary, &args.dir, 3).await?,
+        Fault::Kill | Fault::Pause => Cluster::start(&binary, &args.dir, 3).await?,
+    };
     let workload = Workload::start(&cluster, args.edges).await?;
     let until = Instant::now() + Duration::from_secs(args.seconds);
     let mut faults = 0;

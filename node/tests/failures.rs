@@ -27,7 +27,7 @@ const AT_ONCE: usize = 200;
 async fn nodes_fall_asleep_are_killed_and_come_back() {
     let bed = Bed::start_with(3, |config| {
         brisk(config);
-        config.cluster.suspend_grace = Duration::from_secs(2);
+        config.cluster.suspend_grace = Duration::from_millis(500);
     })
     .await;
     let before = until("a status", || status(&bed, 1)).await;
@@ -190,13 +190,16 @@ async fn edges_of_a_killed_node(bed: &Bed, home: usize) {
         }
         crowd.extend(some.join_all().await.into_iter().map(|came| came.expect("welcomed")));
     }
+    step("  connected");
     let mut missing: BTreeSet<u64> = crowd.iter().map(|bare| bare.welcome.id).collect();
     assert_eq!(missing.len(), CROWD, "each has an id of its own");
     bed.all_show(&[other], "edges", CROWD as u64 + 1).await;
     bed.cluster.kill9(home).await.unwrap();
     callable(&service, id).await;
     assert_eq!(edge.id(), id);
+    step("  back");
     bed.all_show(&[other], "edges", 1).await;
+    step("  gone");
     while !missing.is_empty() {
         let told = timeout(PATIENCE, gone.recv()).await;
         let told = told.unwrap_or_else(|_| panic!("{} ends were never told", missing.len()));
@@ -204,8 +207,10 @@ async fn edges_of_a_killed_node(bed: &Bed, home: usize) {
         let told = told.unwrap();
         assert!(missing.remove(&told) || crowd.iter().any(|bare| bare.welcome.id == told) || told == id);
     }
+    step("  told");
     bed.cluster.restart(home).unwrap();
     bed.cluster.wait_ready(PATIENCE).await.unwrap();
+    step("  ready");
     edge.close().await;
     service.close().await;
     bed.all_show(&[1, 2, 3], "edges", 0).await;
