@@ -206,7 +206,12 @@ async fn metrics(State(node): State<Arc<Node>>) -> String {
     }
     node.metrics.requests(&mut text);
     node.metrics.cuts(&mut text);
-    gauge(&mut text, "limes_memory_resident_bytes", "Resident memory of the process", node.pressure.resident());
+    gauge(
+        &mut text,
+        "limes_memory_resident_bytes",
+        "Resident memory of the process",
+        node.pressure.resident(),
+    );
     gauge(
         &mut text,
         "limes_sessions",

@@ -13,8 +13,8 @@ use limes_wire::frame::{
     Ack, Call, CallError, Done, Extension, Frame, GoAway, HEADER, Header, Hello, Message, Names, Ran, Reply,
     Role, Welcome,
 };
-use limes_wire::stream::{Open, RECORD_HEAD, Record, RecordHead};
 use limes_wire::limits::Limits;
+use limes_wire::stream::{Open, RECORD_HEAD, Record, RecordHead};
 use limes_wire::{Code, Conn, Event, Str};
 
 /// The bytes of a golden file, without its comments.
@@ -188,7 +188,10 @@ fn the_worked_example_is_what_both_sides_say() {
         ..Welcome::default()
     });
     assert_eq!(said(&mut server), example("welcome"));
-    assert!(matches!(client.next(now, &mut BytesMut::from(&example("welcome")[..])), Ok(Some(Event::Welcome(_)))));
+    assert!(matches!(
+        client.next(now, &mut BytesMut::from(&example("welcome")[..])),
+        Ok(Some(Event::Welcome(_)))
+    ));
     let call = Call {
         id: 1,
         deadline: Duration::from_secs(5),

@@ -108,7 +108,8 @@ fn listeners(config: &NodeConfig, findings: &mut Findings) {
 }
 
 fn tls(config: &NodeConfig, findings: &mut Findings) {
-    let ports = [("edgebound", &config.edgebound.listen.tls), ("servicebound", &config.servicebound.listen.tls)];
+    let ports =
+        [("edgebound", &config.edgebound.listen.tls), ("servicebound", &config.servicebound.listen.tls)];
     for (port, tls) in ports.into_iter().filter(|(_, tls)| tls.enable) {
         if tls.certs.is_empty() {
             findings.mistake(&format!("{port}.listen.tls.certs"), "is empty; TLS needs a certificate");
@@ -126,7 +127,10 @@ fn limits(config: &NodeConfig, findings: &mut Findings) {
         findings.mistake("limits.body", format!("{} is more than the protocol's 16MiB", limits.body));
     }
     if limits.calls > wire::CALLS_MAX {
-        findings.mistake("limits.calls", format!("{} is more than the protocol's {}", limits.calls, wire::CALLS_MAX));
+        findings.mistake(
+            "limits.calls",
+            format!("{} is more than the protocol's {}", limits.calls, wire::CALLS_MAX),
+        );
     }
     if limits.queued.as_usize() > wire::IN_FLIGHT_BYTES_MAX {
         findings.mistake("limits.queued", format!("{} is more than half a mailbox, 16MiB", limits.queued));

@@ -9,7 +9,6 @@ use bytes::BytesMut;
 use limes_wire::driver::tls::TlsServer;
 use limes_wire::driver::{Mailbox, Transport, drive, tune};
 use limes_wire::frame::{Frame, GoAway, Role};
-use limes_wire::limits::Limits;
 use limes_wire::{Code, Conn};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -54,12 +53,7 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tl
 }
 
 /// The connection's place, or which limit it would cross (PROTOCOL 9.2).
-fn let_in(
-    node: &Node,
-    gate: &Arc<Gate>,
-    socket: &TcpStream,
-    remote: SocketAddr,
-) -> Result<Place, String> {
+fn let_in(node: &Node, gate: &Arc<Gate>, socket: &TcpStream, remote: SocketAddr) -> Result<Place, String> {
     let most = node.config.limits.sessions;
     if node.sessions.len() >= most {
         return Err(format!("{most} edges and services are connected to this node (limits.sessions)"));
@@ -123,7 +117,7 @@ impl Newcomer {
         let Newcomer { node, role, remote, place } = self;
         let outbox = Mailbox::new();
         place.at(&outbox);
-        let limits = Limits { ..node.config.limits.connection() };
+        let limits = node.config.limits.connection();
         let handler = Session::new(node, role, outbox.clone(), remote).in_place(place);
         let conn = Conn::server(began, limits);
         task::spawn(task::Kind::Session, drive(transport, conn, handler, outbox));

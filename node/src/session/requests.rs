@@ -121,7 +121,8 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Cx)
         return;
     }
     if session.incoming.len() >= session.node.config.limits.calls {
-        request.fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight (limits.calls)"));
+        request
+            .fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight (limits.calls)"));
         return;
     }
     let id = session.incoming.insert(&request);
