@@ -285,6 +285,7 @@ impl Conn {
             welcome.keepalive = self.keepalive;
             welcome.max_body = u32::try_from(self.limits.body).unwrap_or(u32::MAX);
             welcome.max_calls = u32::try_from(self.limits.calls).unwrap_or(u32::MAX);
+            welcome.max_queued = u32::try_from(self.limits.queued).unwrap_or(u32::MAX);
             welcome.max_streams = u32::try_from(self.limits.streams).unwrap_or(u32::MAX);
             self.phase = Phase::Open;
             self.queue.frame(Frame::Welcome(welcome));

@@ -65,6 +65,8 @@ pub struct Limits {
     pub body: usize,
     /// Calls and messages in flight, each way.
     pub calls: usize,
+    /// Bytes of bodies in flight of the client, beyond the first.
+    pub queued: usize,
     /// Streams open at once.
     pub streams: usize,
     /// Silence before a ping. The smaller of both sides' values holds.
@@ -80,6 +82,7 @@ impl Default for Limits {
         Limits {
             body: FRAME_BODY_MAX,
             calls: CALLS_MAX,
+            queued: IN_FLIGHT_BYTES_MAX,
             streams: STREAMS_MAX,
             keepalive: KEEPALIVE,
             handshake: HANDSHAKE,

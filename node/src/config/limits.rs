@@ -40,6 +40,7 @@ impl Limits {
         wire::Limits {
             body: self.body.as_usize(),
             calls: self.calls,
+            queued: self.queued.as_usize(),
             streams: self.streams,
             keepalive: self.keepalive,
             handshake: self.handshake,

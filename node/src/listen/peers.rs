@@ -9,7 +9,6 @@ use bytes::BytesMut;
 use limes_wire::driver::tls::TlsServer;
 use limes_wire::driver::{Mailbox, Transport, drive, tune};
 use limes_wire::frame::{Frame, GoAway, Role};
-use limes_wire::limits::Limits;
 use limes_wire::{Code, Conn};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -118,7 +117,7 @@ impl Newcomer {
         let Newcomer { node, role, remote, place } = self;
         let outbox = Mailbox::new();
         place.at(&outbox);
-        let limits = Limits { ..node.config.limits.connection() };
+        let limits = node.config.limits.connection();
         let handler = Session::new(node, role, outbox.clone(), remote).in_place(place);
         let conn = Conn::server(began, limits);
         task::spawn(task::Kind::Session, drive(transport, conn, handler, outbox));

@@ -126,10 +126,12 @@ impl Session {
 
     fn close_if_finished(&mut self, cx: &mut Cx) {
         let State::Retiring(until) = self.state else { return };
-        let idle = self.outgoing.is_empty() && self.incoming.is_empty() && cx.streams() == 0;
-        if idle || cx.now() >= until {
+        if self.outgoing.is_empty() && self.incoming.is_empty() && cx.streams() == 0 {
+            // PROTOCOL 3.6: what the peer has sent meanwhile was not read, and it knows.
+            self.close(GoAway::new(Code::OK, "finished"), cx);
+        } else if cx.now() >= until {
             let code = self.farewell.unwrap_or(Code::SHUTDOWN);
-            self.close(GoAway::new(code, "finished"), cx);
+            self.close(GoAway::new(code, "not everything was finished in time"), cx);
         }
     }
 
@@ -190,7 +192,9 @@ impl Handler for Session {
 
     fn on_goaway(&mut self, goaway: GoAway, cx: &mut Cx) {
         debug!(session = self.no, code = %goaway.code, text = %goaway.text, "peer is leaving");
-        self.close(GoAway::new(Code::OK, "good-bye"), cx);
+        // PROTOCOL 3.6.
+        let code = if self.outgoing.is_empty() { Code::OK } else { Code::CANCELLED };
+        self.close(GoAway::new(code, "good-bye"), cx);
     }
 
     fn on_mail(&mut self, mail: Mail, cx: &mut Cx) {

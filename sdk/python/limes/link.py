@@ -160,10 +160,12 @@ class Link:
         if self.closed.is_set():
             return
         self.closed.set()
+        # A gateway that ends with OK has answered all that it has read (3.6).
+        unread = self.leaving is not None and self.leaving.code == 0
+        ran = codec.NO if unread else codec.MAYBE
         for future in self.waiting.values():
             if not future.done():
-                lost = CallError("GONE", codec.MAYBE, "the connection broke before the answer came")
-                future.set_exception(lost)
+                future.set_exception(CallError("GONE", ran, "the connection ended before the answer came"))
         self.waiting.clear()
         for task in self.running.values():
             task.cancel()
