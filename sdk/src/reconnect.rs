@@ -79,57 +79,9 @@ pub(crate) async fn start(client: &Arc<Client>) -> Result<(), ConnectError> {
     }
 }
 
-<<<<<<< HEAD
-/// The addresses to try, in turn: those given, and those that the cluster has named since.
-struct Addresses {
-    given: Vec<String>,
-    learned: Vec<String>,
-    at: usize,
-    /// Whom the client is leaving: not tried while there is another.
-    leaving: Option<String>,
-}
-
-impl Addresses {
-    fn new(client: &Client) -> Self {
-        let given = client.options.addresses.clone();
-        let at: usize = rand::rng().random_range(0..given.len().max(1));
-        Addresses { given, learned: Vec::new(), at, leaving: None }
-    }
-
-    fn learn(&mut self, peers: Vec<String>) {
-        if !peers.is_empty() {
-            self.learned = peers.into_iter().filter(|peer| !self.given.contains(peer)).collect();
-        }
-    }
-
-    fn next(&mut self) -> String {
-        let all = || self.given.iter().chain(&self.learned);
-        let count = all().count().max(1);
-        let turns = (self.at + 1..=self.at + count)
-            .filter_map(|at| Some((at, all().nth(at % count)?)))
-            .find(|(_, address)| self.leaving.as_ref() != Some(*address));
-        let (at, address) = match turns {
-            Some((at, address)) => (at, address.clone()),
-            None => (self.at + 1, all().next().cloned().unwrap_or_default()),
-        };
-        self.at = at;
-        address
-    }
-
-    fn stay(&mut self) {
-        self.at = self.at.saturating_sub(1);
-    }
-}
-
-/// Full jitter (Brooker 2015): a pause drawn from nothing to the bound, which doubles.
-async fn back_off(pause: &mut Duration, max: Duration) {
-    let drawn = rand::rng().random_range(Duration::ZERO..=*pause);
-    *pause = (*pause * 2).min(max.max(PAUSE));
-=======
 /// A pause of the plan.
 async fn pause(backoff: &mut Backoff) {
     let drawn = backoff.next(rand::rng().random());
->>>>>>> refs/heads/wire
     sleep(drawn).await;
 }
 
@@ -259,7 +211,7 @@ async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
             });
             known.stay();
         }
-        known.leaving = leave.then(|| open.address.clone());
+        known.leave(leave.then(|| open.address.clone()));
         match reconnect(&client, &mut known, leave).await {
             Some(fresh) => {
                 let old = std::mem::replace(&mut open, fresh);
@@ -318,40 +270,5 @@ async fn reconnect(client: &Arc<Client>, known: &mut Addresses, moving: bool) ->
             }
         }
         pause(&mut backoff).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Addresses;
-
-    fn addresses(given: &[&str], learned: &[&str], leaving: Option<&str>) -> Addresses {
-        let own = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
-        Addresses { given: own(given), learned: own(learned), at: 0, leaving: leaving.map(str::to_owned) }
-    }
-
-    #[test]
-    fn addresses_are_tried_in_turn_those_learned_too() {
-        let mut known = addresses(&["a", "b"], &["c"], None);
-        let tried: Vec<_> = (0..6).map(|_| known.next()).collect();
-        assert_eq!(tried, ["b", "c", "a", "b", "c", "a"]);
-    }
-
-    #[test]
-    fn a_lost_connection_is_tried_again_first() {
-        let mut known = addresses(&["a", "b", "c"], &[], None);
-        assert_eq!(known.next(), "b");
-        known.stay();
-        assert_eq!(known.next(), "b");
-    }
-
-    #[test]
-    fn the_node_that_is_left_is_passed_over_while_there_is_another() {
-        let mut known = addresses(&["a", "b", "c"], &[], Some("b"));
-        let tried: Vec<_> = (0..4).map(|_| known.next()).collect();
-        assert_eq!(tried, ["c", "a", "c", "a"]);
-        let mut alone = addresses(&["a"], &[], Some("a"));
-        assert_eq!(alone.next(), "a");
-        assert_eq!(addresses(&[], &[], None).next(), "");
     }
 }
