@@ -43,7 +43,7 @@ pub(crate) enum Mail {
     /// Fail what was sent to this node: it is gone (mesh links only).
     PeerDown,
     /// Tell the node at the other end that one of its edges lives here now (mesh links only).
-    Takeover { edge: EdgeId, incarnation: Incarnation, told: oneshot::Sender<()> },
+    Takeover { edge: EdgeId, incarnation: Incarnation, moving: bool, told: oneshot::Sender<()> },
     /// Measure that the peer is alive (mesh links only).
     Ping,
 }
