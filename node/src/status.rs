@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     streams: AtomicU64,
     stream_bytes: AtomicU64,
     requests: [Outcomes; 2],
+    cut: Outcomes,
 }
 
 /// Requests of one kind by the code that they ended with.
@@ -83,6 +84,12 @@ impl Metrics {
         count(&self.ghosts, 1);
     }
 
+    /// The node ended a connection whose peer broke a rule or crossed a limit.
+    pub(crate) fn cut(&self, code: Code) {
+        let at = usize::try_from(code.0).unwrap_or(CODES).min(CODES - 1);
+        count(&self.cut.0[at], 1);
+    }
+
     /// A stream ended after so many bytes.
     pub(crate) fn stream_ended(&self, bytes: u64) {
         count(&self.streams, 1);
@@ -108,6 +115,19 @@ impl Metrics {
                     let outcome = Code(code);
                     text.push_str(&format!("{name}{{kind=\"{kind}\",outcome=\"{outcome}\"}} {value}\n"));
                 }
+            }
+        }
+    }
+
+    fn cuts(&self, text: &mut String) {
+        let name = "limes_connections_cut_total";
+        text.push_str(&format!(
+            "# HELP {name} Connections whose peer broke a rule or crossed a limit.\n# TYPE {name} counter\n"
+        ));
+        for (code, counter) in (0..).zip(&self.cut.0) {
+            let value = counter.load(Ordering::Relaxed);
+            if value > 0 {
+                text.push_str(&format!("{name}{{reason=\"{}\"}} {value}\n", Code(code)));
             }
         }
     }
@@ -192,6 +212,13 @@ async fn metrics(State(node): State<Arc<Node>>) -> String {
         text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} counter\n{name} {value}\n"));
     }
     node.metrics.requests(&mut text);
+    node.metrics.cuts(&mut text);
+    gauge(
+        &mut text,
+        "limes_memory_resident_bytes",
+        "Resident memory of the process",
+        node.pressure.resident(),
+    );
     gauge(
         &mut text,
         "limes_sessions",

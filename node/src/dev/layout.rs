@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::DevError;
 use super::ports::{self, Ports};
-use crate::config::{Addr, Member, NodeConfig};
+use crate::config::{Addr, Cap, Member, NodeConfig};
 
 /// Nodes when nobody says how many.
 const NODES: usize = 3;
@@ -116,6 +116,8 @@ fn one(i: usize, ports: Option<&[u16]>) -> NodeConfig {
     config.cluster.name = name(i);
     config.data = "data".into();
     config.daemon.pid_file = Some("limes.pid".into());
+    // All of a cluster's peers are on this machine.
+    config.limits.per_address = Cap::Unlimited;
     for (slot, addr) in listeners(&mut config).into_iter().enumerate() {
         let usual = usize::from(addr.port()) + 100 * i;
         let port = ports.and_then(|ports| ports.get(slot).copied()).or(u16::try_from(usual).ok());

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::input::{Input, poll_discard};
 use super::mux::{Mux, Opening};
@@ -36,10 +36,16 @@ const ROOM_KEPT: usize = 64;
 /// A connection that this side ends is read on for [`LINGER`] at most, after the handler has been
 /// told: closing it with bytes unread would take the last words from the peer.
 ///
-/// Cancel safety: dropping the future drops the socket and tells the handler.
-pub async fn drive<IO, H>(io: IO, conn: Conn, handler: H, mailbox: Mailbox<H::Mail>)
+/// # Cancel safety
+/// Dropping the future drops the socket and tells the handler.
+pub fn drive<IO, H>(
+    io: IO,
+    conn: Conn,
+    handler: H,
+    mailbox: Mailbox<H::Mail>,
+) -> impl Future<Output = ()> + Send + 'static
 where
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
     let mut driver = Driver {
@@ -61,7 +67,8 @@ where
         farewell: None,
         timer: Timer::default(),
     };
-    poll_fn(|cx| driver.poll(cx)).await;
+    // No async block: that would hold the arguments beside the driver, once more for each connection.
+    poll_fn(move |cx| driver.poll(cx))
 }
 
 struct Driver<IO, H: Handler> {
@@ -180,11 +187,8 @@ where
         if self.closing.is_some() {
             return;
         }
-        match self.conn.is_open() {
-            true => warn!(code = %reason.code, text = %reason.text, "closing a connection"),
-            // Anyone may knock with anything.
-            false => debug!(code = %reason.code, text = %reason.text, "refusing a connection"),
-        }
+        // Whoever owns the connection is told why, and counts it: a flood must not fill the log.
+        debug!(code = %reason.code, text = %reason.text, open = self.conn.is_open(), "closing a connection");
         self.conn.send(Frame::GoAway(GoAway::new(reason.code, reason.text.clone())));
         self.closing = Some(reason);
     }
