@@ -92,7 +92,7 @@ impl Door {
             Some(known) if known.cluster == cluster && known.node == node => Ok(()),
             Some(_) => Err("this node already belongs to a cluster".to_owned()),
             None => {
-                let fresh = Identity { cluster, node, log: held.log, lives: 0 };
+                let fresh = Identity { cluster, node, log: held.log, lives: 0, salt: 0 };
                 identity::write(&self.dir, fresh).map_err(|error| error.to_string())?;
                 disk::forget_loss(&self.dir);
                 held.identity = Some(fresh);

@@ -14,7 +14,7 @@ const MAGIC: &[u8; 8] = b"limes-id";
 /// The format's number. Format 1 had none in its place, and was never released.
 const FORMAT: u8 = 2;
 /// Bytes of the file.
-const LEN: usize = 8 + 1 + 16 + 8 + 8 + 4 + 4;
+const LEN: usize = 8 + 1 + 16 + 8 + 8 + 4 + 4 + 4;
 
 /// The cluster's id and the member's number, never changed once written; and its lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct Identity {
     pub(crate) log: u64,
     /// How often the member has been started.
     pub(crate) lives: u32,
+    /// Drawn for the newest life: an old copy that was started counts it a second time.
+    pub(crate) salt: u32,
 }
 
 impl Identity {
@@ -33,7 +35,7 @@ impl Identity {
     /// # Errors
     /// The disk failed.
     pub(crate) fn next_life(self, dir: &Path) -> io::Result<Self> {
-        let next = Identity { lives: self.lives + 1, ..self };
+        let next = Identity { lives: self.lives + 1, salt: rand::rng().next_u32(), ..self };
         write(dir, next)?;
         Ok(next)
     }
@@ -43,14 +45,15 @@ impl Identity {
         let mut boot = [0; 16];
         boot[..8].copy_from_slice(&self.log.to_be_bytes());
         boot[8..12].copy_from_slice(&self.lives.to_be_bytes());
-        rand::rng().fill_bytes(&mut boot[12..]);
+        boot[12..].copy_from_slice(&self.salt.to_be_bytes());
         boot
     }
 
     /// Whether a nonce is that of a life which this directory has seen.
     pub(crate) fn has_lived(&self, boot: [u8; 16]) -> bool {
         let lives = u32::from_be_bytes([boot[8], boot[9], boot[10], boot[11]]);
-        boot[..8] == self.log.to_be_bytes() && lives <= self.lives
+        boot[..8] == self.log.to_be_bytes()
+            && (lives < self.lives || lives == self.lives && boot[12..] == self.salt.to_be_bytes())
     }
 }
 
@@ -80,6 +83,7 @@ pub(crate) fn read(dir: &Path) -> io::Result<Option<Identity>> {
         node: number(25)?,
         log: number(33)?,
         lives: body[41..45].try_into().map(u32::from_be_bytes).map_err(|_| damaged())?,
+        salt: body[45..49].try_into().map(u32::from_be_bytes).map_err(|_| damaged())?,
     }))
 }
 
@@ -92,6 +96,7 @@ pub(crate) fn write(dir: &Path, identity: Identity) -> io::Result<()> {
     bytes.extend_from_slice(&identity.node.to_be_bytes());
     bytes.extend_from_slice(&identity.log.to_be_bytes());
     bytes.extend_from_slice(&identity.lives.to_be_bytes());
+    bytes.extend_from_slice(&identity.salt.to_be_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
     replace(dir, NAME, &[&bytes])
 }

@@ -60,6 +60,17 @@ impl Known {
         Known { revision: tables.revision().0, made: tables.cluster().is_some(), members }
     }
 
+    /// The nonce of a member's newest life: by the tables, or by this if they have not come as far yet.
+    pub(crate) fn boot(&self, tables: &Tables, node: u64) -> Bytes {
+        let known = self.members.iter().find(|member| member.node == node);
+        match known.filter(|_| tables.revision().0 < self.revision) {
+            Some(known) => known.boot.clone(),
+            None => {
+                tables.node(NodeId(node)).map_or_else(Bytes::new, |row| Bytes::copy_from_slice(&row.boot))
+            }
+        }
+    }
+
     /// What was written down last; nothing if it is missing or damaged.
     pub(crate) fn read(dir: &Path) -> Self {
         let file = std::fs::read(dir.join(NAME)).map(Bytes::from).unwrap_or_default();
@@ -133,9 +144,4 @@ pub(crate) async fn keep(member: Arc<Member>) {
             other => warn!(?other, "what is known of the members cannot be written down"),
         }
     }
-}
-
-/// The nonce of a member's newest life, by the tables.
-pub(crate) fn boot(tables: &Tables, node: u64) -> Bytes {
-    tables.node(NodeId(node)).map_or_else(Bytes::new, |row| Bytes::copy_from_slice(&row.boot))
 }

@@ -46,9 +46,9 @@ pub(crate) fn words(voters: &[Voter]) -> Option<String> {
     } else {
         let back = needed - here - silent;
         format!(
-            "; starting the silent ones is not enough: the newest data directory of {back} of those without must be put \
-             back (as it was when the node last ran), or the cluster be recovered from one that has its data: stop all \
-             nodes, run `limes recover` there, start it, then the others with empty directories"
+            "; starting the silent ones is not enough: stop {back} of those without, put the data directory back that each \
+             had when it last ran, and start them; if that is lost, the only way is to begin anew with empty directories \
+             on all nodes"
         )
     };
     Some(text)
@@ -74,6 +74,6 @@ mod tests {
         );
         let lost = words(&voters(&[WithoutData, Here, WithoutData])).unwrap_or_default();
         assert!(lost.contains("without the data that they had: node-1, node-3"), "{lost}");
-        assert!(lost.contains("of 1 of those") && lost.contains("limes recover"), "{lost}");
+        assert!(lost.contains("stop 1 of those") && lost.contains("begin anew"), "{lost}");
     }
 }

@@ -121,7 +121,8 @@ impl Replica {
             .map_err(|error| StartError::Disk(config.dir.clone(), error))?;
         let clients = Clients::new(identity.cluster, config.timing);
         let raft_config = raft_config(config.timing).map_err(|error| StartError::Raft(error.to_string()))?;
-        let factory = Factory { clients: clients.clone(), me: identity.node, shared: shared.clone() };
+        let known = Arc::new(door.known());
+        let factory = Factory { clients: clients.clone(), me: identity.node, shared: shared.clone(), known };
         let raft = Raft::new(identity.node, raft_config, factory, log.clone(), machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;

@@ -74,7 +74,7 @@ pub(crate) fn judge(me: &Identity, last: u64, word: &Word) -> Standing {
 mod tests {
     use super::*;
 
-    const ME: Identity = Identity { cluster: [7; 16], node: 57, log: 99, lives: 3 };
+    const ME: Identity = Identity { cluster: [7; 16], node: 57, log: 99, lives: 3, salt: 5 };
 
     fn word() -> Word {
         let boot = Bytes::copy_from_slice(&ME.boot());
@@ -101,6 +101,8 @@ mod tests {
         assert_eq!(judge(&ME, 80, &Word { boot: Bytes::new(), ..word() }), Standing::Sound);
         let outdated = |word: Word, last: u64| matches!(judge(&ME, last, &word), Standing::Outdated(_));
         assert!(outdated(Word { boot: life(99, 4), ..word() }, 80), "a later life");
+        let again = Identity { salt: 6, ..ME }.boot();
+        assert!(outdated(Word { boot: Bytes::copy_from_slice(&again), ..word() }, 80), "another third life");
         assert!(outdated(Word { boot: life(98, 1), ..word() }, 80), "a life of another directory");
         assert!(outdated(word(), 79), "an entry that it has acknowledged is missing");
         let gone = Word { belongs: false, boot: Bytes::new(), ..word() };

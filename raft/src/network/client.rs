@@ -23,7 +23,7 @@ use super::proto::{
     ChangeRequest, FoundRequest, IdentifyReply, IdentifyRequest, JoinRequest, Packet, ReadRequest,
 };
 use crate::encode::{DecodeError, Encode, decode, encode};
-use crate::known;
+use crate::known::Known;
 use crate::machine::Shared;
 use crate::settings::{CONNECT_TIME, SNAPSHOT_TIME, Timing};
 use crate::types::{Node, Snapshot, SnapshotData, TypeConfig, Vote};
@@ -184,12 +184,14 @@ pub(crate) struct Factory {
     pub(crate) clients: Clients,
     pub(crate) me: u64,
     pub(crate) shared: Arc<Shared>,
+    /// What was known at the start.
+    pub(crate) known: Arc<Known>,
 }
 
 impl Factory {
     fn peer(&self, to: u64, node: &Node, append: Lane) -> Peer {
-        let (clients, shared) = (self.clients.clone(), self.shared.clone());
-        Peer { clients, me: self.me, shared, to, addr: node.addr.clone(), append }
+        let (clients, shared, known) = (self.clients.clone(), self.shared.clone(), self.known.clone());
+        Peer { clients, me: self.me, shared, known, to, addr: node.addr.clone(), append }
     }
 }
 
@@ -210,6 +212,7 @@ pub(crate) struct Peer {
     clients: Clients,
     me: u64,
     shared: Arc<Shared>,
+    known: Arc<Known>,
     to: u64,
     addr: String,
     append: Lane,
@@ -231,7 +234,7 @@ impl Peer {
             cluster: Bytes::copy_from_slice(&self.clients.cluster),
             to: self.to,
             from: self.me,
-            boot: self.shared.read(|tables| known::boot(tables, self.to)),
+            boot: self.shared.read(|tables| self.known.boot(tables, self.to)),
             ..Packet::default()
         }
     }
