@@ -114,12 +114,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    target: Arc<Mutex<String>>,
-    rule: watch::Receiver<Held>,
-    pids: Pids,
-) {
+async fn accept(listener: TcpListener, target: Arc<Mutex<String>>, rule: watch::Receiver<Held>, pids: Pids) {
     // Ends with this task, and with it all connections.
     let mut open = tokio::task::JoinSet::new();
     while let Ok((near, from)) = listener.accept().await {

@@ -165,7 +165,8 @@ impl Node {
         match self.config.exchange.hashby {
             HashBy::SrcIp => match remote.ip() {
                 IpAddr::V4(ip) => u64::from(ip.to_bits()),
-                IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+                // The last four bytes, as the reference takes them.
+                IpAddr::V6(ip) => u64::from(ip.to_bits() as u32),
             },
             HashBy::Random => pick::mix(self.turn.fetch_add(1, Ordering::Relaxed)),
             _ => id,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use limes_routing::{Epoch, NodeId, ServiceId, SessionNo, Tables, pick};
+use limes_routing::{Epoch, Incarnation, NodeId, ServiceId, SessionNo, Tables, pick};
 
 use crate::mail::Target;
 
@@ -37,7 +37,8 @@ impl pick::Candidate for Candidate {
     }
 }
 
-/// Live service sessions by what they offer, ordered by service id and then session.
+/// Live service sessions by what they offer, those of one service beside each other: methods ordered
+/// by the digits of the service's id, topics by when the service came, names by its id.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceIndex {
     methods: HashMap<String, Vec<Candidate>>,
@@ -64,6 +65,7 @@ impl ServiceIndex {
     /// The index of these tables.
     pub(crate) fn of(tables: &Tables) -> Self {
         let mut index = ServiceIndex::default();
+        let mut since: HashMap<ServiceId, Incarnation> = HashMap::new();
         for row in tables.services() {
             let candidate = Candidate {
                 service: row.service,
@@ -78,6 +80,15 @@ impl ServiceIndex {
                 index.topics.entry(topic.to_string()).or_default().push(candidate);
             }
             index.names.entry(row.name.to_string()).or_default().push(candidate);
+            let first = since.entry(row.service).or_insert(row.home.incarnation);
+            *first = row.home.incarnation.min(*first);
+        }
+        for list in index.methods.values_mut() {
+            // The reference's order, for its hash: by the id's decimal digits, so 10 before 9.
+            list.sort_by_cached_key(|candidate| candidate.service.0.to_string());
+        }
+        for list in index.topics.values_mut() {
+            list.sort_by_key(|candidate| since.get(&candidate.service).copied());
         }
         index
     }

@@ -25,7 +25,7 @@ use limes_wire::Code;
 use limes_wire::frame::GoAway;
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use admit::{Newcomer, admit};
+pub(crate) use admit::{Dialect, Newcomer, admit};
 pub(crate) use naming::{Naming, name};
 pub(crate) use removals::{session_closed, settled};
 pub(crate) use watcher::Watcher;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::mail::{Key, Kind, Mail, Outbox};
+use limes_wire::{Code, limits};
+
+use crate::mail::{Failure, Key, Kind, Mail, Outbox};
 
 /// Deadlines are looked at no finer than this: one scan serves all that end within it.
 const GRAIN: Duration = Duration::from_millis(5);
@@ -48,6 +50,30 @@ impl Outgoing {
     /// Payload bytes in flight.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Notes a request with a payload of so many bytes, unless a limit or a clash of ids forbids it.
+    ///
+    /// # Errors
+    /// Why it is not to be sent.
+    pub(crate) fn admit(
+        &mut self,
+        id: u64,
+        kind: Kind,
+        deadline: Instant,
+        bytes: usize,
+    ) -> Result<(), Failure> {
+        let refuse = |code, text| Err(Failure::not_run(code, text));
+        if self.len() >= limits::CALLS_MAX {
+            return refuse(Code::BUSY, "too many calls in flight on this connection");
+        }
+        if !self.is_empty() && self.bytes() + bytes > limits::IN_FLIGHT_BYTES_MAX {
+            return refuse(Code::BUSY, "too many bytes in flight on this connection");
+        }
+        if !self.insert(id, kind, deadline, bytes) {
+            return refuse(Code::PROTOCOL, "the id is in use by a call in flight");
+        }
+        Ok(())
     }
 
     /// Notes a request with a payload of so many bytes; false if the id is in use.
