@@ -6,9 +6,11 @@ mod support;
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use limes_sdk::{Edge, Service};
+use bytes::BytesMut;
+use limes_sdk::{Bytes, Edge, Service};
+use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, Word};
 use support::{Bed, PATIENCE, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -51,6 +53,7 @@ fn go(program: &PathBuf, what: &str, bed: &Bed, nodes: &[usize]) -> Command {
 async fn clients_of_the_reference() {
     let bed = Bed::start(3).await;
     attacks(&bed).await;
+    timeout(PATIENCE, a_stale_connection(&bed)).await.expect("stuck");
     let dir = tempfile::tempdir().unwrap();
     let Some(program) = go_program(&dir).await else { return };
     let checks = go(&program, "checks", &bed, &[1, 2, 3]).output();
@@ -98,6 +101,98 @@ async fn attacks(bed: &Bed) {
     service.close().await;
     until("the victim is gone", || async { (bed.figure(1, "services").await == Some(0)).then_some(()) })
         .await;
+}
+
+/// A client that says nothing by itself.
+struct Bare(TcpStream);
+
+impl Bare {
+    async fn connect(addr: &str, meta: &str) -> Bare {
+        let mut bare = Bare(TcpStream::connect(addr).await.unwrap());
+        let data = ConnData { meta: meta.to_owned().into(), ..ConnData::default() };
+        bare.say(1, Body::Conn { acquire: true, heartbeat: 1, client: 0, data }).await;
+        bare
+    }
+
+    async fn say(&mut self, id: u64, body: Body) {
+        let mut out = BytesMut::new();
+        let payload = Packet { id, body }.encode(&mut out).unwrap();
+        out.extend_from_slice(&payload);
+        self.0.write_all(&out).await.unwrap();
+    }
+
+    /// The next packet; `None`: the connection has ended.
+    async fn hear(&mut self) -> Option<Packet> {
+        let mut head = [0; HEADER];
+        timeout(PATIENCE, self.0.read_exact(&mut head)).await.expect("silent").ok()?;
+        let header = Header::decode(head).unwrap();
+        let mut body = vec![0; header.len];
+        timeout(PATIENCE, self.0.read_exact(&mut body)).await.expect("silent").ok()?;
+        Some(Packet::decode(header, body.into()).unwrap())
+    }
+
+    async fn accepted(&mut self) -> u64 {
+        match self.hear().await.unwrap().body {
+            Body::ConnAck { refused: false, client, .. } => client,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// 6.1: an edge comes back while its old connection looks alive and says nothing. And one that does
+/// not read does not hold up the others.
+async fn a_stale_connection(bed: &Bed) {
+    let service = bed.service(3, "ids").await;
+    service
+        .register("get_edge_id", |call| async move {
+            let id: u64 = String::from_utf8_lossy(&call.body[10..12]).parse().unwrap_or(1);
+            Ok(Bytes::copy_from_slice(&(7_000 + id).to_be_bytes()))
+        })
+        .await
+        .unwrap();
+    let mut old = Bare::connect(&bed.edges(1), "42").await;
+    assert_eq!(old.accepted().await, 7_042);
+    // The old one never answers from now on; the new one is reached at once.
+    let began = Instant::now();
+    let mut new = Bare::connect(&bed.edges(1), "42").await;
+    assert_eq!(new.accepted().await, 7_042);
+    let (answer, ()) = tokio::join!(service.call_within(7_042, "who", "x", PATIENCE), async {
+        let Packet { id, body: Body::On(1, Word::Request(call)) } = new.hear().await.unwrap() else { panic!() };
+        let data = MessageData { key: call.key, value: "new".into(), ..MessageData::default() };
+        new.say(id, Body::On(1, Word::Response(data))).await;
+    });
+    assert_eq!(answer.unwrap(), "new");
+    // The old socket is closed without its help, and not before a client could bear it.
+    assert!(old.hear().await.is_none());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    // An edge that reads nothing: its queue fills, and others are served meanwhile.
+    let mut deaf = Bare::connect(&bed.edges(1), "43").await;
+    assert_eq!(deaf.accepted().await, 7_043);
+    let big = Bytes::from(vec![7; 2 << 20]);
+    let calls = (0..5).map(|_| service.call_within(7_043, "who", big.clone(), Duration::from_secs(3)));
+    let stuck = futures::future::join_all(calls);
+    let (stuck, answer) = tokio::join!(stuck, async {
+        let answer = service.call_within(7_042, "who", "x", PATIENCE);
+        let (answer, ()) = tokio::join!(answer, async {
+            let Packet { id, .. } = new.hear().await.unwrap();
+            new.say(id, Body::On(1, Word::Response(MessageData::default()))).await;
+        });
+        answer
+    });
+    assert!(answer.is_ok() && stuck.iter().all(Result::is_err));
+    // A service id that is wished for is granted, also twice.
+    for _ in 0..2 {
+        let mut wish = Bare(TcpStream::connect(bed.services(1)).await.unwrap());
+        let data = ConnData { meta: r#"{"service":"","topics":null}"#.into(), ..ConnData::default() };
+        wish.say(1, Body::Conn { acquire: true, heartbeat: 1, client: 4_711, data }).await;
+        assert_eq!(wish.accepted().await, 4_711);
+    }
+    service.close().await;
+    until("the services are gone", || async {
+        let left = [bed.figure(1, "services").await, bed.figure(3, "services").await];
+        (left == [Some(0), Some(0)]).then_some(())
+    })
+    .await;
 }
 
 /// A Go edge and a Go service on one node, native ones on another.

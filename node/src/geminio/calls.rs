@@ -9,7 +9,7 @@ use limes_wire::frame::Role;
 use limes_wire::geminio::{DEFAULT_SESSION, MessageData, Time, Word};
 use limes_wire::{Code, Str, limits};
 
-use super::{Session, State, facts, texts};
+use super::{Asked, Session, State, facts, texts};
 use crate::forward;
 use crate::mail::{Answer, Failure, Kind, Mail, Origin, Request, Target};
 use crate::presence::Naming;
@@ -56,7 +56,7 @@ fn register(session: &mut Session, id: u64, method: Bytes, cx: &mut GeminioCx) {
         Some(_) if session.naming >= NAMING_MAX => "too many undecided registrations".to_owned(),
         Some(method) => return session.name(Naming::Register, id, vec![method]),
     };
-    let _ = cx.conn.send(DEFAULT_SESSION, id, Word::RegisterAck(error));
+    let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::RegisterAck(error));
 }
 
 /// Sends a call or message of the peer on its way.
@@ -69,7 +69,8 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
         Kind::Call => Str::new(key).unwrap_or_default(),
         Kind::Message => Str::from(topic),
     };
-    session.methods.insert(id, name.clone());
+    let in_time = left.is_some_and(|left| left < PATIENCE);
+    session.asked.insert(id, Asked { name: name.clone(), in_time });
     let refusal = |code, text| Err(Failure::not_run(code, text));
     let target = match session.role {
         _ if name.len() > limits::NAME_MAX => refusal(Code::TOO_LARGE, "the name is too long"),
@@ -145,7 +146,7 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Gem
         Kind::Call => Word::Request(MessageData { key: Bytes::copy_from_slice(name.as_bytes()), ..data }),
         Kind::Message => Word::Message(MessageData { topic: name.to_string(), ..data }),
     };
-    if cx.conn.send(DEFAULT_SESSION, id, word).is_err() {
+    if cx.conn.send(cx.now(), DEFAULT_SESSION, id, word).is_err() {
         let text = "too large for the receiver, which would end its connection";
         session.incoming.fail(id, Failure::not_run(Code::TOO_LARGE, text));
     }
@@ -178,26 +179,26 @@ pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut GeminioCx) {
 }
 
 fn write_answer(session: &mut Session, kind: Kind, id: u64, answer: Answer, cx: &mut GeminioCx) {
-    let name = session.methods.remove(&id).unwrap_or_default();
+    let asked = session.asked.remove(&id).unwrap_or_default();
     let role = session.role;
     let (code, mut data) = match answer {
         Answer::Reply(value) => (Code::OK, MessageData { value, ..MessageData::default() }),
         Answer::Done => (Code::OK, MessageData::default()),
         Answer::Failed(failure) => {
-            (failure.code, MessageData::failed(texts::text(role, kind, &name, failure)))
+            (failure.code, MessageData::failed(texts::text(role, kind, &asked, failure)))
         }
     };
     if kind == Kind::Call {
-        data.key = Bytes::copy_from_slice(name.as_bytes());
+        data.key = Bytes::copy_from_slice(asked.name.as_bytes());
     }
     session.node.metrics.ended(kind, code);
     let word = |data| match kind {
         Kind::Call => Word::Response(data),
         Kind::Message => Word::MessageAck(data),
     };
-    if cx.conn.send(DEFAULT_SESSION, id, word(data)).is_err() {
+    if cx.conn.send(cx.now(), DEFAULT_SESSION, id, word(data)).is_err() {
         let failure = Failure::may_have_run(Code::TOO_LARGE, "");
-        let data = MessageData::failed(texts::text(role, kind, &name, failure));
-        let _ = cx.conn.send(DEFAULT_SESSION, id, word(data));
+        let data = MessageData::failed(texts::text(role, kind, &asked, failure));
+        let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, word(data));
     }
 }

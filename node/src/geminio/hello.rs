@@ -50,6 +50,10 @@ fn describe(meta: &[u8]) -> Result<(String, Vec<Str>), String> {
     if meta.len() >= limits::META_MAX {
         return Err(format!("the meta is longer than {} bytes", limits::META_MAX - 1));
     }
+    // Else a list would do as well.
+    if !meta.trim_ascii_start().starts_with(b"{") {
+        return Err("the meta of a service is no JSON object".to_owned());
+    }
     let described: ServiceMeta =
         serde_json::from_slice(meta).map_err(|error| format!("the meta of a service is no JSON: {error}"))?;
     let (name, topics) = (described.service.unwrap_or_default(), described.topics.unwrap_or_default());

@@ -60,6 +60,15 @@ enum State {
     Doomed(Instant),
 }
 
+/// What an answer needs to know of its question.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Method or topic; the answer to a call repeats it.
+    name: Str,
+    /// The deadline is the peer's own.
+    in_time: bool,
+}
+
 /// The handler of one geminio connection.
 pub(crate) struct Session {
     node: Arc<Node>,
@@ -73,8 +82,8 @@ pub(crate) struct Session {
     id: u64,
     welcomed: Option<Instant>,
     outgoing: Outgoing,
-    /// The methods of the peer's own calls: answers repeat them.
-    methods: HashMap<u64, Str>,
+    /// What the peer has asked for, by its packet id.
+    asked: HashMap<u64, Asked>,
     incoming: Incoming,
     streams: Streams,
     /// Topics that a service's meta names.
@@ -99,7 +108,7 @@ impl Session {
             id: 0,
             welcomed: None,
             outgoing: Outgoing::new(no),
-            methods: HashMap::new(),
+            asked: HashMap::new(),
             incoming: Incoming::default(),
             streams: Streams::new(),
             topics: Vec::new(),
@@ -148,7 +157,7 @@ impl Session {
                 self.welcome(cx);
             }
         } else {
-            let _ = cx.conn.send(DEFAULT_SESSION, id, Word::RegisterAck(String::new()));
+            let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::RegisterAck(String::new()));
         }
     }
 
@@ -241,7 +250,7 @@ impl GeminioHandler for Session {
             Mail::Answer(id, answer) => calls::answered(self, id, answer, cx),
             Mail::Cancel(key) => {
                 if let Some((id, Kind::Call)) = self.incoming.cancel(key) {
-                    let _ = cx.conn.send(DEFAULT_SESSION, id, Word::Cancel(1));
+                    let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::Cancel(1));
                 }
             }
             Mail::Open(reply) => streams::open(self, reply),

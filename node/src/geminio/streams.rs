@@ -21,6 +21,8 @@ use crate::{stream, task};
 /// Bytes of one stream that may wait for its receiver. The dialect has no flow control: beyond
 /// this the whole connection is not read.
 const WAITING_MAX: usize = 16 << 20;
+/// A queue that is so much shorter has room again: soon, for other streams wait as well.
+const ROOM: usize = 256 << 10;
 /// How long a connection is not read for the sake of one stream, before that stream is closed.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of all streams that may wait to be written to the peer, beside what its connection queues.
@@ -73,7 +75,8 @@ pub(super) fn weight(word: &Word) -> usize {
 
 /// Whether the queue has just got room again, being this long before something this long left it.
 pub(super) fn makes_room(before: usize, taken: usize) -> bool {
-    before > WAITING_MAX / 2 && before - taken <= WAITING_MAX / 2
+    let room = WAITING_MAX - ROOM;
+    before > room && before - taken <= room
 }
 
 /// The streams of one connection.
@@ -194,7 +197,7 @@ pub(super) fn grant(session: &mut Session, wish: Wish, cx: &mut GeminioCx) {
             cx.conn.accept(at);
         }
         Wish::Say(at, id, word, _room) => {
-            if cx.conn.send(at, id, word).is_err() {
+            if cx.conn.send(now, at, id, word).is_err() {
                 cx.conn.dismiss(now, at);
             }
         }

@@ -20,11 +20,17 @@ import (
 
 func checks(nodes []node) {
 	last := len(nodes) - 1
-	for _, pair := range [][2]int{{0, 0}, {0, last}, {last, 0}} {
-		began := time.Now()
-		both(nodes[pair[0]].edges, nodes[pair[1]].services)
-		fmt.Printf("ok: edge on node %d, service on node %d, in %v\n", pair[0]+1, pair[1]+1, time.Since(began).Round(time.Millisecond))
+	var wait sync.WaitGroup
+	for round, nos := range [][2]int{{0, 0}, {0, last}, {last, 0}} {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			began := time.Now()
+			both(nodes[nos[0]].edges, nodes[nos[1]].services, round)
+			fmt.Printf("ok: edge on node %d, service on node %d, in %v\n", nos[0]+1, nos[1]+1, time.Since(began).Round(time.Millisecond))
+		}()
 	}
+	wait.Wait()
 	for _, one := range []struct {
 		name string
 		run  func([]node)
@@ -40,35 +46,42 @@ func checks(nodes []node) {
 	fmt.Println("all checks passed")
 }
 
-var round int
+// pair is an edge and a service; names of others of its kind are told apart by the suffix.
+type pair struct {
+	edge   geminio.End
+	svc    *service
+	suffix string
+}
+
+func (p *pair) name(of string) string { return of + p.suffix }
 
 // both is every pairing of operations between an edge and a service.
-func both(edges, services string) {
-	round++
-	name := fmt.Sprintf("svc-%d", round)
-	svc := mustService(services, name, "t1", "t2")
+func both(edges, services string, round int) {
+	p := &pair{suffix: fmt.Sprintf("-%d", round)}
+	p.svc = mustService(services, p.name("svc"), p.name("t1"), p.name("t2"))
+	svc := p.svc
 	messages := make(chan geminio.Message, 16)
 	go answer(svc, func(message geminio.Message) { messages <- message })
-	echo := fmt.Sprintf("echo-%d", round)
-	register(svc, echo, func(_ context.Context, req geminio.Request, rsp geminio.Response) {
+	register(svc, p.name("echo"), func(_ context.Context, req geminio.Request, rsp geminio.Response) {
 		_, edge := splitEdge(req.Custom())
 		rsp.SetData([]byte(fmt.Sprintf("%d:%s", edge, req.Data())))
 	})
-	register(svc, "custom", func(_ context.Context, req geminio.Request, rsp geminio.Response) {
+	register(svc, p.name("custom"), func(_ context.Context, req geminio.Request, rsp geminio.Response) {
 		custom, _ := splitEdge(req.Custom())
 		rsp.SetData(custom)
 	})
-	register(svc, "fail", func(_ context.Context, req geminio.Request, rsp geminio.Response) {
+	register(svc, p.name("fail"), func(_ context.Context, req geminio.Request, rsp geminio.Response) {
 		rsp.SetData([]byte("partial"))
 		rsp.SetError(errors.New("svc <failed>"))
 	})
 	edge := mustEdge(edges, "m1")
-	calls(edge, svc, echo)
-	cancels(edge, svc)
-	mails(edge, svc, messages)
-	streams(edge, svc, name)
-	inStreams(edge, svc, name)
-	tails(edge, svc, name)
+	p.edge = edge
+	p.calls()
+	p.cancels()
+	p.mails(messages)
+	p.streams()
+	p.inStreams()
+	p.tails()
 	must(edge.Close(), "the edge closes")
 	eventually("a closed edge is gone", func() bool {
 		ctx, cancel := within(patience)
@@ -79,16 +92,17 @@ func both(edges, services string) {
 	must(svc.Close(), "the service closes")
 }
 
-func calls(edge geminio.End, svc *service, echo string) {
+func (p *pair) calls() {
+	edge, svc, echo := p.edge, p.svc, p.name("echo")
 	ctx, cancel := within(patience)
 	defer cancel()
 	data, err := call(edge, ctx, echo, []byte("up"), nil)
 	must(err, "edge calls service")
 	check(string(data) == fmt.Sprintf("%d:up", edge.ClientID()), "the service saw %q", data)
-	data, err = call(edge, ctx, "custom", nil, []byte("cus"))
+	data, err = call(edge, ctx, p.name("custom"), nil, []byte("cus"))
 	must(err, "edge calls service with custom")
 	check(string(data) == "cus", "custom was %q", data)
-	data, err = call(edge, ctx, "fail", nil, nil)
+	data, err = call(edge, ctx, p.name("fail"), nil, nil)
 	says(err, "svc <failed>", "the service's own error")
 	check(len(data) == 0, "a value beside an error")
 	_, err = call(edge, ctx, "nosuch", nil, nil)
@@ -126,9 +140,9 @@ func calls(edge geminio.End, svc *service, echo string) {
 	wait.Wait()
 }
 
-func cancels(edge geminio.End, svc *service) {
+func (p *pair) cancels() {
+	edge, svc, key := p.edge, p.svc, p.name
 	id := edge.ClientID()
-	key := func(what string) string { return fmt.Sprintf("%s-%d", what, round) }
 	ctx, cancel := within(time.Second)
 	_, err := svc.call(ctx, id, "slow", []byte(key("late")), nil)
 	cancel()
@@ -155,19 +169,20 @@ func cancels(edge geminio.End, svc *service) {
 	says(err, "context deadline exceeded", "an edge's deadline")
 }
 
-func mails(edge geminio.End, svc *service, messages chan geminio.Message) {
+func (p *pair) mails(messages chan geminio.Message) {
+	edge, svc := p.edge, p.svc
 	ctx, cancel := within(patience)
 	defer cancel()
 	for at := range 20 {
-		must(publish(edge, ctx, "t1", []byte(strconv.Itoa(at))), "edge publishes")
+		must(publish(edge, ctx, p.name("t1"), []byte(strconv.Itoa(at))), "edge publishes")
 		message := <-messages
 		_, from := splitEdge(message.Custom())
-		check(string(message.Data()) == strconv.Itoa(at) && message.Topic() == "t1" && from == edge.ClientID(),
+		check(string(message.Data()) == strconv.Itoa(at) && message.Topic() == p.name("t1") && from == edge.ClientID(),
 			"message %q of topic %q from %d", message.Data(), message.Topic(), from)
 	}
-	says(publish(edge, ctx, "t2", []byte("bad")), "no legs", "the consumer's error")
+	says(publish(edge, ctx, p.name("t2"), []byte("bad")), "no legs", "the consumer's error")
 	says(publish(edge, ctx, "nobody", nil), "topic not online", "a topic that nobody takes")
-	must(publish(edge, ctx, "t2", []byte("after")), "edge publishes after errors")
+	must(publish(edge, ctx, p.name("t2"), []byte("after")), "edge publishes after errors")
 	<-messages
 
 	id := edge.ClientID()
@@ -181,7 +196,8 @@ func mails(edge geminio.End, svc *service, messages chan geminio.Message) {
 	must(svc.publish(ctx, id, []byte("again")), "service publishes after errors")
 }
 
-func streams(edge geminio.End, svc *service, name string) {
+func (p *pair) streams() {
+	edge, svc, name := p.edge, p.svc, p.name("svc")
 	near, err := openTo(edge, name, "meta")
 	must(err, "edge opens a stream")
 	far, err := svc.AcceptStream()
@@ -255,7 +271,8 @@ func exchange(near, far geminio.Stream) {
 }
 
 // inStreams is calls and messages inside a stream.
-func inStreams(edge geminio.End, svc *service, name string) {
+func (p *pair) inStreams() {
+	edge, svc, name := p.edge, p.svc, p.name("svc")
 	near, err := openTo(edge, name, "")
 	must(err, "edge opens a stream for calls")
 	far, err := svc.AcceptStream()
@@ -286,7 +303,8 @@ func inStreams(edge geminio.End, svc *service, name string) {
 }
 
 // tails is a slow reader whose stream is closed before it has read: no byte is lost.
-func tails(edge geminio.End, svc *service, name string) {
+func (p *pair) tails() {
+	edge, svc, name := p.edge, p.svc, p.name("svc")
 	near, err := openTo(edge, name, "")
 	must(err, "edge opens a stream for its tail")
 	far, err := svc.AcceptStream()
