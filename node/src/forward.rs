@@ -12,6 +12,7 @@ use limes_wire::Code;
 
 use crate::directory::{Route, Who};
 use crate::mail::{Failure, Kind, Mail, NotTaken, Outbox, Request, Target, hand_over};
+use crate::mesh::Reach;
 use crate::node::Node;
 use crate::task;
 
@@ -94,11 +95,13 @@ pub(crate) fn find_edge(node: &Node, edge: EdgeId) -> Found {
         Some(Route::Here { incarnation, outbox }) => {
             Found::Way(Way { node: node.id(), outbox, target: Target::Edge(edge, incarnation) })
         }
-        Some(Route::There(home)) => match node.peers.calls(home.node, home.epoch) {
-            Some(outbox) => {
+        Some(Route::There(home)) => match node.peers.reach(home.node, home.epoch) {
+            Reach::Linked(outbox) => {
                 Found::Way(Way { node: home.node, outbox, target: Target::Edge(edge, home.incarnation) })
             }
-            None => Found::Unreachable,
+            Reach::Unlinked => Found::Unreachable,
+            // Hidden with its node (R5).
+            Reach::Down => Found::Nobody,
         },
         None => Found::Nobody,
     }

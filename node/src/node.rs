@@ -16,7 +16,9 @@ use crate::directory::{Directory, Sessions};
 use crate::forward::{Found, Way};
 use crate::mail::{Failure, Target};
 use crate::mesh::Peers;
+use crate::notice::Notices;
 use crate::presence::Presence;
+use crate::pressure::Pressure;
 use crate::services::{Candidate, ServiceIndex};
 use crate::status::Metrics;
 
@@ -36,6 +38,10 @@ pub(crate) struct Node {
     pub(crate) presence: Presence,
     /// Counters.
     pub(crate) metrics: Metrics,
+    /// What may be said in the log about peers that break the rules.
+    pub(crate) notices: Notices,
+    /// Whether memory is over its mark.
+    pub(crate) pressure: Pressure,
     draining: AtomicBool,
     ready: AtomicBool,
     /// Spreads calls when the policy is random.
@@ -54,6 +60,8 @@ impl Node {
             peers: Peers::new(),
             presence: Presence::new(),
             metrics: Metrics::default(),
+            notices: Notices::default(),
+            pressure: Pressure::default(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             turn: AtomicU64::new(0),

@@ -44,6 +44,9 @@ pub(crate) struct Caller {
 /// Serves one stream that a peer has opened, to its end.
 pub(crate) async fn serve(node: Arc<Node>, caller: Caller, stream: Stream) {
     let mut near = RecordStream::new(stream);
+    if let Some(text) = node.pressure.refusal() {
+        return near.reset(Code::BUSY, &text).await;
+    }
     let open = match timeout(OPEN_TIME, near.read_open()).await {
         Ok(Ok(open)) => open,
         Ok(Err(error)) => {

@@ -87,7 +87,7 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
         if doomed {
             return Err(Failure::not_run(Code::GONE, ""));
         }
-        session.outgoing.admit(id, kind, deadline, bytes).map(|()| target)
+        session.outgoing.admit(&session.node, id, kind, deadline, bytes).map(|()| target)
     });
     let target = match target {
         Ok(target) => target,
@@ -123,7 +123,7 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Gem
     if remaining.is_zero() {
         return request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
     }
-    if session.incoming.len() >= limits::CALLS_MAX {
+    if session.incoming.len() >= session.node.config.limits.calls {
         return request.fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight"));
     }
     let id = session.incoming.insert(&request);

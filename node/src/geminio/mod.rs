@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 pub(crate) use streams::Wish;
 
+use crate::listen::Place;
 use crate::mail::{Failure, Kind, Mail, Outbox};
 use crate::node::Node;
 use crate::presence::{Naming, name};
@@ -90,13 +91,15 @@ pub(crate) struct Session {
     topics: Vec<Str>,
     early: Vec<Mail>,
     naming: usize,
+    /// Its place at the gate, for as long as it lives.
+    place: Place,
     /// Why it is being closed, if we said so.
     farewell: Option<GoAway>,
 }
 
 impl Session {
     /// A session that waits for its peer's Conn.
-    pub(crate) fn new(node: Arc<Node>, role: Role, outbox: Outbox, remote: SocketAddr) -> Self {
+    pub(crate) fn new(node: Arc<Node>, role: Role, outbox: Outbox, remote: SocketAddr, place: Place) -> Self {
         let no = node.sessions.issue();
         Session {
             node,
@@ -114,6 +117,7 @@ impl Session {
             topics: Vec::new(),
             early: Vec::new(),
             naming: 0,
+            place,
             farewell: None,
         }
     }
@@ -134,6 +138,7 @@ impl Session {
     fn welcome(&mut self, cx: &mut GeminioCx) {
         self.state = State::Open;
         self.welcomed = Some(cx.now());
+        self.place.welcomed();
         info!(session = self.no, id = self.id, role = ?self.role, remote = %self.remote, "connected (geminio)");
         cx.conn.welcome(self.id);
         for mail in std::mem::take(&mut self.early) {
@@ -210,7 +215,10 @@ impl Session {
             Code::PROTOCOL | Code::TOO_LARGE | Code::LIMIT | Code::HANDSHAKE_TIMEOUT | Code::KEEPALIVE
         );
         if reason.by == By::Us && broke_rules {
-            warn!(session, id, ?role, %remote, %reason, "cut off (geminio)");
+            self.node.metrics.cut(reason.code);
+            if let Some(more) = self.node.notices.first(reason.code, Instant::now()) {
+                warn!(session, id, ?role, %remote, %reason, more, "cut off (geminio)");
+            }
         } else if self.state != State::Silent {
             info!(session, id, ?role, %remote, %reason, "closed (geminio)");
         }

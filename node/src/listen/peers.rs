@@ -1,23 +1,32 @@
 //! The edge and the service port: each connection becomes a session in a task of its own.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use limes_wire::driver::{Mailbox, drive, drive_geminio, tune};
-use limes_wire::frame::Role;
-use limes_wire::{Conn, geminio};
+use bytes::BytesMut;
+use limes_wire::driver::tls::TlsServer;
+use limes_wire::driver::{Mailbox, Transport, drive, drive_geminio, tune};
+use limes_wire::frame::{Frame, GoAway, Role};
+use limes_wire::{Code, Conn, geminio};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::ACCEPT_PAUSE;
+use super::gate::{Gate, Place};
 use crate::node::Node;
 use crate::session::Session;
 use crate::task;
 
+/// What TLS says before anything is agreed: a fatal alert, "internal error" (RFC 8446, 5.1 and 6).
+const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
 /// Accepts until the task is dropped.
-pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role) {
+pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tls: Option<TlsServer>) {
+    let limits = &node.config.limits;
+    let gate = Gate::new(limits.per_address, limits.handshakes);
     loop {
         let (socket, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -27,35 +36,120 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role) {
                 continue;
             }
         };
-        if node.sessions.len() >= node.config.limits.sessions {
-            node.metrics.turned_away();
-            continue;
+        match let_in(&node, &gate, &socket, remote) {
+            Ok(place) => {
+                node.metrics.accepted(role);
+                let newcomer = Newcomer { node: node.clone(), role, remote, place };
+                match &tls {
+                    None => {
+                        let greeting = newcomer.greet(Transport::Plain(socket), Instant::now());
+                        task::spawn(task::Kind::Session, greeting);
+                    }
+                    Some(tls) => {
+                        task::spawn(task::Kind::Session, newcomer.secure(tls.clone(), socket));
+                    }
+                }
+            }
+            Err(text) => turn_away(&node, socket, remote, text, tls.is_some()),
         }
-        if let Err(error) = tune(&socket) {
-            warn!(%remote, %error, "cannot set socket options");
-            continue;
-        }
-        node.metrics.accepted(role);
-        task::spawn(task::Kind::Session, greet(node.clone(), socket, role, remote));
     }
 }
 
-/// Finds out the peer's dialect by its first byte and drives its connection in it.
-async fn greet(node: Arc<Node>, socket: TcpStream, role: Role, remote: SocketAddr) {
-    let began = Instant::now();
-    let limits = node.config.limits.connection();
-    let mut first = [0];
-    let peeked = timeout(limits.handshake, socket.peek(&mut first)).await;
-    if let Ok(Ok(1)) = peeked
-        && first[0] == geminio::MAGIC[0]
-    {
-        let outbox = Mailbox::new();
-        let handler = crate::geminio::Session::new(node, role, outbox.clone(), remote);
-        let conn = geminio::Conn::server(began, limits);
-        return drive_geminio(socket, conn, handler, outbox).await;
+/// The connection's place, or which limit it would cross (PROTOCOL 9.2).
+fn let_in(node: &Node, gate: &Arc<Gate>, socket: &TcpStream, remote: SocketAddr) -> Result<Place, String> {
+    let most = node.config.limits.sessions;
+    if node.sessions.len() >= most {
+        return Err(format!("{most} edges and services are connected to this node (limits.sessions)"));
     }
-    let outbox = Mailbox::new();
-    let handler = Session::new(node, role, outbox.clone(), remote);
-    // Whoever has said nothing is told so in the native dialect, which has words for it.
-    drive(socket, Conn::server(began, limits), handler, outbox).await;
+    if let Some(text) = node.pressure.refusal() {
+        return Err(text);
+    }
+    tune(socket).map_err(|error| format!("cannot set socket options: {error}"))?;
+    gate.enter(remote.ip()).map_err(|full| full.to_string())
+}
+
+/// Says why and closes (PROTOCOL 9.4). Never waits: a fresh socket has room for it.
+fn turn_away(node: &Node, socket: TcpStream, remote: SocketAddr, text: String, tls: bool) {
+    node.metrics.turned_away();
+    if let Some(more) = node.notices.first(Code::LIMIT, Instant::now()) {
+        warn!(%remote, text, more, "turned away");
+    }
+    let mut said = BytesMut::new();
+    if tls {
+        said.extend_from_slice(&ALERT);
+    } else {
+        Frame::GoAway(GoAway::new(Code::LIMIT, text)).encode(&mut said);
+    }
+    let _ = socket.into_std().and_then(|mut socket| socket.write_all(&said));
+}
+
+/// A connection that was let in.
+struct Newcomer {
+    node: Arc<Node>,
+    role: Role,
+    remote: SocketAddr,
+    place: Place,
+}
+
+impl Newcomer {
+    /// Shakes hands under TLS first.
+    async fn secure(self, tls: TlsServer, socket: TcpStream) {
+        let began = Instant::now();
+        // Boxed: a task that goes on for long does not keep the room of its beginning.
+        let handshake = Box::pin(timeout(self.node.config.limits.handshake, tls.accept(socket)));
+        let result = tokio::select! {
+            result = handshake => result,
+            () = self.place.shed() => return self.failed(Code::LIMIT, "made room for others"),
+        };
+        match result {
+            Ok(Ok(transport)) => self.greet(transport, began).await,
+            Ok(Err(error)) => self.failed(Code::PROTOCOL, &error.to_string()),
+            Err(_) => self.failed(Code::HANDSHAKE_TIMEOUT, "no TLS handshake in time"),
+        }
+    }
+
+    fn failed(&self, code: Code, text: &str) {
+        self.node.metrics.cut(code);
+        if let Some(more) = self.node.notices.first(code, Instant::now()) {
+            warn!(remote = %self.remote, %code, text, more, "TLS handshake failed");
+        }
+    }
+
+    /// Finds the peer's dialect by its first byte.
+    async fn greet(self, mut transport: Transport, began: Instant) {
+        let time = self.node.config.limits.handshake.saturating_sub(began.elapsed());
+        let first = tokio::select! {
+            first = timeout(time, transport.first()) => first,
+            // Told below, by mail.
+            () = self.place.shed() => Ok(Ok(None)),
+        };
+        let is_geminio = matches!(first, Ok(Ok(Some(byte))) if byte == geminio::MAGIC[0]);
+        self.begin(transport, began, is_geminio);
+    }
+
+    /// Drives the connection in a task of its own. Whoever has said nothing is told so in the native
+    /// dialect, which has words for it.
+    fn begin(self, transport: Transport, began: Instant, is_geminio: bool) {
+        let Newcomer { node, role, remote, place } = self;
+        let outbox = Mailbox::new();
+        place.at(&outbox);
+        let limits = node.config.limits.connection();
+        if is_geminio {
+            let handler = crate::geminio::Session::new(node, role, outbox.clone(), remote, place);
+            let conn = geminio::Conn::server(began, limits);
+            task::spawn(task::Kind::Session, drive_geminio(transport, conn, handler, outbox));
+            return;
+        }
+        let handler = Session::new(node, role, outbox.clone(), remote).in_place(place);
+        let conn = Conn::server(began, limits);
+        task::spawn(task::Kind::Session, drive(transport, conn, handler, outbox));
+    }
+}
+
+/// Reads the files of a port's TLS.
+///
+/// # Errors
+/// In one line, which port and which file.
+pub(crate) fn tls(what: &str, tls: &crate::config::Tls) -> io::Result<Option<TlsServer>> {
+    tls.server().map_err(|error| io::Error::other(format!("cannot set up TLS for {what}: {error}")))
 }

@@ -182,10 +182,15 @@ impl Link {
                     let _ = told.send(());
                 }
             }
-            MeshFrame::Ping => Self::say(MeshFrame::Pong, cx),
-            MeshFrame::Pong => {
+            MeshFrame::Ping => {
                 if let Some(peer) = self.peer {
                     self.node.peers.heard(peer, cx.now());
+                }
+                Self::say(MeshFrame::Pong, cx);
+            }
+            MeshFrame::Pong => {
+                if let Some(peer) = self.peer {
+                    self.node.peers.answered(peer, cx.now());
                 }
             }
         }
@@ -215,7 +220,7 @@ impl Handler for Link {
         match (hello::check_answer(&self.node, &welcome, self.peer), self.peer) {
             (Ok(()), Some(peer)) => {
                 self.open = true;
-                self.node.peers.heard(peer, cx.now());
+                self.node.peers.answered(peer, cx.now());
                 if let Some(ready) = self.ready.take() {
                     let _ = ready.send(peer);
                 }

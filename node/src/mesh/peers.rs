@@ -45,9 +45,23 @@ pub(crate) struct Peer {
     signs: Arc<Signs>,
 }
 
+/// What stands between this node and another.
+#[derive(Debug)]
+pub(crate) enum Reach {
+    /// A link.
+    Linked(Outbox),
+    /// The node lives, and is not linked now.
+    Unlinked,
+    /// The node does not live, or in another epoch.
+    Down,
+}
+
 #[derive(Debug, Default)]
 struct Signs {
+    /// Anything came from it.
     heard_ms: AtomicU64,
+    /// It answered a ping over this node's link.
+    answered_ms: AtomicU64,
     /// It has missed several pings: others are preferred.
     silent: AtomicBool,
     dialling: AtomicBool,
@@ -105,14 +119,24 @@ impl Peers {
         });
     }
 
+    /// Whether a node lives in that epoch, and the link for calls to it.
+    pub(crate) fn reach(&self, node: NodeId, epoch: Epoch) -> Reach {
+        let map = self.map.load();
+        match map.get(&node).filter(|peer| peer.epoch == Some(epoch)) {
+            Some(peer) => match peer.calls.clone().filter(|link| !link.is_closed()) {
+                Some(link) => Reach::Linked(link),
+                None => Reach::Unlinked,
+            },
+            None => Reach::Down,
+        }
+    }
+
     /// The link for calls to a node, if it is up in that epoch and the link is.
     pub(crate) fn calls(&self, node: NodeId, epoch: Epoch) -> Option<Outbox> {
-        let map = self.map.load();
-        let peer = map.get(&node)?;
-        if peer.epoch != Some(epoch) {
-            return None;
+        match self.reach(node, epoch) {
+            Reach::Linked(link) => Some(link),
+            Reach::Unlinked | Reach::Down => None,
         }
-        peer.calls.clone().filter(|link| !link.is_closed())
     }
 
     /// The link for streams to a node.
@@ -130,11 +154,23 @@ impl Peers {
         self.map.load().iter().map(|(id, peer)| (*id, peer.clone())).collect()
     }
 
-    /// Notes a sign of life.
+    fn millis(&self, now: Instant) -> u64 {
+        let ms = u64::try_from(now.saturating_duration_since(self.born).as_millis());
+        ms.unwrap_or(u64::MAX)
+    }
+
+    /// Notes a sign of life: the node's own ping.
     pub(crate) fn heard(&self, node: NodeId, now: Instant) {
         if let Some(peer) = self.map.load().get(&node) {
-            let ms = u64::try_from(now.saturating_duration_since(self.born).as_millis());
-            peer.signs.heard_ms.fetch_max(ms.unwrap_or(u64::MAX), Ordering::Relaxed);
+            peer.signs.heard_ms.fetch_max(self.millis(now), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes a sign of life that also shows that this node's link works both ways.
+    pub(crate) fn answered(&self, node: NodeId, now: Instant) {
+        self.heard(node, now);
+        if let Some(peer) = self.map.load().get(&node) {
+            peer.signs.answered_ms.fetch_max(self.millis(now), Ordering::Relaxed);
         }
     }
 
@@ -145,9 +181,7 @@ impl Peers {
 
     /// Whether a refused node is worth a line: it tries again all the time.
     pub(crate) fn may_log_refusal(&self, now: Instant) -> bool {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let now = millis(now.saturating_duration_since(self.born));
-        let quiet = now.saturating_add(millis(REFUSALS_QUIET));
+        let (now, quiet) = (self.millis(now), self.millis(now + REFUSALS_QUIET));
         let take = |until: u64| (now >= until).then_some(quiet);
         self.quiet_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
@@ -217,7 +251,8 @@ pub(crate) async fn keep_links(node: Arc<Node>) {
         }
         for (id, peer) in node.peers.all() {
             if let Some(link) = node.peers.any_calls(id).filter(|_| is_beat) {
-                let silence = now - node.peers.last_heard(id).max(regular_since).min(now);
+                let answered = Duration::from_millis(peer.signs.answered_ms.load(Ordering::Relaxed));
+                let silence = now - (node.peers.born + answered).max(regular_since).min(now);
                 peer.signs.silent.store(silence > heartbeat * SILENT, Ordering::Relaxed);
                 if silence > node.config.cluster.down_after() * DEAD {
                     warn!(peer = %peer.name, ?silence, "no sign of life: the links are given up and dialled anew");

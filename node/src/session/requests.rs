@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use limes_wire::driver::Cx;
 use limes_wire::frame::{Ack, Call, CallError, Done, Frame, GoAway, Message, Names, Ran, Reply, Role};
-use limes_wire::{Code, Str, callback, limits};
+use limes_wire::{Code, Str, callback};
 
 use super::{NAMING_MAX, Session, State};
 use crate::mail::{Answer, Failure, Kind, Mail, Origin, Request, Target};
@@ -61,6 +61,7 @@ struct Asked {
     body: Bytes,
 }
 
+/// Checks a request against the limits of its connection (PROTOCOL 4.1 and 9.2) and sends it on its way.
 fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
     let Asked { kind, id, peer, deadline, name, body } = asked;
     let refusal = if matches!(session.state, State::Retiring(_)) {
@@ -68,7 +69,7 @@ fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
     } else if session.role == Role::Edge && kind == Kind::Call && callback::is_reserved(&name) {
         Some(Failure::not_run(Code::NO_METHOD, "the gateway alone calls this method"))
     } else {
-        session.outgoing.admit(id, kind, deadline, body.len()).err()
+        session.outgoing.admit(&session.node, id, kind, deadline, body.len()).err()
     };
     if let Some(failure) = refusal {
         write_answer(session, kind, id, Answer::Failed(failure), cx);
@@ -110,8 +111,9 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Cx)
         request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
         return;
     }
-    if session.incoming.len() >= limits::CALLS_MAX {
-        request.fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight"));
+    if session.incoming.len() >= session.node.config.limits.calls {
+        request
+            .fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight (limits.calls)"));
         return;
     }
     let id = session.incoming.insert(&request);
@@ -163,6 +165,7 @@ fn write_answer(session: &Session, kind: Kind, id: u64, answer: Answer, cx: &mut
 
 fn name(session: &mut Session, naming: Naming, names: Names, cx: &mut Cx) {
     let Names { id, names } = names;
+    // PROTOCOL 2.8 and 9.1.
     if session.role != Role::Service {
         session.close(GoAway::new(Code::PROTOCOL, "only services register and subscribe"), cx);
         return;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::{error, warn};
+use tracing::error;
 
 use super::Mailbox;
 use super::input::{Input, poll_discard};
@@ -84,10 +84,16 @@ impl GeminioCx<'_> {
 /// stop reading whenever one of their streams is not read. Mail waits meanwhile, and senders learn
 /// that the peer is busy.
 ///
-/// Cancel safety: dropping the future drops the socket and tells the handler.
-pub async fn drive_geminio<IO, H>(io: IO, conn: Conn, handler: H, mailbox: Mailbox<H::Mail>)
+/// # Cancel safety
+/// Dropping the future drops the socket and tells the handler.
+pub fn drive_geminio<IO, H>(
+    io: IO,
+    conn: Conn,
+    handler: H,
+    mailbox: Mailbox<H::Mail>,
+) -> impl Future<Output = ()> + Send + 'static
 where
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: GeminioHandler,
 {
     let mut driver = Driver {
@@ -105,7 +111,8 @@ where
         paused: false,
         timer: Timer::default(),
     };
-    poll_fn(|cx| driver.poll(cx)).await;
+    // No async block: that would hold the arguments beside the driver, once more for each connection.
+    poll_fn(move |cx| driver.poll(cx))
 }
 
 struct Driver<IO, H: GeminioHandler> {
@@ -283,9 +290,6 @@ where
                 Ok(Some(event)) => tell!(self, now, on_event, event),
                 Ok(None) => break,
                 Err(reason) => {
-                    if self.conn.is_open() {
-                        warn!(code = %reason.code, text = %reason.text, "closing a connection");
-                    }
                     self.closing = Some(reason);
                 }
             }
