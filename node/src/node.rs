@@ -13,7 +13,7 @@ use limes_wire::{Code, limits};
 
 use crate::config::{HashBy, NodeConfig};
 use crate::directory::{Directory, Sessions};
-use crate::forward::Way;
+use crate::forward::{Found, Way};
 use crate::mail::{Failure, Target};
 use crate::mesh::Peers;
 use crate::notice::Notices;
@@ -147,8 +147,8 @@ impl Node {
 
     /// Chooses among service sessions: the service by the configured policy over service ids, then
     /// its session, one on this node first; what cannot be reached now, or has been tried in vain, is
-    /// passed over, and what has missed a keepalive while there is another.
-    pub(crate) fn pick(&self, list: &[Candidate], key: u64, tried: Option<Target>) -> Option<Way> {
+    /// passed over, and what has missed a keepalive, or is on a node that has, while there is another.
+    pub(crate) fn pick(&self, list: &[Candidate], key: u64, tried: Option<Target>) -> Found {
         let policy = match self.config.exchange.hashby {
             HashBy::Rendezvous => pick::Policy::Rendezvous,
             _ => pick::Policy::Modulo,
@@ -160,8 +160,12 @@ impl Node {
         let choose = |even_silent| {
             pick::pick(list, policy, key, self.id(), |candidate| usable(candidate, even_silent))
         };
-        let chosen = choose(false).or_else(|| choose(true))?;
-        self.way_to(*chosen).map(|(way, _)| way)
+        let chosen = choose(false).or_else(|| choose(true));
+        match chosen.and_then(|chosen| self.way_to(*chosen)) {
+            Some((way, _)) => Found::Way(way),
+            None if list.is_empty() => Found::Nobody,
+            None => Found::Unreachable,
+        }
     }
 
     /// What a caller's requests are spread by.
@@ -199,7 +203,7 @@ impl Node {
             let entry = self.sessions.get(chosen.session.0)?;
             (entry.outbox, entry.silent)
         } else {
-            (self.peers.calls(chosen.node, chosen.epoch)?, false)
+            (self.peers.calls(chosen.node, chosen.epoch)?, self.peers.is_silent(chosen.node))
         };
         (!outbox.is_closed()).then_some((Way { node: chosen.node, outbox, target }, silent))
     }

@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     strange: AtomicU64,
     closed: AtomicU64,
     closed_by_us: AtomicU64,
+    ghosts: AtomicU64,
     streams: AtomicU64,
     stream_bytes: AtomicU64,
     requests: [Outcomes; 2],
@@ -84,6 +85,11 @@ impl Metrics {
         count(&self.cut.0[at], 1);
     }
 
+    /// A row of this node had no session here, and nothing had been proposed about it.
+    pub(crate) fn ghost(&self) {
+        count(&self.ghosts, 1);
+    }
+
     /// A stream ended after so many bytes.
     pub(crate) fn stream_ended(&self, bytes: u64) {
         count(&self.streams, 1);
@@ -126,7 +132,7 @@ impl Metrics {
         }
     }
 
-    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 8] {
+    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
         [
             (
                 "limes_connections_accepted_total",
@@ -138,6 +144,7 @@ impl Metrics {
             ("limes_connections_strange_total", "Connections of no known protocol", &self.strange),
             ("limes_connections_closed_total", "Connections ended", &self.closed),
             ("limes_connections_closed_by_node_total", "Connections that the node ended", &self.closed_by_us),
+            ("limes_ghosts_total", "Rows of this node that had no session and were taken out", &self.ghosts),
             ("limes_streams_total", "Streams relayed to their end", &self.streams),
             ("limes_stream_bytes_total", "Bytes of streams relayed", &self.stream_bytes),
         ]

@@ -35,13 +35,15 @@ pub(crate) struct Addresses {
     given: Vec<String>,
     learned: Vec<String>,
     at: usize,
+    /// Whom the client is leaving: not tried while there is another.
+    pub(crate) leaving: Option<String>,
 }
 
 impl Addresses {
     /// Begins at a drawn one, so that many clients spread over the nodes.
     pub(crate) fn new(given: Vec<String>, draw: usize) -> Self {
         let at = draw % given.len().max(1);
-        Addresses { given, learned: Vec::new(), at }
+        Addresses { given, learned: Vec::new(), at, leaving: None }
     }
 
     /// Notes what a welcome or a go-away has named; nothing named changes nothing.
@@ -53,10 +55,18 @@ impl Addresses {
 
     /// The next one.
     pub(crate) fn next(&mut self) -> String {
-        self.at = self.at.wrapping_add(1);
-        let all = self.given.len() + self.learned.len();
-        let at = self.at % all.max(1);
-        self.given.get(at).or_else(|| self.learned.get(at - self.given.len())).cloned().unwrap_or_default()
+        let all = || self.given.iter().chain(&self.learned);
+        let count = all().count().max(1);
+        let turns = (1..=count)
+            .map(|turn| self.at.wrapping_add(turn))
+            .filter_map(|at| Some((at, all().nth(at % count)?)))
+            .find(|(_, address)| self.leaving.as_ref() != Some(*address));
+        let (at, address) = match turns {
+            Some((at, address)) => (at, address.clone()),
+            None => (self.at.wrapping_add(1), all().next().cloned().unwrap_or_default()),
+        };
+        self.at = at;
+        address
     }
 
     /// The last one is to be the next one again.
@@ -130,6 +140,13 @@ mod tests {
         let last = addresses.next();
         addresses.stay();
         assert_eq!(addresses.next(), last);
+        addresses.leaving = Some("c".into());
+        assert!((0..6).all(|_| addresses.next() != "c"), "who is left is passed over");
+        addresses.leaving = Some("a".into());
+        addresses.given = vec!["a".into()];
+        addresses.learned.clear();
+        assert_eq!(addresses.next(), "a", "while there is another");
+        assert_eq!(Addresses::new(Vec::new(), 3).next(), "");
         let starts: std::collections::BTreeSet<_> =
             (0..4).map(|draw| Addresses::new(given(), draw).next()).collect();
         assert_eq!(starts.len(), 2, "clients begin at different nodes");

@@ -33,6 +33,8 @@ const DOUBT: Duration = Duration::from_secs(60);
 
 /// A connection that is open.
 struct Open {
+    /// The address that was dialled.
+    address: String,
     outbox: Outbox,
     news: UnboundedReceiver<News>,
     /// Where the other nodes are.
@@ -126,7 +128,7 @@ async fn try_address(client: &Arc<Client>, address: &str, moving: bool) -> Resul
     restore(client, &outbox).await.map_err(|error| later(error.to_string()))?;
     adopt(client, &welcome, &outbox);
     guard.keep();
-    Ok(Open { outbox, news, peers: welcome.peers, doubt: None })
+    Ok(Open { address: address.to_owned(), outbox, news, peers: welcome.peers, doubt: None })
 }
 
 /// Brings methods and topics to a new connection.
@@ -209,6 +211,7 @@ async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
             });
             known.stay();
         }
+        known.leaving = leave.then(|| open.address.clone());
         match reconnect(&client, &mut known, leave).await {
             Some(fresh) => {
                 let old = std::mem::replace(&mut open, fresh);

@@ -73,6 +73,8 @@ pub struct Limits {
     pub keepalive: Duration,
     /// Time for the handshake.
     pub handshake: Duration,
+    /// How long a peer may take nothing while output waits.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
@@ -84,6 +86,7 @@ impl Default for Limits {
             streams: STREAMS_MAX,
             keepalive: KEEPALIVE,
             handshake: HANDSHAKE,
+            stall: STALL,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! One file per verb.
 
+mod bench;
 mod edge;
 mod service;
 mod status;
+mod watch;
 
 use clap::Subcommand;
 
@@ -14,6 +16,11 @@ use crate::client::Error;
 pub(crate) enum Command {
     /// The members, who leads, and how much each holds.
     Status,
+    /// What changes, line by line, until it is stopped: first the state, unless --from says where.
+    Watch(watch::Options),
+    /// Puts load on the cluster and says what it costs.
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Edges of the whole cluster.
     #[command(subcommand)]
     Edge(edge::Command),
@@ -26,6 +33,8 @@ impl Command {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Error> {
         match self {
             Command::Status => status::run(context).await,
+            Command::Watch(options) => watch::run(context, options).await,
+            Command::Bench(command) => command.run(context).await,
             Command::Edge(command) => command.run(context).await,
             Command::Service(command) => command.run(context).await,
         }

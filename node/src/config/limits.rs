@@ -24,12 +24,16 @@ pub struct Limits {
     pub calls: usize,
     /// Payload bytes in flight of one connection, beyond the first.
     pub queued: Size,
+    /// Methods and topics of one service's connection.
+    pub names: usize,
     /// Streams open at once on one connection.
     pub streams: usize,
     /// Silence after which a peer is pinged; twice as long ends the session.
     pub keepalive: Duration,
     /// Time for the handshake of a new connection.
     pub handshake: Duration,
+    /// How long a peer may take nothing while output waits for it.
+    pub stall: Duration,
 }
 
 impl Limits {
@@ -42,6 +46,7 @@ impl Limits {
             streams: self.streams,
             keepalive: self.keepalive,
             handshake: self.handshake,
+            stall: self.stall,
         }
     }
 }
@@ -57,9 +62,11 @@ impl Default for Limits {
             body: Size::bytes(wire.body as u64),
             calls: wire.calls,
             queued: Size::bytes(wire::IN_FLIGHT_BYTES_MAX as u64),
+            names: 4_096,
             streams: wire.streams,
             keepalive: wire.keepalive,
             handshake: wire.handshake,
+            stall: wire.stall,
         }
     }
 }
@@ -98,6 +105,7 @@ impl Settings for Limits {
             "Payload bytes in flight of one connection, beyond the first; more are told busy. At most 16MiB.",
             &mut self.queued,
         );
+        v.leaf("names", "Methods and topics of one service's connection; more are refused.", &mut self.names);
         v.leaf("streams", "Streams open at once on one connection.", &mut self.streams);
         v.leaf(
             "keepalive",
@@ -108,6 +116,11 @@ impl Settings for Limits {
             "handshake",
             "Time that a new connection has to say who it is and to be admitted.",
             &mut self.handshake,
+        );
+        v.leaf(
+            "stall",
+            "How long a peer may take nothing of what waits for it before it is cut off.",
+            &mut self.stall,
         );
     }
 }

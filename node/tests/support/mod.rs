@@ -1,4 +1,4 @@
-//! Clusters of real processes for tests.
+//! Clusters of real processes for tests, and a client that does only what it is told.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -7,12 +7,15 @@
     reason = "a test that cannot go on fails; each test uses its part"
 )]
 
+pub(crate) mod bare;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use limes_node::config::{Election, NodeConfig};
+use limes_jepsen::proxy::{Fate, Pids, Proxy};
+use limes_node::config::{Addr, Election, NodeConfig};
 use limes_node::dev::{Adjust, Cluster, Options, Ports};
 use limes_sdk::{Bytes, Edge, Service};
 use tempfile::TempDir;
@@ -43,9 +46,19 @@ pub(crate) fn patient(config: &mut NodeConfig) {
     config.cluster.down_after = Some(Duration::from_secs(4));
 }
 
+/// Less patient ones, for what takes many elections: a node still may stand still for a second before
+/// it is declared down.
+pub(crate) fn brisk(config: &mut NodeConfig) {
+    config.cluster.heartbeat = Duration::from_millis(100);
+    config.cluster.election = Election { min: Duration::from_millis(500), max: Duration::from_secs(1) };
+    config.cluster.down_after = Some(Duration::from_secs(3));
+}
+
 /// A cluster in a folder of its own.
 pub(crate) struct Bed {
     pub(crate) cluster: Cluster,
+    /// In front of each node's mesh, if asked for.
+    mesh: Vec<Proxy>,
     _dir: TempDir,
     _turn: OwnedMutexGuard<()>,
 }
@@ -56,19 +69,84 @@ impl Bed {
     }
 
     /// As [`Bed::start`], with other settings.
-    pub(crate) async fn start_with(nodes: usize, adjust: Adjust) -> Bed {
-        let turn = turn().await;
+    pub(crate) async fn start_with(
+        nodes: usize,
+        adjust: impl Fn(&mut NodeConfig) + Send + Sync + 'static,
+    ) -> Bed {
+        Bed::start_behind(nodes, Vec::new(), tempfile::tempdir().unwrap(), Arc::new(adjust)).await
+    }
+
+    /// As [`Bed::start_with`], with nodes that reach each other through proxies: see [`Bed::cut_off`].
+    pub(crate) async fn start_netted(
+        nodes: usize,
+        adjust: impl Fn(&mut NodeConfig) + Send + Sync + 'static,
+    ) -> Bed {
         let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("cluster");
+        let pid = move |i| -> Option<u32> {
+            let text = std::fs::read_to_string(folder.join(format!("node-{i}/limes.pid"))).ok()?;
+            text.trim().parse().ok()
+        };
+        let pids: Pids = Arc::new(move || (1..=nodes).filter_map(&pid).collect());
+        let mut mesh = Vec::new();
+        for _ in 0..nodes {
+            mesh.push(Proxy::start_with("", pids.clone()).await.unwrap());
+        }
+        Bed::start_behind(nodes, mesh, dir, Arc::new(adjust)).await
+    }
+
+    async fn start_behind(nodes: usize, mesh: Vec<Proxy>, dir: TempDir, adjust: Adjust) -> Bed {
+        let turn = turn().await;
+        let mesh = Arc::new(mesh);
+        let proxies = mesh.clone();
+        let both = move |config: &mut NodeConfig| {
+            adjust(config);
+            for (proxy, member) in proxies.iter().zip(&mut config.cluster.initial) {
+                if member.name == config.cluster.name {
+                    proxy.set_target(config.cluster.listen.addr.to_string());
+                }
+                member.addr = Addr::new("127.0.0.1", proxy.address().port());
+            }
+        };
         let options = Options {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_limes")),
             nodes: Some(nodes),
             dir: dir.path().join("cluster"),
             ports: Ports::Auto,
-            adjust,
+            adjust: Arc::new(both),
         };
         let cluster = Cluster::start(options).await.unwrap();
         cluster.wait_ready(PATIENCE).await.unwrap();
-        Bed { cluster, _dir: dir, _turn: turn }
+        let mesh = Arc::into_inner(mesh).expect("the settings are written");
+        Bed { cluster, mesh, _dir: dir, _turn: turn }
+    }
+
+    /// Nothing gets through between these nodes and the others, nor among these.
+    pub(crate) fn cut_off(&self, nodes: &[usize]) {
+        let pids: Vec<_> = nodes.iter().map(|node| self.cluster.node(*node).pid()).collect();
+        for (at, proxy) in self.mesh.iter().enumerate() {
+            let (all, pids) = (nodes.contains(&(at + 1)), pids.clone());
+            proxy.rule(move |through| match all || pids.contains(&through.pid) {
+                true => Fate::Freeze,
+                false => Fate::Pass,
+            });
+        }
+    }
+
+    /// Of what `node` connects to others, Raft passes; links for calls and streams do not come up.
+    pub(crate) fn hold_links_of(&self, node: usize) {
+        let pid = self.cluster.node(node).pid();
+        for proxy in &self.mesh {
+            proxy.rule(move |through| match through.pid == pid && through.first == b'L' {
+                true => Fate::Freeze,
+                false => Fate::Pass,
+            });
+        }
+    }
+
+    /// All passes again, what came meanwhile first.
+    pub(crate) fn heal(&self) {
+        self.mesh.iter().for_each(|proxy| proxy.all(Fate::Pass));
     }
 
     pub(crate) fn edges(&self, node: usize) -> String {
@@ -114,6 +192,19 @@ impl Bed {
     pub(crate) async fn figure(&self, node: usize, name: &str) -> Option<u64> {
         self.cluster.node(node).status().await?.more.get(name)?.as_u64()
     }
+
+    /// Waits until all of these nodes show one value of a figure.
+    pub(crate) async fn all_show(&self, nodes: &[usize], name: &str, value: u64) {
+        until(&format!("{name} is {value} on {nodes:?}"), || async {
+            for node in nodes {
+                if self.figure(*node, name).await != Some(value) {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
 }
 
 impl Drop for Bed {
@@ -125,7 +216,12 @@ impl Drop for Bed {
                 eprintln!("--- {} ---", node.name());
                 tail.iter().rev().for_each(|line| eprintln!("{line}"));
             }
+            return;
         }
+        // Each node of a debug build looks for rows without a socket (R11), and says so.
+        let ghosts =
+            (1..=self.cluster.nodes().len()).map(|node| self.log(node)).filter(|log| log.contains("R11"));
+        assert_eq!(ghosts.count(), 0, "a node had a row without a socket; see its log");
     }
 }
 

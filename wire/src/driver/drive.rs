@@ -19,7 +19,7 @@ use super::timer::{Timer, now};
 use super::{Cx, Handler, Mailbox};
 use crate::conn::Event;
 use crate::frame::{Frame, GoAway};
-use crate::limits::{LINGER, OUTPUT_HARD_MAX, OUTPUT_SOFT_MAX, STALL};
+use crate::limits::{LINGER, OUTPUT_HARD_MAX, OUTPUT_SOFT_MAX};
 use crate::{CloseReason, Code, Conn};
 
 /// Turns of the loop before other tasks of the thread get theirs.
@@ -215,8 +215,9 @@ where
             self.fail(reason);
             return true;
         }
-        if self.stalled.is_some_and(|since| now >= since + STALL) {
-            let text = format!("the peer has taken nothing for {STALL:?}; {} bytes wait", self.conn.queued());
+        let stall = self.conn.limits().stall;
+        if self.stalled.is_some_and(|since| now >= since + stall) {
+            let text = format!("the peer has taken nothing for {stall:?}; {} bytes wait", self.conn.queued());
             self.fail(CloseReason::us(Code::LIMIT, text));
             self.linger = Some(now);
             return true;
@@ -385,7 +386,7 @@ where
         let mut due = self.conn.poll_timeout();
         due = self.wake.map_or(due, |wake| wake.min(due));
         due = self.lost.as_ref().map_or(due, |(_, until)| due.min(*until));
-        self.stalled.map_or(due, |since| due.min(since + STALL))
+        self.stalled.map_or(due, |since| due.min(since + self.conn.limits().stall))
     }
 
     /// After the last words: waits for the peer to close, reading on, for a while.
