@@ -319,7 +319,7 @@ async fn a_cut_file_is_seen() {
         let records = used(&bytes);
         let newest = name == *segments(&disk).last().unwrap() || name == "mark";
         // Every byte of the newest records, and some of the older ones.
-        let tried = |len: usize| if len <= records + 8 { newest || len % 11 == 0 } else { len % 97 == 0 };
+        let tried = |len: usize| if len <= records + 8 { newest || len.is_multiple_of(11) } else { len.is_multiple_of(97) };
         for len in (0..bytes.len()).filter(|len| tried(*len)) {
             for zeros in [false, true] {
                 let damaged = disk.copy();
