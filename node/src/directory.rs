@@ -73,6 +73,16 @@ impl Directory {
         }
     }
 
+    /// The tables have this incarnation no longer: removes its route, and a note that it has moved, for
+    /// that has been stepped over.
+    pub(crate) fn gone(&self, edge: EdgeId, incarnation: Incarnation) {
+        self.remove(edge, incarnation);
+        let mut shard = self.shard(edge).write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(shard.get(&edge.0), Some(Route::Moved(to)) if *to >= incarnation) {
+            shard.remove(&edge.0);
+        }
+    }
+
     /// Removes the route if it still is this incarnation.
     pub(crate) fn remove(&self, edge: EdgeId, incarnation: Incarnation) {
         let mut shard = self.shard(edge).write().unwrap_or_else(PoisonError::into_inner);

@@ -161,6 +161,8 @@ async fn look(node: Arc<Node>, mut request: Box<Request>, revision: Revision) {
     let way = match find_reachable(&node, deadline, || find(&node, &request)).await {
         Found::Way(way) => way,
         Found::Unreachable => return request.fail(unreachable()),
+        // Who redirected may itself have missed a newer session: that miss needs a barrier too.
+        Found::Nobody if revision != Revision(0) => return look_again(&node, request, Revision(0)),
         Found::Nobody => return request.fail(nobody(&request)),
     };
     request.target = way.target;

@@ -128,7 +128,7 @@ impl Watcher {
     }
 
     fn edge_gone(&self, edge: EdgeId, home: Home, why: Why) {
-        self.0.directory.remove(edge, home.incarnation);
+        self.0.directory.gone(edge, home.incarnation);
         if self.is_here(&home) {
             self.end(home, why);
         }
