@@ -27,6 +27,8 @@ pub(crate) enum Route {
     },
     /// On another node.
     There(Home),
+    /// Not here any more: its new home has said so, and this node is about to apply it.
+    Moved(Incarnation),
 }
 
 /// Routes to edges.
@@ -55,12 +57,29 @@ impl Directory {
         self.shard(edge).write().unwrap_or_else(PoisonError::into_inner).insert(edge.0, route);
     }
 
+    /// Notes that an edge has moved; gives the mailbox of the older session that was here. A route that
+    /// is elsewhere, or as new, stays.
+    pub(crate) fn moved(&self, edge: EdgeId, to: Incarnation) -> Option<Outbox> {
+        let mut shard = self.shard(edge).write().unwrap_or_else(PoisonError::into_inner);
+        let route = shard.get_mut(&edge.0)?;
+        match route {
+            Route::Here { incarnation, .. } if *incarnation < to => {
+                match std::mem::replace(route, Route::Moved(to)) {
+                    Route::Here { outbox, .. } => Some(outbox),
+                    Route::There(_) | Route::Moved(_) => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
     /// Removes the route if it still is this incarnation.
     pub(crate) fn remove(&self, edge: EdgeId, incarnation: Incarnation) {
         let mut shard = self.shard(edge).write().unwrap_or_else(PoisonError::into_inner);
         let same = match shard.get(&edge.0) {
             Some(Route::Here { incarnation: known, .. }) => *known == incarnation,
             Some(Route::There(home)) => home.incarnation == incarnation,
+            Some(Route::Moved(to)) => *to == incarnation,
             None => false,
         };
         if same {

@@ -103,7 +103,8 @@ pub(crate) fn find_edge(node: &Node, edge: EdgeId) -> Found {
             // Hidden with its node (R5).
             Reach::Down => Found::Nobody,
         },
-        None => Found::Nobody,
+        // A fresh look at the tables will say.
+        Some(Route::Moved(_)) | None => Found::Nobody,
     }
 }
 
@@ -146,7 +147,8 @@ pub(crate) fn look_again(node: &Arc<Node>, request: Box<Request>, revision: Revi
 }
 
 async fn look(node: Arc<Node>, mut request: Box<Request>, revision: Revision) {
-    let patience = LOOK_MAX.max(node.config.cluster.timing().no_quorum_after());
+    // A barrier that waits for the one before it knows after twice that time whether there is a quorum.
+    let patience = LOOK_MAX.max(node.config.cluster.timing().no_quorum_after() * 3);
     let deadline = request.deadline.min(Instant::now() + patience);
     let fresh = if revision == Revision(0) {
         node.barrier(deadline).await
@@ -215,8 +217,22 @@ pub(crate) fn return_unread(node: &Arc<Node>, unread: impl IntoIterator<Item = M
     }
 }
 
+/// The revision at which this node knows better where the receiver is: at least what it has applied, and
+/// of an edge that has moved at least its move, which it may still have to apply.
+pub(crate) fn knows_better(node: &Node, target: Target) -> Revision {
+    let applied = node.applied();
+    match target {
+        Target::Edge(edge, _) => match node.directory.get(edge) {
+            Some(Route::Moved(to)) => applied.max(to.0.revision),
+            _ => applied,
+        },
+        Target::Service(..) => applied,
+    }
+}
+
 /// The failure for a request that reached a node which does not hold the session: it names the
 /// revision at which that node knows better.
-pub(crate) fn moved(revision: Revision) -> Failure {
+pub(crate) fn moved(node: &Node, target: Target) -> Failure {
+    let revision = knows_better(node, target);
     Failure { revision: revision.0, ..Failure::not_run(Code::MOVED, "the session is elsewhere") }
 }

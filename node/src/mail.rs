@@ -45,7 +45,7 @@ pub(crate) enum Mail {
     /// Fail what was sent to this node: it is gone (mesh links only).
     PeerDown,
     /// Tell the node at the other end that one of its edges lives here now (mesh links only).
-    Takeover { edge: EdgeId, incarnation: Incarnation, told: oneshot::Sender<()> },
+    Takeover { edge: EdgeId, incarnation: Incarnation, moving: bool, told: oneshot::Sender<()> },
     /// Measure that the peer is alive (mesh links only).
     Ping,
     /// Something about a stream of this peer (sessions in the geminio dialect only).

@@ -1,6 +1,6 @@
 //! What the parts of a running node share.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -149,17 +149,17 @@ impl Node {
     /// its session, one on this node first; what cannot be reached now, or has been tried in vain, is
     /// passed over, and what has missed a keepalive, or is on a node that has, while there is another.
     pub(crate) fn pick(&self, list: &[Candidate], key: u64, tried: Option<Target>) -> Found {
-        let policy = match self.config.exchange.hashby {
+        let exchange = &self.config.exchange;
+        let policy = match exchange.hashby {
             HashBy::Rendezvous => pick::Policy::Rendezvous,
-            _ => pick::Policy::Modulo,
+            HashBy::EdgeId | HashBy::SrcIp | HashBy::Random => pick::Policy::Modulo,
         };
+        let choice = pick::Choice { policy, key, local: self.id(), near: exchange.same_node };
         let usable = |candidate: &Candidate, even_silent: bool| {
             let way = (tried != Some(candidate.target())).then(|| self.way_to(*candidate)).flatten();
             way.filter(|(_, silent)| even_silent || !silent).is_some()
         };
-        let choose = |even_silent| {
-            pick::pick(list, policy, key, self.id(), |candidate| usable(candidate, even_silent))
-        };
+        let choose = |even_silent| pick::pick(list, choice, |candidate| usable(candidate, even_silent));
         let chosen = choose(false).or_else(|| choose(true));
         match chosen.and_then(|chosen| self.way_to(*chosen)) {
             Some((way, _)) => Found::Way(way),
@@ -171,13 +171,9 @@ impl Node {
     /// What a caller's requests are spread by.
     pub(crate) fn pick_key(&self, id: u64, remote: SocketAddr) -> u64 {
         match self.config.exchange.hashby {
-            HashBy::SrcIp => match remote.ip() {
-                IpAddr::V4(ip) => u64::from(ip.to_bits()),
-                // The last four bytes, as the reference takes them.
-                IpAddr::V6(ip) => u64::from(ip.to_bits() as u32),
-            },
+            HashBy::SrcIp => pick::source::key(remote.ip()),
             HashBy::Random => pick::mix(self.turn.fetch_add(1, Ordering::Relaxed)),
-            _ => id,
+            HashBy::EdgeId | HashBy::Rendezvous => id,
         }
     }
 

@@ -96,7 +96,7 @@ impl ServiceIndex {
 
 #[cfg(test)]
 mod tests {
-    use limes_routing::pick::{Policy, pick};
+    use limes_routing::pick::{Choice, Policy, pick};
     use limes_routing::{Batch, Event, Founder, Levels, NodeAddrs, Origin, Revision};
 
     use super::*;
@@ -136,7 +136,8 @@ mod tests {
         assert_eq!(ids(index.method("m")), [10, 100, 9, 9], "by the digits");
         assert_eq!(ids(index.topic("t")), [100, 9, 9, 10], "in the order in which they came");
         let led = |list: &[Candidate], edge: u64| {
-            pick(list, Policy::Modulo, edge, NodeId(1), |_| true).map(|one| one.service.0)
+            let choice = Choice { policy: Policy::Modulo, key: edge, local: NodeId(1), near: false };
+            pick(list, choice, |_| true).map(|one| one.service.0)
         };
         let edge = 0x6b03_e276_ec87_d735_u64;
         let at = (edge % 3) as usize;

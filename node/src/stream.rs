@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::forward::{Found, UNREACHABLE, Way, find_edge, find_here, find_reachable};
+use crate::forward::{Found, UNREACHABLE, Way, find_edge, find_here, find_reachable, knows_better};
 use crate::mail::{Mail, Target};
 use crate::mesh::StreamTarget;
 use crate::node::Node;
@@ -186,7 +186,7 @@ pub(crate) async fn serve_mesh(node: Arc<Node>, stream: Stream) {
         return near.reset(Code::PROTOCOL, "a hop without a target").await;
     };
     let Some(outbox) = find_here(&node, target.target) else {
-        let text = StreamTarget::moved_text(node.applied());
+        let text = StreamTarget::moved_text(knows_better(&node, target.target));
         return near.reset(Code::MOVED, &text).await;
     };
     let onward = Open { peer: target.caller, ..open };

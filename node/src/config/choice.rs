@@ -13,8 +13,6 @@ pub enum HashBy {
     Random,
     /// The edge's id, such that few edges move when a service comes or goes.
     Rendezvous,
-    /// The service with the fewest calls in flight.
-    LeastInFlight,
 }
 
 /// How much is logged.
@@ -37,12 +35,11 @@ impl Level {
     }
 }
 
-const HASHES: [(&str, HashBy); 5] = [
+const HASHES: [(&str, HashBy); 4] = [
     ("edgeid", HashBy::EdgeId),
     ("srcip", HashBy::SrcIp),
     ("random", HashBy::Random),
     ("rendezvous", HashBy::Rendezvous),
-    ("leastinflight", HashBy::LeastInFlight),
 ];
 
 const LEVELS: [(&str, Level); 4] =

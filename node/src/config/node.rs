@@ -44,6 +44,8 @@ pub struct NodeConfig {
 pub struct Exchange {
     /// By what.
     pub hashby: HashBy,
+    /// Whether services that are connected to the same node come first.
+    pub same_node: bool,
 }
 
 /// The process.
@@ -105,7 +107,7 @@ impl Default for NodeConfig {
                 insecure: false,
             },
             discovery: Service { enable: true, listen: Listen::local(40011) },
-            exchange: Exchange { hashby: HashBy::EdgeId },
+            exchange: Exchange { hashby: HashBy::EdgeId, same_node: false },
             limits: Limits::default(),
             daemon: Daemon::default(),
             log: Log { level: Level::Info },
@@ -161,7 +163,12 @@ impl Settings for NodeConfig {
 
 impl Settings for Exchange {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
-        v.leaf("hashby", "edgeid, srcip, random, rendezvous or leastinflight.", &mut self.hashby);
+        v.leaf("hashby", "edgeid, srcip, random or rendezvous.", &mut self.hashby);
+        v.leaf(
+            "same_node",
+            "Services that are connected to the same node come first; the others only if none is.",
+            &mut self.same_node,
+        );
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) enum MeshFrame {
     /// Nobody waits for the request any more.
     Cancel(u64),
     /// The edge has a newer session elsewhere: close lower incarnations.
-    Takeover(u64, EdgeId, Incarnation),
+    Takeover { id: u64, edge: EdgeId, incarnation: Incarnation, moving: bool },
     /// The takeover with this number has been heard.
     Told(u64),
     /// Are you alive?
@@ -87,9 +87,10 @@ impl MeshFrame {
                 head.put_u64(id);
                 CANCEL
             }
-            MeshFrame::Takeover(id, edge, incarnation) => {
+            MeshFrame::Takeover { id, edge, incarnation, moving } => {
                 head.put_u64(id);
                 put_target(&mut head, Target::Edge(edge, incarnation));
+                head.put_u8(moving.into());
                 TAKEOVER
             }
             MeshFrame::Told(id) => {
@@ -129,7 +130,10 @@ impl MeshFrame {
             ANSWER => MeshFrame::Answer(id, get_answer(&mut head, body)?),
             CANCEL => MeshFrame::Cancel(id),
             TAKEOVER => match get_target(&mut head)? {
-                Target::Edge(edge, incarnation) => MeshFrame::Takeover(id, edge, incarnation),
+                Target::Edge(edge, incarnation) => {
+                    let moving = head.try_get_u8().ok()? == 1;
+                    MeshFrame::Takeover { id, edge, incarnation, moving }
+                }
                 Target::Service(..) => return None,
             },
             TOLD => MeshFrame::Told(id),

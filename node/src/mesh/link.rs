@@ -124,12 +124,13 @@ impl Link {
         if let Some(at) = self.serving.next_deadline() {
             cx.wake_at(at);
         }
+        let target = request.target;
         let outcome = match find_here(&self.node, request.target) {
-            None => Err(forward::moved(self.node.applied())),
+            None => Err(forward::moved(&self.node, target)),
             Some(outbox) => match hand_over(&outbox, request) {
                 Ok(()) => Ok(outbox),
                 Err(NotTaken::Busy(_)) => Err(Failure::not_run(Code::BUSY, "the receiver's queue is full")),
-                Err(NotTaken::Gone(_)) => Err(forward::moved(self.node.applied())),
+                Err(NotTaken::Gone(_)) => Err(forward::moved(&self.node, target)),
             },
         };
         match outcome {
@@ -173,8 +174,8 @@ impl Link {
             MeshFrame::Cancel(id) => {
                 self.serving.cancel(id);
             }
-            MeshFrame::Takeover(id, edge, incarnation) => {
-                presence::taken_over(&self.node, edge, incarnation);
+            MeshFrame::Takeover { id, edge, incarnation, moving } => {
+                presence::taken_over(&self.node, edge, incarnation, moving);
                 Self::say(MeshFrame::Told(id), cx);
             }
             MeshFrame::Told(id) => {
@@ -259,11 +260,11 @@ impl Handler for Link {
                 let _ = reply.send(opened);
             }),
             Mail::PeerDown => self.fail_forwarded("the receiver's node is down or out of reach"),
-            Mail::Takeover { edge, incarnation, told } => {
+            Mail::Takeover { edge, incarnation, moving, told } => {
                 self.last += 1;
                 self.told.retain(|_, waiting| !waiting.is_closed());
                 self.told.insert(self.last, told);
-                Self::say(MeshFrame::Takeover(self.last, edge, incarnation), cx);
+                Self::say(MeshFrame::Takeover { id: self.last, edge, incarnation, moving }, cx);
             }
             Mail::Ping => Self::say(MeshFrame::Ping, cx),
             Mail::Close(goaway) => cx.close(goaway),

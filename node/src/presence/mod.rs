@@ -36,7 +36,6 @@ pub(crate) use naming::{Naming, name};
 pub(crate) use removals::{session_closed, settled};
 pub(crate) use watcher::Watcher;
 
-use crate::directory::Route;
 use crate::mail::Mail;
 use crate::node::Node;
 use crate::task;
@@ -132,11 +131,11 @@ pub(crate) fn start(node: &Arc<Node>) {
     task::spawn(task::Kind::Presence, ghosts::run(node.clone()));
 }
 
-/// Another node says that an edge lives there now: lower incarnations here are closed.
-pub(crate) fn taken_over(node: &Node, edge: EdgeId, incarnation: Incarnation) {
-    if let Some(Route::Here { incarnation: held, outbox }) = node.directory.get(edge)
-        && held < incarnation
-    {
+/// Another node says that an edge lives there now: nothing new is routed to lower incarnations here, and
+/// they are closed, or may finish what is in flight if the edge moves in order.
+pub(crate) fn taken_over(node: &Node, edge: EdgeId, incarnation: Incarnation, moving: bool) {
+    let Some(outbox) = node.directory.moved(edge, incarnation) else { return };
+    if !moving {
         outbox.push_always(Mail::Close(GoAway::new(Code::REPLACED, "a newer connection took over")));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::stream::{self, StreamExt};
 use limes_raft::Replica;
 use limes_routing::{EdgeId, Event, Incarnation, NodeId, Owed};
 use limes_wire::callback::{EDGE_OFFLINE, EdgeFacts};
@@ -17,7 +18,7 @@ use crate::node::Node;
 const TICK: Duration = Duration::from_secs(1);
 /// How long a callback is kept while no service offers it.
 const KEPT: Duration = Duration::from_secs(60);
-/// Callbacks under way at once.
+/// Callbacks of this node under way at once, and so the most that one service has to bear from it.
 const AT_ONCE: usize = 64;
 
 type Key = (EdgeId, Incarnation);
@@ -31,13 +32,13 @@ pub(super) async fn run(node: Arc<Node>) {
         let due = due(&node, replica);
         let keys: HashSet<Key> = due.iter().map(|owed| (owed.edge, owed.incarnation)).collect();
         first_seen.retain(|key, _| keys.contains(key));
-        for some in due.chunks(AT_ONCE) {
-            let calls = some.iter().map(|owed| {
-                let since = *first_seen.entry((owed.edge, owed.incarnation)).or_insert_with(Instant::now);
-                settle(&node, replica, owed, since)
-            });
-            futures::future::join_all(calls).await;
-        }
+        let due = due.into_iter().map(|owed| {
+            let since = *first_seen.entry((owed.edge, owed.incarnation)).or_insert_with(Instant::now);
+            (owed, since)
+        });
+        let due: Vec<(Owed, Instant)> = due.collect();
+        let calls = stream::iter(&due);
+        calls.for_each_concurrent(AT_ONCE, |(owed, since)| settle(&node, replica, owed, *since)).await;
     }
 }
 

@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use limes_raft::Observer;
 use limes_routing::{
-    Batch, EdgeId, Effect, Event, Founder, Home, Incarnation, Levels, NodeAddrs, NodeId, Origin, Reason,
-    Revision, ServiceId, SessionNo, Tables, Verdict, diff, pick::mix,
+    Batch, EdgeId, Effect, Event, Founder, Home, Incarnation, Levels, NodeAddrs, NodeId, Origin, Position,
+    Reason, Revision, ServiceId, ServiceRow, SessionNo, Tables, Verdict, diff, pick::mix,
 };
 use limes_wire::Code;
 
-use super::{Watcher, ghosts, resume, session_closed, taken_over};
+use super::{Seen, Watcher, ghosts, resume, session_closed, taken_over};
 use crate::config::NodeConfig;
 use crate::directory::{Entry, Route, Who};
-use crate::mail::{Mail, Outbox};
+use crate::forward::{Found, find_here, knows_better};
+use crate::mail::{Mail, Outbox, Target};
 use crate::node::Node;
 
 const NODES: u64 = 3;
@@ -38,6 +39,8 @@ struct Member {
     applied: usize,
     /// Mailboxes of open connections; who hangs up is taken out here first.
     open: BTreeMap<u64, Outbox>,
+    /// The tables that it jumped to last.
+    base: Tables,
     /// Resumes that are to be proposed.
     resume: bool,
 }
@@ -48,7 +51,7 @@ struct World {
     log: Vec<Applied>,
     members: Vec<Member>,
     /// Notices of takeovers that are on their way, or come again.
-    notices: Vec<(EdgeId, Incarnation)>,
+    notices: Vec<(EdgeId, Incarnation, bool)>,
 }
 
 fn entry(outbox: &Outbox, who: Who) -> Entry {
@@ -66,7 +69,7 @@ impl World {
             let node = Node::new(Arc::new(NodeConfig::default()));
             let watcher = Watcher(node.clone());
             watcher.identified(NodeId(number), [7; 16], [number as u8; 16]);
-            Member { node, watcher, applied: 0, open: BTreeMap::new(), resume: false }
+            Member { node, watcher, applied: 0, open: BTreeMap::new(), base: Tables::new(), resume: false }
         });
         let members = members.collect();
         let mut world = World { seed, tables: Tables::new(), log: Vec::new(), members, notices: Vec::new() };
@@ -88,8 +91,8 @@ impl World {
         let revision = Revision(self.tables.revision().0 + 1);
         let applied = self.tables.apply(revision, &batch);
         for effect in &applied.effects {
-            if let Effect::EdgeOnline { edge, home, replaced: Some(_), moving: false } = effect {
-                self.notices.push((*edge, home.incarnation));
+            if let Effect::EdgeOnline { edge, home, replaced: Some(_), moving } = effect {
+                self.notices.push((*edge, home.incarnation, *moving));
             }
         }
         let (verdicts, effects, tables) = (applied.verdicts, applied.effects, self.tables.clone());
@@ -133,6 +136,7 @@ impl World {
         let effects = diff(&before, &self.tables);
         member.applied = self.log.len();
         member.watcher.installed(&effects, &self.tables);
+        member.base = self.tables.clone();
         member.note_resume(&effects);
         // Verdicts that were stepped over are never told: those admissions fail.
         let untold = |(no, entry): (u64, Entry)| {
@@ -191,9 +195,11 @@ impl World {
         ended.into_iter().for_each(|no| self.hang_up(at, no));
     }
 
-    fn remove(&mut self, at: usize) {
+    /// Proposes removals; without a quorum nobody decides.
+    fn remove(&mut self, at: usize, quorum: bool) {
         let removals = self.members[at].node.presence.removals.take();
-        let again = if self.propose(at, removals.clone()).is_none() { removals } else { Vec::new() };
+        let decided = quorum && self.propose(at, removals.clone()).is_some();
+        let again = if decided { Vec::new() } else { removals };
         self.members[at].node.presence.removals.decided(again);
     }
 
@@ -238,12 +244,15 @@ impl World {
             10 => _ = self.plain(Event::Kick { edge }),
             11 => self.jump(at),
             12 => self.deliver(at),
-            13 => self.remove(at),
+            13 => {
+                let quorum = self.chance(3) > 0;
+                self.remove(at, quorum);
+            }
             14 => self.resume(at),
             15 if !self.notices.is_empty() => {
                 let some = self.chance(self.notices.len() as u64) as usize;
-                let (edge, incarnation) = self.notices[some];
-                taken_over(&self.members[at].node, edge, incarnation);
+                let (edge, incarnation, moving) = self.notices[some];
+                taken_over(&self.members[at].node, edge, incarnation, moving);
             }
             _ => self.apply(at),
         }
@@ -257,7 +266,7 @@ impl World {
                 self.catch_up(at);
                 self.resume(at);
                 self.deliver(at);
-                self.remove(at);
+                self.remove(at, true);
             }
         }
         (0..self.members.len()).for_each(|at| self.catch_up(at));
@@ -293,11 +302,95 @@ impl World {
                     assert_eq!(holders.insert(edge, home), None, "R1: {edge} has two sessions");
                 }
             }
+            self.check_changes(member);
             let offered = node.services.load();
             let offered: Vec<_> =
                 offered.method("greet").iter().map(|c| (c.service, c.node, c.session)).collect();
             let rows = self.tables.method("greet").map(|row| (row.service, row.home.node, row.home.session));
             assert_eq!(offered, rows.collect::<Vec<_>>(), "services of node {}", node.id());
+        }
+    }
+}
+
+/// What somebody knows who began with the state and then followed the changes.
+#[derive(Debug, Default, PartialEq)]
+struct Followed {
+    edges: BTreeMap<EdgeId, Home>,
+    services: BTreeMap<(ServiceId, NodeId, SessionNo), usize>,
+}
+
+impl Followed {
+    fn state(tables: &Tables) -> Self {
+        let service = |row: &ServiceRow| ((row.service, row.home.node, row.home.session), row.methods.len());
+        Followed {
+            edges: tables.edges().map(|(edge, row)| (edge, row.home)).collect(),
+            services: tables.services().map(service).collect(),
+        }
+    }
+
+    fn follow(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Edge { edge, home, .. } => _ = self.edges.insert(*edge, *home),
+            Seen::EdgeGone { edge, home, .. }
+                if self.edges.get(edge).is_some_and(|held| held.incarnation == home.incarnation) =>
+            {
+                self.edges.remove(edge);
+            }
+            Seen::Service(row) => {
+                let key = (row.service, row.home.node, row.home.session);
+                self.services.insert(key, row.methods.len());
+            }
+            Seen::ServiceGone { service, home, .. } => {
+                self.services.remove(&(*service, home.node, home.session));
+            }
+            Seen::NodeDown(node, _) => {
+                self.edges.retain(|_, home| home.node != *node);
+                self.services.retain(|(_, holder, _), _| holder != node);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl World {
+    /// Whoever has watched this node since it last jumped knows what the tables say, and in any two
+    /// pieces has seen the same.
+    fn check_changes(&self, member: &Member) {
+        let changes = &member.node.presence.changes;
+        let begin = Position::end_of(member.base.revision());
+        let read = |mut from: Position, upto: usize| {
+            let mut all = Vec::new();
+            while all.len() < upto {
+                let entries = changes.after(from).unwrap();
+                let Some(last) = entries.last() else { break };
+                let end = Position::end_of(last.revision);
+                all.extend(entries.iter().flat_map(|entry| {
+                    entry.after(from).map(|(at, seen)| (at, seen.clone())).collect::<Vec<_>>()
+                }));
+                from = end;
+            }
+            all
+        };
+        let all = read(begin, usize::MAX);
+        let mut followed = Followed::state(&member.base);
+        all.iter().for_each(|(_, seen)| followed.follow(seen));
+        assert_eq!(
+            followed,
+            Followed::state(&self.tables),
+            "what a watcher of node {} knows",
+            member.node.id()
+        );
+        assert!(all.is_sorted_by(|(a, _), (b, _)| a < b), "out of order");
+        for cut in (0..all.len()).step_by(7) {
+            assert_eq!(read(all[cut].0, usize::MAX), all[cut + 1..], "after {}", all[cut].0);
+        }
+        // Another node tells the same.
+        for other in &self.members {
+            let from = begin.max(Position::end_of(other.base.revision()));
+            let mut theirs = other.node.presence.changes.after(from).unwrap();
+            let ours = changes.after(from).unwrap();
+            theirs.truncate(ours.len());
+            assert_eq!(theirs, ours[..theirs.len()]);
         }
     }
 }
@@ -341,11 +434,25 @@ fn a_late_notice_of_a_takeover_closes_nothing_newer() {
     world.catch_up(0);
     let home = world.tables.edge(EdgeId(1)).unwrap().home;
     let outbox = world.members[0].open[&home.session.0].clone();
-    taken_over(&world.members[0].node, EdgeId(1), home.incarnation);
+    let node = world.members[0].node.clone();
+    taken_over(&node, EdgeId(1), home.incarnation, false);
     assert!(outbox.take_all().is_empty(), "its own incarnation is not newer");
+    let target = Target::Edge(EdgeId(1), home.incarnation);
+    assert!(find_here(&node, target).is_some());
     let mut newer = home.incarnation;
     newer.0.ordinal += 1;
-    taken_over(&world.members[0].node, EdgeId(1), newer);
+    newer.0.revision.0 += 5;
+    taken_over(&node, EdgeId(1), newer, true);
+    assert!(outbox.take_all().is_empty(), "one that moves may finish");
+    assert!(find_here(&node, target).is_none(), "but nothing new comes to it");
+    assert_eq!(knows_better(&node, target), newer.0.revision, "who asks is told when to look again");
+    world.connect(0, EdgeId(1), false);
+    world.catch_up(0);
+    let home = world.tables.edge(EdgeId(1)).unwrap().home;
+    let outbox = world.members[0].open[&home.session.0].clone();
+    let mut newer = home.incarnation;
+    newer.0.ordinal += 1;
+    taken_over(&node, EdgeId(1), newer, false);
     let mail = outbox.take_all().pop_front();
     assert!(matches!(mail, Some(Mail::Close(goaway)) if goaway.code == Code::REPLACED));
 }
@@ -374,4 +481,27 @@ fn a_resume_that_came_through_late_closes_nothing() {
     world.connect(1, EdgeId(1), false);
     assert!(!resume::decided(&node, third[0].0, &third[0].1, &Verdict::Rejected(Reason::Stale)));
     assert_eq!(world.members[0].open[&third[0].0].take_all().len(), 1);
+}
+
+/// A service that has missed a keepalive is passed over while another can serve.
+#[test]
+fn silent_services_are_passed_over_while_there_is_another() {
+    let mut world = World::new(1);
+    world.serve(0, ServiceId(1));
+    world.serve(0, ServiceId(2));
+    world.catch_up(0);
+    let node = world.members[0].node.clone();
+    let index = node.services.load();
+    let pick = |key, tried| match node.pick(index.method("greet"), key, tried) {
+        Found::Way(way) => Some(way.target),
+        Found::Unreachable | Found::Nobody => None,
+    };
+    let picked = |key| pick(key, None);
+    let (one, two) = (index.method("greet")[0], index.method("greet")[1]);
+    assert_eq!((picked(0), picked(1)), (Some(one.target()), Some(two.target())));
+    node.sessions.set_silent(one.session.0, true);
+    assert_eq!((picked(0), picked(1)), (Some(two.target()), Some(two.target())));
+    node.sessions.set_silent(two.session.0, true);
+    assert_eq!((picked(0), picked(1)), (Some(one.target()), Some(two.target())), "better than nobody");
+    assert_eq!(pick(0, Some(one.target())), Some(two.target()), "not where it has been tried in vain");
 }

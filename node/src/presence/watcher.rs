@@ -102,8 +102,8 @@ impl Watcher {
         let Some(old) = replaced.filter(|old| *old != home) else { return };
         if self.is_here(&old) {
             self.replace(old, moving);
-        } else if self.is_here(&home) && !moving {
-            self.notify_old_home(edge, home, old);
+        } else if self.is_here(&home) {
+            self.notify_old_home(edge, home, old, moving);
         }
     }
 
@@ -119,10 +119,10 @@ impl Watcher {
         entry.outbox.push_always(mail);
     }
 
-    fn notify_old_home(&self, edge: EdgeId, home: Home, old: Home) {
+    fn notify_old_home(&self, edge: EdgeId, home: Home, old: Home, moving: bool) {
         let Some(link) = self.0.peers.calls(old.node, old.epoch) else { return };
         let (told, heard) = oneshot::channel();
-        if link.push_always(Mail::Takeover { edge, incarnation: home.incarnation, told }) {
+        if link.push_always(Mail::Takeover { edge, incarnation: home.incarnation, moving, told }) {
             self.0.presence.expect_notice(home.session.0, heard);
         }
     }

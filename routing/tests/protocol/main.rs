@@ -73,6 +73,16 @@ fn processes_that_die_twice() {
     holds(bounds, &[rules::OLD_BOOT, rules::RESTARTED]);
 }
 
+/// The same with more of everything at once.
+#[test]
+#[ignore = "minutes: cargo test --release --workspace --test protocol -- --ignored --nocapture"]
+fn more_of_everything() {
+    let takeovers = Bounds { connects: 3, ends: 1, downs: 1, ..Bounds::default() };
+    holds(takeovers, &[rules::TAKEOVER, rules::LATE, rules::DEAD, rules::REVIVED, rules::TAKEN]);
+    let crashes = Bounds { connects: 2, ends: 1, crashes: 1, downs: 1, jumps: 1, ..Bounds::default() };
+    holds(crashes, &[rules::DEAD, rules::RESTARTED]);
+}
+
 /// With a fence taken away the checker finds which rule needs it.
 fn is_caught(mutant: Mutant, bounds: Bounds, by: &[&'static str]) {
     let checker = explore(Protocol { bounds, mutant: Some(mutant) });

@@ -159,7 +159,9 @@ impl Model for Protocol {
                 actions.push(Action::Commit(at));
             }
         }
-        for (at, node) in state.nodes.iter().enumerate() {
+        // Nodes are alike: the first to do anything is the first.
+        let nothing_yet = *left == self.bounds && state.sent.is_empty();
+        for (at, node) in state.nodes.iter().enumerate().take(if nothing_yet { 1 } else { usize::MAX }) {
             if !node.alive {
                 actions.push(Action::Start(at));
             } else {
@@ -237,7 +239,9 @@ impl Protocol {
             }
         }
         if left.connects > 0 && node.epoch.is_some() {
-            actions.extend((1..=EDGES).map(|edge| Action::Connect(at, EdgeId(edge))));
+            // Edges are alike too.
+            let named = if left.connects == self.bounds.connects { 1 } else { EDGES };
+            actions.extend((1..=named).map(|edge| Action::Connect(at, EdgeId(edge))));
         }
         if left.ends > 0 {
             actions.extend(node.sessions.keys().map(|session| Action::End(at, *session)));

@@ -1,0 +1,184 @@
+//! Choosing one of several sessions that offer a method or topic: a service first, then its session.
+//!
+//! Each policy is a file: a pure function of the services and a key, the same on every node. The key is
+//! what spreads: an edge's id, the hash of an address ([`source`]), or chance.
+
+mod modulo;
+mod rendezvous;
+pub mod source;
+
+use crate::id::{NodeId, ServiceId};
+
+/// How a service is chosen among those that can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Policy {
+    /// The key modulo the number of services.
+    #[default]
+    Modulo,
+    /// The highest hash of key and service: when a service comes or goes, only its share moves.
+    Rendezvous,
+}
+
+/// A session that could be chosen.
+pub trait Candidate {
+    /// Its service.
+    fn service(&self) -> ServiceId;
+    /// The node that holds it.
+    fn node(&self) -> NodeId;
+}
+
+/// What decides beside the candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// How the service is chosen.
+    pub policy: Policy,
+    /// What the policy spreads by.
+    pub key: u64,
+    /// The node that chooses.
+    pub local: NodeId,
+    /// Services that have a session on `local` come first; else all are equal, wherever they are.
+    pub near: bool,
+}
+
+/// Chooses from candidates ordered by service; `usable` says which can be reached. Services are
+/// counted, not sessions; of the chosen one's sessions one on the local node comes first, else the key
+/// decides.
+pub fn pick<C: Candidate>(candidates: &[C], choice: Choice, usable: impl Fn(&C) -> bool) -> Option<&C> {
+    if choice.near
+        && let Some(here) = among(candidates, choice, |c| c.node() == choice.local && usable(c))
+    {
+        return Some(here);
+    }
+    among(candidates, choice, usable)
+}
+
+fn among<C: Candidate>(candidates: &[C], choice: Choice, usable: impl Fn(&C) -> bool) -> Option<&C> {
+    let Choice { policy, key, local, .. } = choice;
+    let usable = |candidate: &&C| usable(candidate);
+    let services = || services(candidates.iter().filter(usable));
+    let service = match policy {
+        Policy::Modulo => modulo::choose(services, key),
+        Policy::Rendezvous => rendezvous::choose(services(), key),
+    }?;
+    let sessions = || candidates.iter().filter(usable).filter(|c| c.service() == service);
+    let here = || sessions().filter(|c| c.node() == local);
+    match here().count() as u64 {
+        0 => sessions().nth((mix(key) % sessions().count() as u64) as usize),
+        count => here().nth((mix(key) % count) as usize),
+    }
+}
+
+/// Distinct services of candidates that are ordered by service.
+fn services<'a, C: Candidate + 'a>(
+    candidates: impl Iterator<Item = &'a C>,
+) -> impl Iterator<Item = ServiceId> {
+    let mut last = None;
+    candidates.map(Candidate::service).filter(move |service| last.replace(*service) != Some(*service))
+}
+
+/// A 64-bit finalizer (SplitMix64; Steele, Lea and Flood 2014).
+pub fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct At(u64, u64);
+
+    impl Candidate for At {
+        fn service(&self) -> ServiceId {
+            ServiceId(self.0)
+        }
+
+        fn node(&self) -> NodeId {
+            NodeId(self.1)
+        }
+    }
+
+    fn choice(policy: Policy, key: u64, local: u64) -> Choice {
+        Choice { policy, key, local: NodeId(local), near: false }
+    }
+
+    const POLICIES: [Policy; 2] = [Policy::Modulo, Policy::Rendezvous];
+
+    #[test]
+    fn services_are_counted_and_not_their_sessions() {
+        let candidates = [At(1, 1), At(1, 2), At(1, 3), At(2, 3)];
+        let chosen: Vec<u64> = (0..4)
+            .filter_map(|key| pick(&candidates, choice(Policy::Modulo, key, 9), |_| true))
+            .map(|c| c.0)
+            .collect();
+        assert_eq!(chosen, [1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn of_a_services_sessions_the_one_on_the_same_node_comes_first_and_the_unreachable_never() {
+        let candidates = [At(1, 1), At(1, 2), At(1, 3)];
+        for policy in POLICIES {
+            for key in 0..20 {
+                let choice = choice(policy, key, 2);
+                assert_eq!(pick(&candidates, choice, |_| true).map(|c| c.1), Some(2));
+                let other = pick(&candidates, choice, |c| c.1 != 2);
+                assert!(other.is_some_and(|c| c.1 != 2));
+            }
+            assert!(pick(&candidates, choice(policy, 1, 2), |_| false).is_none());
+        }
+    }
+
+    #[test]
+    fn services_on_the_same_node_come_first_where_that_is_wanted() {
+        let candidates = [At(1, 1), At(2, 2), At(3, 2), At(4, 3)];
+        for policy in POLICIES {
+            let mut seen = std::collections::BTreeSet::new();
+            for key in 0..40 {
+                let near = Choice { near: true, ..choice(policy, key, 2) };
+                let chosen = pick(&candidates, near, |_| true).unwrap();
+                assert_eq!(chosen.1, 2);
+                seen.insert(chosen.0);
+                let far = pick(&candidates, near, |c| c.1 != 2).unwrap();
+                assert_ne!(far.1, 2, "nobody is left there");
+            }
+            assert_eq!(seen.len(), 2, "those on the node share the keys");
+        }
+    }
+
+    /// Every node must choose alike, also one of another release.
+    #[test]
+    fn choices_are_what_they_were() {
+        let all: Vec<At> = (1..=5).flat_map(|s| [At(s, s), At(s, s + 1)]).collect();
+        let chosen = |policy| -> Vec<(u64, u64)> {
+            let key = |n: u64| 1_000_000_000_001 + n;
+            (0..8)
+                .filter_map(|n| pick(&all, choice(policy, key(n), 9), |_| true))
+                .map(|c| (c.0, c.1))
+                .collect()
+        };
+        assert_eq!(chosen(Policy::Modulo), MODULO);
+        assert_eq!(chosen(Policy::Rendezvous), RENDEZVOUS);
+    }
+
+    const MODULO: [(u64, u64); 8] = [(2, 3), (3, 3), (4, 5), (5, 6), (1, 1), (2, 3), (3, 4), (4, 4)];
+    const RENDEZVOUS: [(u64, u64); 8] = [(4, 5), (5, 5), (1, 2), (3, 4), (5, 5), (2, 3), (4, 5), (5, 5)];
+
+    #[test]
+    fn rendezvous_moves_only_the_share_of_the_one_that_left() {
+        let all: Vec<At> = (1..=10).map(|s| At(s, 1)).collect();
+        let mut moved = 0;
+        for key in 0..1_000 {
+            let choice = choice(Policy::Rendezvous, key, 1);
+            let before = pick(&all, choice, |_| true).unwrap().0;
+            let after = pick(&all, choice, |c| c.0 != 4).unwrap().0;
+            if before == 4 {
+                moved += 1;
+            } else {
+                assert_eq!(before, after);
+            }
+        }
+        assert!((50..200).contains(&moved), "{moved} of 1000 moved");
+    }
+}
