@@ -268,7 +268,7 @@ async fn go_edge_and_native_service(service: &Service, edge: u64) {
     assert_eq!(carried.unwrap(), "hello / no such rpc: inner");
     // And one to Go, which echoes.
     let mut near = service.open_stream(edge, "", "").await.unwrap();
-    let data = vec![7; 1 << 20];
+    let data = vec![7; 256 << 10];
     let mut back = vec![0; data.len()];
     let (mut read, mut write) = tokio::io::split(&mut near);
     let (written, read) = tokio::join!(write.write_all(&data), read.read_exact(&mut back));

@@ -204,13 +204,14 @@ func (p *pair) streams() {
 	must(err, "service accepts a stream")
 	check(string(far.Meta()) == "meta" && far.Peer() == strconv.FormatUint(edge.ClientID(), 10),
 		"the stream came with %q from %q", far.Meta(), far.Peer())
-	exchange(near, far)
+	var ended sync.WaitGroup
+	exchange(near, far, &ended)
 	near, err = svc.open(edge.ClientID(), "down")
 	must(err, "service opens a stream")
 	far, err = edge.AcceptStream()
 	must(err, "edge accepts a stream")
 	check(string(far.Meta()) == "down", "the stream came with %q", far.Meta())
-	exchange(near, far)
+	exchange(near, far, &ended)
 
 	for _, open := range []func() (geminio.Stream, error){
 		func() (geminio.Stream, error) { return openTo(edge, "nobody", "") },
@@ -242,6 +243,7 @@ func (p *pair) streams() {
 		near.Close()
 		far.Close()
 	}
+	ended.Wait()
 }
 
 func readText(from net.Conn, count int) string {
@@ -251,7 +253,7 @@ func readText(from net.Conn, count int) string {
 	return string(buf[:n])
 }
 
-func exchange(near, far geminio.Stream) {
+func exchange(near, far geminio.Stream, ended *sync.WaitGroup) {
 	data := make([]byte, 3<<20)
 	rand.Read(data)
 	for _, way := range [][2]geminio.Stream{{near, far}, {far, near}} {
@@ -266,8 +268,13 @@ func exchange(near, far geminio.Stream) {
 		check(bytes.Equal(got, data), "stream bytes differ")
 	}
 	must(near.Close(), "close a stream")
-	n, err := far.Read(make([]byte, 1))
-	check(n == 0 && err != nil, "%d bytes behind the end", n)
+	// The gateway lets a reader that may be behind wait for its end.
+	ended.Add(1)
+	go func() {
+		defer ended.Done()
+		n, err := far.Read(make([]byte, 1))
+		check(n == 0 && err != nil, "%d bytes behind the end", n)
+	}()
 }
 
 // inStreams is calls and messages inside a stream.
