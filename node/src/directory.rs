@@ -5,7 +5,7 @@
 //! as the tables.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use limes_routing::{EdgeId, Home, Incarnation, ServiceId};
@@ -100,13 +100,19 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     last: AtomicU64,
+    /// Asked at each connect.
+    count: AtomicUsize,
     shards: Vec<Mutex<HashMap<u64, Entry>>>,
 }
 
 impl Sessions {
     /// No sessions.
     pub(crate) fn new() -> Self {
-        Sessions { last: AtomicU64::new(0), shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Sessions {
+            last: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
     }
 
     /// A local number that no other session or mesh link of this process has.
@@ -120,7 +126,9 @@ impl Sessions {
 
     /// Notes a session before its event is proposed.
     pub(crate) fn insert(&self, no: u64, entry: Entry) {
-        self.shard(no).insert(no, entry);
+        if self.shard(no).insert(no, entry).is_none() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The session with this number.
@@ -154,7 +162,11 @@ impl Sessions {
 
     /// Takes a session out: it has ended.
     pub(crate) fn remove(&self, no: u64) -> Option<Entry> {
-        self.shard(no).remove(&no)
+        let removed = self.shard(no).remove(&no);
+        if removed.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
     }
 
     /// A copy of all sessions, one shard at a time.
@@ -169,7 +181,7 @@ impl Sessions {
 
     /// How many sessions this node holds.
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.count.load(Ordering::Relaxed)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Finding the way of a call or message: from the session that asks to the mailbox that delivers.
 //!
 //! A known route costs a lookup and no wait. A miss is believed only after a read barrier that began
-//! after it (R4): that, and the one retry after a redirect, happen in a task of their own.
+//! after it (R4): that, and the one retry after a redirect, happen in a task of their own. A receiver
+//! that the tables know and that cannot be reached now is waited for a little, and never denied.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +12,31 @@ use limes_wire::Code;
 
 use crate::directory::{Route, Who};
 use crate::mail::{Failure, Kind, Mail, NotTaken, Outbox, Request, Target, hand_over};
+use crate::mesh::Reach;
 use crate::node::Node;
 use crate::task;
 
 /// The most that a request waits for a barrier or a revision, whatever its deadline, unless a leader
 /// may take longer to be found.
 const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// Heartbeats that a request waits for the link to its receiver's node: a node that has just started
+/// dials within two.
+const LINK_WAIT: u32 = 10;
+
+/// What is said of a receiver that the tables know and that no way leads to.
+pub(crate) const UNREACHABLE: &str = "the receiver is known but cannot be reached now; try again";
+
+/// What came of looking for the way with what this node knows.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// There it goes.
+    Way(Way),
+    /// The tables know a receiver, but no link leads there, or its connection has just ended.
+    Unreachable,
+    /// The tables know nobody.
+    Nobody,
+}
 
 /// Where a request goes next.
 #[derive(Debug, Clone)]
@@ -32,7 +52,7 @@ pub(crate) struct Way {
 /// Sends a request on its way and gives the mailbox it is in, for a later cancel. `None`: it has
 /// been answered, or is being looked for; then [`Mail::Routed`] follows.
 pub(crate) fn dispatch(node: &Arc<Node>, mut request: Box<Request>) -> Option<Outbox> {
-    let Some(way) = find(node, &request) else {
+    let Found::Way(way) = find(node, &request) else {
         look_again(node, request, Revision(0));
         return None;
     };
@@ -55,7 +75,7 @@ fn busy() -> Failure {
 }
 
 /// The way of a request by what this node knows now.
-pub(crate) fn find(node: &Node, request: &Request) -> Option<Way> {
+pub(crate) fn find(node: &Node, request: &Request) -> Found {
     match request.target {
         Target::Edge(edge, _) => find_edge(node, edge),
         Target::Service(..) => {
@@ -70,15 +90,37 @@ pub(crate) fn find(node: &Node, request: &Request) -> Option<Way> {
 }
 
 /// The way to an edge by what this node knows now.
-pub(crate) fn find_edge(node: &Node, edge: EdgeId) -> Option<Way> {
-    match node.directory.get(edge)? {
-        Route::Here { incarnation, outbox } => {
-            Some(Way { node: node.id(), outbox, target: Target::Edge(edge, incarnation) })
+pub(crate) fn find_edge(node: &Node, edge: EdgeId) -> Found {
+    match node.directory.get(edge) {
+        Some(Route::Here { incarnation, outbox }) => {
+            Found::Way(Way { node: node.id(), outbox, target: Target::Edge(edge, incarnation) })
         }
-        Route::There(home) => {
-            let outbox = node.peers.calls(home.node, home.epoch)?;
-            Some(Way { node: home.node, outbox, target: Target::Edge(edge, home.incarnation) })
+        Some(Route::There(home)) => match node.peers.reach(home.node, home.epoch) {
+            Reach::Linked(outbox) => {
+                Found::Way(Way { node: home.node, outbox, target: Target::Edge(edge, home.incarnation) })
+            }
+            Reach::Unlinked => Found::Unreachable,
+            // Hidden with its node (R5).
+            Reach::Down => Found::Nobody,
+        },
+        None => Found::Nobody,
+    }
+}
+
+/// Looks until there is a way or nobody to look for; the last look is at `deadline`, or when a link
+/// has had its time to come up.
+pub(crate) async fn find_reachable(node: &Node, deadline: Instant, look: impl Fn() -> Found) -> Found {
+    let heartbeat = node.config.cluster.heartbeat;
+    let until = deadline.min(Instant::now() + heartbeat * LINK_WAIT);
+    let mut links = node.peers.linked();
+    loop {
+        let found = look();
+        if !matches!(found, Found::Unreachable) || Instant::now() >= until {
+            return found;
         }
+        // A session that has just ended leaves the tables without a link changing: hence the pause.
+        let pause = until.min(Instant::now() + heartbeat);
+        let _ = tokio::time::timeout_at(pause.into(), links.changed()).await;
     }
 }
 
@@ -111,10 +153,13 @@ async fn look(node: Arc<Node>, mut request: Box<Request>, revision: Revision) {
     } else {
         node.wait_applied(revision, deadline).await
     };
-    let way = find(&node, &request);
-    let (Some(way), Ok(())) = (way, &fresh) else {
-        request.fail(fresh.err().unwrap_or_else(|| nobody(&request)));
-        return;
+    if let Err(failure) = fresh {
+        return request.fail(failure);
+    }
+    let way = match find_reachable(&node, deadline, || find(&node, &request)).await {
+        Found::Way(way) => way,
+        Found::Unreachable => return request.fail(unreachable()),
+        Found::Nobody => return request.fail(nobody(&request)),
     };
     request.target = way.target;
     let (origin, id) = (request.origin.clone(), request.id);
@@ -129,6 +174,10 @@ async fn look(node: Arc<Node>, mut request: Box<Request>, revision: Revision) {
             request.fail(Failure::not_run(Code::GONE, "the receiver has just gone; try again"));
         }
     }
+}
+
+fn unreachable() -> Failure {
+    Failure::not_run(Code::GONE, UNREACHABLE)
 }
 
 /// Why there is no way, in the words of the thing that was asked for.

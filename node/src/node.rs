@@ -13,10 +13,12 @@ use limes_wire::{Code, limits};
 
 use crate::config::{HashBy, NodeConfig};
 use crate::directory::{Directory, Sessions};
-use crate::forward::Way;
+use crate::forward::{Found, Way};
 use crate::mail::{Failure, Target};
 use crate::mesh::Peers;
+use crate::notice::Notices;
 use crate::presence::Presence;
+use crate::pressure::Pressure;
 use crate::services::{Candidate, ServiceIndex};
 use crate::status::Metrics;
 
@@ -36,6 +38,10 @@ pub(crate) struct Node {
     pub(crate) presence: Presence,
     /// Counters.
     pub(crate) metrics: Metrics,
+    /// What may be said in the log about peers that break the rules.
+    pub(crate) notices: Notices,
+    /// Whether memory is over its mark.
+    pub(crate) pressure: Pressure,
     draining: AtomicBool,
     ready: AtomicBool,
     /// Spreads calls when the policy is random.
@@ -54,6 +60,8 @@ impl Node {
             peers: Peers::new(),
             presence: Presence::new(),
             metrics: Metrics::default(),
+            notices: Notices::default(),
+            pressure: Pressure::default(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             turn: AtomicU64::new(0),
@@ -139,8 +147,8 @@ impl Node {
 
     /// Chooses among service sessions: the service by the configured policy over service ids, then
     /// its session, one on this node first; what cannot be reached now, or has been tried in vain, is
-    /// passed over, and what has missed a keepalive while there is another.
-    pub(crate) fn pick(&self, list: &[Candidate], key: u64, tried: Option<Target>) -> Option<Way> {
+    /// passed over, and what has missed a keepalive, or is on a node that has, while there is another.
+    pub(crate) fn pick(&self, list: &[Candidate], key: u64, tried: Option<Target>) -> Found {
         let policy = match self.config.exchange.hashby {
             HashBy::Rendezvous => pick::Policy::Rendezvous,
             _ => pick::Policy::Modulo,
@@ -152,8 +160,12 @@ impl Node {
         let choose = |even_silent| {
             pick::pick(list, policy, key, self.id(), |candidate| usable(candidate, even_silent))
         };
-        let chosen = choose(false).or_else(|| choose(true))?;
-        self.way_to(*chosen).map(|(way, _)| way)
+        let chosen = choose(false).or_else(|| choose(true));
+        match chosen.and_then(|chosen| self.way_to(*chosen)) {
+            Some((way, _)) => Found::Way(way),
+            None if list.is_empty() => Found::Nobody,
+            None => Found::Unreachable,
+        }
     }
 
     /// What a caller's requests are spread by.
@@ -191,7 +203,7 @@ impl Node {
             let entry = self.sessions.get(chosen.session.0)?;
             (entry.outbox, entry.silent)
         } else {
-            (self.peers.calls(chosen.node, chosen.epoch)?, false)
+            (self.peers.calls(chosen.node, chosen.epoch)?, self.peers.is_silent(chosen.node))
         };
         (!outbox.is_closed()).then_some((Way { node: chosen.node, outbox, target }, silent))
     }

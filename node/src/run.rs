@@ -19,7 +19,7 @@ use crate::mail::Mail;
 use crate::mesh::keep_links;
 use crate::node::Node;
 use crate::presence::{self, Watcher};
-use crate::{compat, isolation, leader, status, task};
+use crate::{compat, isolation, leader, pressure, status, task};
 
 /// Connections of other nodes that may wait for Raft's server.
 const RAFT_WAITING: usize = 64;
@@ -46,6 +46,8 @@ pub enum StartError {
 /// [`StartError`], in one line: nothing runs any more when it is returned.
 pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
     let config = Arc::new(config);
+    let edge_tls = listen::tls("edges", &config.edgebound.listen.tls)?;
+    let service_tls = listen::tls("services", &config.servicebound.listen.tls)?;
     let edges = bind("edges", &config.edgebound.listen.addr.to_string()).await?;
     let services = bind("services", &config.servicebound.listen.addr.to_string()).await?;
     let mesh = bind("nodes", &config.cluster.listen.addr.to_string()).await?;
@@ -73,6 +75,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     task::spawn(task::Kind::Mesh, keep_links(node.clone()));
     task::spawn(task::Kind::Control, isolation::watch(node.clone()));
     task::spawn(task::Kind::Control, leader::watch(node.clone()));
+    task::spawn(task::Kind::Control, pressure::watch(node.clone()));
     tokio::select! {
         () = ready(&node, &replica) => {}
         why = replica.failed() => return Err(StartError::Failed(why)),
@@ -82,8 +85,8 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
         }
     }
     let accept = [
-        spawn(Box::pin(listen::serve_peers(node.clone(), edges, Role::Edge))),
-        spawn(Box::pin(listen::serve_peers(node.clone(), services, Role::Service))),
+        spawn(Box::pin(listen::serve_peers(node.clone(), edges, Role::Edge, edge_tls))),
+        spawn(Box::pin(listen::serve_peers(node.clone(), services, Role::Service, service_tls))),
     ];
     announce(&node, &replica);
     tokio::select! {

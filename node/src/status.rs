@@ -26,9 +26,11 @@ pub(crate) struct Metrics {
     strange: AtomicU64,
     closed: AtomicU64,
     closed_by_us: AtomicU64,
+    ghosts: AtomicU64,
     streams: AtomicU64,
     stream_bytes: AtomicU64,
     requests: [Outcomes; 2],
+    cut: Outcomes,
 }
 
 /// Requests of one kind by the code that they ended with.
@@ -77,6 +79,17 @@ impl Metrics {
         }
     }
 
+    /// A row of this node had no session here, and nothing had been proposed about it.
+    pub(crate) fn ghost(&self) {
+        count(&self.ghosts, 1);
+    }
+
+    /// The node ended a connection whose peer broke a rule or crossed a limit.
+    pub(crate) fn cut(&self, code: Code) {
+        let at = usize::try_from(code.0).unwrap_or(CODES).min(CODES - 1);
+        count(&self.cut.0[at], 1);
+    }
+
     /// A stream ended after so many bytes.
     pub(crate) fn stream_ended(&self, bytes: u64) {
         count(&self.streams, 1);
@@ -106,7 +119,20 @@ impl Metrics {
         }
     }
 
-    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 8] {
+    fn cuts(&self, text: &mut String) {
+        let name = "limes_connections_cut_total";
+        text.push_str(&format!(
+            "# HELP {name} Connections whose peer broke a rule or crossed a limit.\n# TYPE {name} counter\n"
+        ));
+        for (code, counter) in (0..).zip(&self.cut.0) {
+            let value = counter.load(Ordering::Relaxed);
+            if value > 0 {
+                text.push_str(&format!("{name}{{reason=\"{}\"}} {value}\n", Code(code)));
+            }
+        }
+    }
+
+    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
         [
             (
                 "limes_connections_accepted_total",
@@ -118,6 +144,7 @@ impl Metrics {
             ("limes_connections_strange_total", "Connections of no known protocol", &self.strange),
             ("limes_connections_closed_total", "Connections ended", &self.closed),
             ("limes_connections_closed_by_node_total", "Connections that the node ended", &self.closed_by_us),
+            ("limes_ghosts_total", "Rows of this node that had no session and were taken out", &self.ghosts),
             ("limes_streams_total", "Streams relayed to their end", &self.streams),
             ("limes_stream_bytes_total", "Bytes of streams relayed", &self.stream_bytes),
         ]
@@ -185,6 +212,13 @@ async fn metrics(State(node): State<Arc<Node>>) -> String {
         text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} counter\n{name} {value}\n"));
     }
     node.metrics.requests(&mut text);
+    node.metrics.cuts(&mut text);
+    gauge(
+        &mut text,
+        "limes_memory_resident_bytes",
+        "Resident memory of the process",
+        node.pressure.resident(),
+    );
     gauge(
         &mut text,
         "limes_sessions",

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::forward::{Way, find_edge, find_here};
+use crate::forward::{Found, UNREACHABLE, Way, find_edge, find_here, find_reachable};
 use crate::mail::{Mail, Target};
 use crate::mesh::StreamTarget;
 use crate::node::Node;
@@ -42,6 +42,9 @@ pub(crate) struct Caller {
 /// Serves one stream that a peer has opened, to its end.
 pub(crate) async fn serve(node: Arc<Node>, caller: Caller, stream: Stream) {
     let mut near = RecordStream::new(stream);
+    if let Some(text) = node.pressure.refusal() {
+        return near.reset(Code::BUSY, &text).await;
+    }
     let open = match timeout(OPEN_TIME, near.read_open()).await {
         Ok(Ok(open)) => open,
         Ok(Err(error)) => {
@@ -69,14 +72,18 @@ async fn connect(node: &Arc<Node>, caller: Caller, open: Open) -> Result<RecordS
     let (mut revision, mut tried) = (Revision(0), None);
     for attempt in 0..2 {
         let way = match find(node, caller, &open, tried) {
-            Some(way) => way,
-            None => {
+            Found::Way(way) => way,
+            _ => {
                 let fresh = match revision {
                     Revision(0) => node.barrier(deadline).await,
                     revision => node.wait_applied(revision, deadline).await,
                 };
                 fresh.map_err(|failure| (failure.code, failure.text))?;
-                find(node, caller, &open, tried).ok_or_else(|| nobody(caller, &open))?
+                match find_reachable(node, deadline, || find(node, caller, &open, tried)).await {
+                    Found::Way(way) => way,
+                    Found::Unreachable => return Err((Code::GONE, UNREACHABLE.to_owned())),
+                    Found::Nobody => return Err(nobody(caller, &open)),
+                }
             }
         };
         let target = way.target;
@@ -98,12 +105,19 @@ async fn connect(node: &Arc<Node>, caller: Caller, open: Open) -> Result<RecordS
     Err((Code::GONE, "the receiver has moved twice; try again".to_owned()))
 }
 
-fn find(node: &Node, caller: Caller, open: &Open, tried: Option<Target>) -> Option<Way> {
-    match caller.role {
+/// The way by what this node knows now; to another node it needs the link for streams as well.
+fn find(node: &Node, caller: Caller, open: &Open, tried: Option<Target>) -> Found {
+    let found = match caller.role {
         Role::Edge => {
             node.pick(node.services.load().name(&open.name), node.pick_key(caller.id, caller.remote), tried)
         }
         _ => find_edge(node, EdgeId(open.peer)),
+    };
+    match found {
+        Found::Way(way) if way.node != node.id() && node.peers.streams(way.node).is_none() => {
+            Found::Unreachable
+        }
+        found => found,
     }
 }
 

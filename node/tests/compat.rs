@@ -14,7 +14,7 @@ use limes_node::api::discovery::{
     self, GetEdgesCountRequest, GetFrontierByEdgeIdRequest, HealthCheckRequest, ListFrontiersRequest,
 };
 use limes_sdk::{Edge, Service};
-use support::{Bed, until};
+use support::{Bed, brisk, until};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -173,7 +173,7 @@ async fn the_directory_pages_counts_and_knows_ids() {
 
 #[tokio::test]
 async fn an_isolated_node_answers_with_an_error_and_not_with_a_guess() {
-    let bed = Bed::start(3).await;
+    let bed = Bed::start_with(3, brisk).await;
     let (_, _, other) = bed.roles().await;
     let addr = bed.cluster.node(other).addresses().discovery;
     let mut asked = directory(&bed, other).await;

@@ -1,90 +1,222 @@
-//! Nodes that are killed, paused and brought back.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+//! Nodes that are asleep, killed and brought back, each in its turn, on one cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use limes_sdk::Edge;
-use support::{Bed, PATIENCE, callable, until};
+use limes_node::api::v1::limes_client::LimesClient;
+use limes_node::api::v1::{StatusReply, StatusRequest};
+use limes_sdk::{CallError, Edge, Service};
+use limes_wire::frame::Hello;
+use support::bare::Bare;
+use support::{Bed, PATIENCE, brisk, callable, until};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
-#[tokio::test]
-async fn no_call_between_the_others_fails_when_the_leader_is_killed() {
-    let bed = Bed::start(3).await;
+/// Edges whose node dies.
+const CROWD: usize = 2_000;
+/// As many of them connect at once.
+const AT_ONCE: usize = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_fall_asleep_are_killed_and_come_back() {
+    let bed = Bed::start_with(3, |config| {
+        brisk(config);
+        config.cluster.suspend_grace = Duration::from_millis(500);
+    })
+    .await;
+    let before = until("a status", || status(&bed, 1)).await;
+    a_leader_that_was_asleep_declares_nobody_dead(&bed).await;
+    step("asleep");
     let (leader, a, b) = bed.roles().await;
-    let edge = bed.edge(a).await;
+    killed_under_load(&bed, leader, async || {
+        until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
+    })
+    .await;
+    step("leader killed");
+    killed_under_load(&bed, a, async || {}).await;
+    step("another killed");
+    edges_of_a_killed_node(&bed, b).await;
+    step("crowd");
+    let after = until("a status", || status(&bed, 3)).await;
+    let members = |status: &StatusReply| {
+        status.nodes.iter().map(|node| (node.name.clone(), node.number, node.voter)).collect::<Vec<_>>()
+    };
+    assert_eq!((&after.cluster, members(&after)), (&before.cluster, members(&before)));
+    assert!(after.nodes.iter().all(|node| node.up), "{after:?}");
+    all_killed_at_once_come_back_without_ghosts(&bed).await;
+}
+
+fn step(s: &str) {
+    eprintln!(
+        "{:?} {s}",
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() % 1_000_000
+    );
+}
+
+async fn status(bed: &Bed, node: usize) -> Option<StatusReply> {
+    let addr = bed.cluster.node(node).addresses().control;
+    let mut client = LimesClient::connect(format!("http://{addr}")).await.ok()?;
+    Some(client.status(StatusRequest { local: false }).await.ok()?.into_inner())
+}
+
+async fn a_leader_that_was_asleep_declares_nobody_dead(bed: &Bed) {
+    let (leader, a, b) = bed.roles().await;
+    let edges = [bed.edge(leader).await, bed.edge(a).await];
     let service = bed.service(b, "greeter").await;
-    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let load: Vec<_> = (0..4)
-        .map(|caller| {
+    for edge in &edges {
+        callable(&service, edge.id()).await;
+    }
+    bed.cluster.stop_signal(leader).unwrap();
+    let stopped = Instant::now();
+    until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
+    // Longer than twice the longest election timeout, and than the silence after which it would have
+    // declared the others down.
+    tokio::time::sleep(Duration::from_secs(5).saturating_sub(stopped.elapsed())).await;
+    bed.cluster.cont_signal(leader).unwrap();
+    for edge in &edges {
+        callable(&service, edge.id()).await;
+        assert_eq!(edge.call_within("echo", "x", PATIENCE).await.unwrap(), "x");
+    }
+    bed.cluster.wait_ready(PATIENCE).await.unwrap();
+    bed.all_show(&[1, 2, 3], "edges", 2).await;
+    for node in [a, b] {
+        let log = bed.log(node);
+        assert!(!log.contains("this node was declared down"), "node-{node} was declared down wrongly");
+    }
+    for edge in &edges {
+        edge.close().await;
+    }
+    service.close().await;
+    bed.all_show(&[1, 2, 3], "edges", 0).await;
+}
+
+/// Calls both ways between two nodes, none of which may fail.
+struct Load {
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicU64>,
+    callers: Vec<JoinHandle<Result<(), CallError>>>,
+}
+
+impl Load {
+    fn start(edge: &Edge, service: &Service) -> Load {
+        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let caller = |up: bool| {
             let (edge, service) = (edge.clone(), service.clone());
             let (stop, count) = (stop.clone(), count.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    let result = if caller % 2 == 0 {
-                        edge.call_within("echo", "x", PATIENCE).await
+                    if up {
+                        edge.call_within("echo", "x", PATIENCE).await?;
                     } else {
-                        service.call_within(edge.id(), "echo", "x", PATIENCE).await
-                    };
-                    result?;
+                        service.call_within(edge.id(), "echo", "x", PATIENCE).await?;
+                    }
                     count.fetch_add(1, Ordering::Relaxed);
                 }
-                Ok::<_, limes_sdk::CallError>(())
+                Ok(())
             })
-        })
-        .collect();
-    let flow = |more: u64| {
-        let goal = count.load(Ordering::Relaxed) + more;
-        let (count, load) = (&count, &load);
-        until("calls flow", move || async move {
-            let broken = load.iter().any(tokio::task::JoinHandle::is_finished);
-            (broken || count.load(Ordering::Relaxed) >= goal).then_some(())
-        })
-    };
-    flow(200).await;
-    bed.cluster.kill9(leader).await.unwrap();
-    until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
-    flow(200).await;
-    stop.store(true, Ordering::Relaxed);
-    for caller in load {
-        caller.await.unwrap().expect("a call failed");
+        };
+        let callers = [true, true, false, false].map(caller).into();
+        Load { stop, count, callers }
     }
-    // What needs agreement works again too.
-    let newcomer = bed.edge(a).await;
-    callable(&service, newcomer.id()).await;
+
+    /// Waits for more calls.
+    async fn flows(&self, more: u64) {
+        let goal = self.count.load(Ordering::Relaxed) + more;
+        until("calls flow", || async {
+            let broken = self.callers.iter().any(JoinHandle::is_finished);
+            (broken || self.count.load(Ordering::Relaxed) >= goal).then_some(())
+        })
+        .await;
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for caller in self.callers {
+            caller.await.unwrap().expect("a call failed");
+        }
+    }
 }
 
-#[tokio::test]
-async fn an_edge_whose_node_is_killed_is_callable_elsewhere_with_its_id() {
-    let bed = Bed::start(3).await;
-    let (_, home, other) = bed.roles().await;
+/// A node is killed and comes back; calls between the two others never notice.
+async fn killed_under_load(bed: &Bed, killed: usize, meanwhile: impl AsyncFnOnce()) {
+    let mut others = (1..=3).filter(|node| *node != killed);
+    let (a, b) = (others.next().unwrap(), others.next().unwrap());
+    let (edge, service) = (bed.edge(a).await, bed.service(b, "greeter").await);
+    let load = Load::start(&edge, &service);
+    load.flows(200).await;
+    bed.cluster.kill9(killed).await.unwrap();
+    meanwhile().await;
+    load.flows(200).await;
+    // What needs agreement works again too, whoever leads now.
+    let newcomer = bed.edge(b).await;
+    callable(&service, newcomer.id()).await;
+    bed.cluster.restart(killed).unwrap();
+    bed.cluster.wait_ready(PATIENCE).await.unwrap();
+    load.flows(200).await;
+    load.end().await;
+    edge.close().await;
+    newcomer.close().await;
+    service.close().await;
+    bed.all_show(&[1, 2, 3], "edges", 0).await;
+}
+
+/// One of them comes back elsewhere with its id; the others never do, and each one's end is told.
+async fn edges_of_a_killed_node(bed: &Bed, home: usize) {
+    let other = 1 + home % 3;
+    let service = bed.service(other, "mourner").await;
+    let (tell, mut gone) = unbounded_channel();
+    service
+        .on_edge_offline(move |edge| {
+            let _ = tell.send(edge.edge);
+            async { Ok(()) }
+        })
+        .await
+        .unwrap();
     let edge = bed.edge(home).await;
-    let service = bed.service(other, "greeter").await;
     let id = edge.id();
     callable(&service, id).await;
+    let mut crowd = Vec::new();
+    while crowd.len() < CROWD {
+        let mut some = JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let address = bed.edges(home);
+            some.spawn(async move { Bare::connect(&address, Hello::default()).await });
+        }
+        crowd.extend(some.join_all().await.into_iter().map(|came| came.expect("welcomed")));
+    }
+    step("  connected");
+    let mut missing: BTreeSet<u64> = crowd.iter().map(|bare| bare.welcome.id).collect();
+    assert_eq!(missing.len(), CROWD, "each has an id of its own");
+    bed.all_show(&[other], "edges", CROWD as u64 + 1).await;
     bed.cluster.kill9(home).await.unwrap();
     callable(&service, id).await;
     assert_eq!(edge.id(), id);
-}
-
-#[tokio::test]
-async fn presence_of_edges_that_do_not_return_is_gone_soon() {
-    let bed = Bed::start(3).await;
-    let (leader, home, _) = bed.roles().await;
-    // An edge that knows no other node and does not come back.
-    let edge = bed.edge(home).await;
-    until("the leader sees it", || async { (bed.figure(leader, "edges").await == Some(1)).then_some(()) })
-        .await;
-    bed.cluster.kill9(home).await.unwrap();
+    step("  back");
+    bed.all_show(&[other], "edges", 1).await;
+    step("  gone");
+    while !missing.is_empty() {
+        let told = timeout(PATIENCE, gone.recv()).await;
+        let told = told.unwrap_or_else(|_| panic!("{} ends were never told", missing.len()));
+        // The one that came back has left its first session behind, which may be told too.
+        let told = told.unwrap();
+        assert!(missing.remove(&told) || crowd.iter().any(|bare| bare.welcome.id == told) || told == id);
+    }
+    step("  told");
+    bed.cluster.restart(home).unwrap();
+    bed.cluster.wait_ready(PATIENCE).await.unwrap();
+    step("  ready");
     edge.close().await;
-    until("no ghost", || async { (bed.figure(leader, "edges").await == Some(0)).then_some(()) }).await;
+    service.close().await;
+    bed.all_show(&[1, 2, 3], "edges", 0).await;
 }
 
-#[tokio::test]
-async fn all_nodes_killed_at_once_come_back_without_ghosts() {
-    let bed = Bed::start(3).await;
+async fn all_killed_at_once_come_back_without_ghosts(bed: &Bed) {
     let edge = bed.edge(1).await;
     let stranger = bed.edge(2).await;
     let service = bed.service(3, "greeter").await;
@@ -99,127 +231,8 @@ async fn all_nodes_killed_at_once_come_back_without_ghosts() {
     }
     bed.cluster.wait_ready(PATIENCE).await.unwrap();
     callable(&service, id).await;
-    assert_eq!(edge.call("echo", "still here").await.unwrap(), "still here");
-    until("one edge and no ghost", || async {
-        let mut seen = Vec::new();
-        for node in 1..=3 {
-            seen.push(bed.figure(node, "edges").await);
-        }
-        (seen == [Some(1); 3]).then_some(())
-    })
-    .await;
+    until("the edge calls", || async { edge.call_within("echo", "still here", PATIENCE).await.ok() }).await;
+    bed.all_show(&[1, 2, 3], "edges", 1).await;
     let newcomer = bed.edge(1).await;
     assert!(newcomer.id() > stranger.id(), "ids are not given out again");
-}
-
-#[tokio::test]
-async fn a_leader_that_was_asleep_declares_nobody_dead() {
-    let bed = Bed::start(3).await;
-    let (leader, a, b) = bed.roles().await;
-    let edges = [bed.edge(leader).await, bed.edge(a).await];
-    let service = bed.service(b, "greeter").await;
-    for edge in &edges {
-        callable(&service, edge.id()).await;
-    }
-    bed.cluster.stop_signal(leader).unwrap();
-    // Longer than any election takes, and than the silence after which others would be declared down.
-    until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    bed.cluster.cont_signal(leader).unwrap();
-    for edge in &edges {
-        callable(&service, edge.id()).await;
-        assert_eq!(edge.call("echo", "x").await.unwrap(), "x");
-    }
-    for node in [a, b] {
-        let log = bed.log(node);
-        assert!(!log.contains("this node was declared down"), "node-{node} was declared down wrongly");
-    }
-    until("all agree", || async {
-        let statuses = bed.cluster.statuses().await;
-        let figure = |name: &str| {
-            let mut all = statuses.iter().map(|status| status.more.get(name).cloned());
-            let first = all.next()?;
-            all.all(|other| other == first).then_some(())
-        };
-        let led = statuses.iter().all(|s| s.leader.is_some() && s.leader == statuses[0].leader);
-        (statuses.len() == 3 && led).then(|| figure("edges").and(figure("services"))).flatten()
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_edge_whose_old_connection_is_half_open_is_served_at_once() {
-    let bed = Bed::start(3).await;
-    let service = bed.service(3, "greeter").await;
-    let proxy = proxy::Frozen::start(bed.edges(1)).await;
-    let old = Edge::builder().address(proxy.address()).connect().await.unwrap();
-    old.register("echo", |call| async move { Ok(call.body) });
-    callable(&service, old.id()).await;
-    proxy.freeze();
-    let began = Instant::now();
-    let new = Edge::builder().address(bed.edges(2)).ticket(old.ticket()).connect().await.unwrap();
-    new.register("echo", |call| async move { Ok(call.body) });
-    assert_eq!(new.id(), old.id());
-    callable(&service, new.id()).await;
-    // Long before the old connection's silence could have told anybody that it is dead.
-    assert!(began.elapsed() < limes_wire::limits::KEEPALIVE, "{:?}", began.elapsed());
-}
-
-/// A TCP proxy that can stop passing bytes without closing anything.
-mod proxy {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
-
-    pub(crate) struct Frozen {
-        address: String,
-        frozen: Arc<AtomicBool>,
-    }
-
-    impl Frozen {
-        pub(crate) async fn start(to: String) -> Frozen {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap().to_string();
-            let frozen = Arc::new(AtomicBool::new(false));
-            let ice = frozen.clone();
-            tokio::spawn(async move {
-                while let Ok((near, _)) = listener.accept().await {
-                    let far = TcpStream::connect(&to).await.unwrap();
-                    let (near_read, near_write) = near.into_split();
-                    let (far_read, far_write) = far.into_split();
-                    tokio::spawn(carry(near_read, far_write, ice.clone()));
-                    tokio::spawn(carry(far_read, near_write, ice.clone()));
-                }
-            });
-            Frozen { address, frozen }
-        }
-
-        pub(crate) fn address(&self) -> &str {
-            &self.address
-        }
-
-        pub(crate) fn freeze(&self) {
-            self.frozen.store(true, Ordering::SeqCst);
-        }
-    }
-
-    async fn carry(
-        mut from: tokio::net::tcp::OwnedReadHalf,
-        mut to: tokio::net::tcp::OwnedWriteHalf,
-        frozen: Arc<AtomicBool>,
-    ) {
-        let mut buffer = vec![0; 16 << 10];
-        loop {
-            let read = from.read(&mut buffer).await.unwrap_or(0);
-            if frozen.load(Ordering::SeqCst) {
-                // Neither bytes nor an end get through.
-                std::future::pending::<()>().await;
-            }
-            if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
-                return;
-            }
-        }
-    }
 }

@@ -1,11 +1,14 @@
 //! Peers that do not keep to the protocol: their connection ends with a line in the log, all others
-//! go on.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+//! go on. And one that would never give up by itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod support;
 
 use std::time::Duration;
 
+use limes_wire::Code;
+use limes_wire::frame::Frame;
+use support::bare::Bare;
 use support::{Bed, PATIENCE, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,9 +33,24 @@ fn random(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-#[tokio::test]
-async fn strange_bytes_end_only_their_own_connection() {
-    let bed = Bed::start(1).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn who_breaks_the_rules_ends_alone() {
+    let bed = Bed::start_with(1, |config| {
+        support::patient(config);
+        config.limits.handshake = Duration::from_secs(3);
+        config.limits.stall = Duration::from_secs(2);
+    })
+    .await;
+    tokio::join!(
+        strange_bytes_end_only_their_own_connection(&bed),
+        a_handshake_that_never_ends_is_ended(&bed),
+        a_peer_that_never_reads_is_cut_off_and_others_go_on(&bed),
+        a_deadline_is_the_nodes_own(&bed),
+    );
+    assert!(!bed.log(1).contains("panicked"), "{}", bed.log(1));
+}
+
+async fn strange_bytes_end_only_their_own_connection(bed: &Bed) {
     let edge = bed.edge(1).await;
     let service = bed.service(1, "greeter").await;
     let magic = b"LIMES\r\n1";
@@ -55,32 +73,20 @@ async fn strange_bytes_end_only_their_own_connection() {
     let log = bed.log(1);
     assert!(log.contains("the first bytes are not those of the limes protocol"), "{log}");
     assert!(log.contains("is over the limit"), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
 }
 
-#[tokio::test]
-async fn a_handshake_that_never_ends_is_ended() {
-    let bed = Bed::start_with(1, |config| {
-        support::patient(config);
-        config.limits.handshake = Duration::from_secs(3);
-    })
-    .await;
-    let edge = bed.edge(1).await;
-    let _service = bed.service(1, "greeter").await;
+async fn a_handshake_that_never_ends_is_ended(bed: &Bed) {
     let said = send(&bed.edges(1), b"LIMES\r\n").await;
     assert!(!said.is_empty(), "it is told why");
     assert!(bed.log(1).contains("no handshake within"), "{}", bed.log(1));
-    assert_eq!(edge.call("echo", "alive").await.unwrap(), "alive");
 }
 
-#[tokio::test]
-async fn a_peer_that_never_reads_is_cut_off_and_others_go_on() {
-    let bed = Bed::start(1).await;
+async fn a_peer_that_never_reads_is_cut_off_and_others_go_on(bed: &Bed) {
     let edge = bed.edge(1).await;
     let service = bed.service(1, "greeter").await;
     // Raw: a hello, then calls of a method that answers with as much, and never a read.
     use limes_wire::conn::MAGIC;
-    use limes_wire::frame::{Call, Frame, Hello};
+    use limes_wire::frame::{Call, Hello};
     let mut bytes = bytes::BytesMut::from(&MAGIC[..]);
     Frame::Hello(Hello::default()).encode(&mut bytes);
     let mut socket = TcpStream::connect(bed.edges(1)).await.unwrap();
@@ -98,12 +104,31 @@ async fn a_peer_that_never_reads_is_cut_off_and_others_go_on() {
             }
         }
     };
-    let stuck = timeout(Duration::from_secs(3), flood).await;
-    assert!(stuck.is_err(), "the node stops reading a peer that does not read");
-    for _ in 0..50 {
-        assert_eq!(edge.call("echo", "alive").await.unwrap(), "alive");
-    }
+    let others = async {
+        for _ in 0..50 {
+            assert_eq!(edge.call("echo", "alive").await.unwrap(), "alive");
+        }
+    };
+    let (ended, ()) = tokio::join!(timeout(PATIENCE, flood), others);
+    ended.expect("it is cut off");
+    let most = support::memory_kb(bed.cluster.node(1).pid().unwrap(), "VmHWM:");
+    assert!(most < 256 << 10, "what a peer does not take was held in memory: {most} KiB");
     until("it is cut off", || async { bed.log(1).contains("the peer has taken nothing").then_some(()) })
         .await;
     assert_eq!(service.call(edge.id(), "echo", "alive").await.unwrap(), "alive");
+}
+
+/// The SDK keeps its callers' deadlines too; a bare client shows that the node does.
+async fn a_deadline_is_the_nodes_own(bed: &Bed) {
+    let service = bed.service(1, "sleeper").await;
+    service.register("sleep", |_| std::future::pending()).await.unwrap();
+    let mut bare = Bare::edge(&bed.edges(1)).await;
+    assert!(bare.welcome.incarnation > (0, 0), "{:?}", bare.welcome);
+    let answer = bare.call(0, "sleep", Duration::from_millis(300)).await;
+    let Frame::Error(error) = answer else { panic!("{answer:?}") };
+    assert_eq!(error.code, Code::TIMEOUT);
+    let addr = bed.cluster.node(1).addresses().metrics;
+    let metrics = limes_node::dev::get(&addr, "/metrics", PATIENCE).await.unwrap().body;
+    assert!(metrics.contains("limes_requests_total{kind=\"call\",outcome=\"TIMEOUT\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("limes_raft_leader 1\n"), "{metrics}");
 }

@@ -1,41 +1,153 @@
-//! A node that has lost the others.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+//! Nodes that do not reach each other: behind proxies that stop passing bytes, as a network that
+//! drops packets does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod support;
 
 use std::time::Duration;
 
-use limes_sdk::{Edge, State};
-use support::{Bed, callable, until};
+use limes_sdk::{Edge, Kind, Service, State};
+use limes_wire::Code;
+use limes_wire::frame::{Frame, Hello};
+use support::bare::Bare;
+use support::{Bed, PATIENCE, brisk, callable, until};
 use tokio::sync::watch;
 
-#[tokio::test]
-async fn a_node_alone_serves_whom_it_has_refuses_newcomers_and_sends_its_clients_elsewhere() {
-    let bed = Bed::start(3).await;
-    let service = bed.service(1, "greeter").await;
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_do_not_reach_each_other_are_honest() {
+    let bed = Bed::start_netted(3, |config| {
+        brisk(config);
+        // Its sessions are kept until it is back, however slow this machine is.
+        config.cluster.suspend_grace = PATIENCE;
+    })
+    .await;
+    a_node_whose_links_are_not_up_yet_denies_nobody(&bed).await;
+    alone_then_outvoted_then_back(&bed).await;
+}
+
+/// R4: what the tables know is reached, or said to be out of reach; never "no such method".
+async fn a_node_whose_links_are_not_up_yet_denies_nobody(bed: &Bed) {
+    let (service, far) = (bed.service(3, "greeter").await, bed.edge(3).await);
+    service.subscribe(["alarms"]).await.unwrap();
+    bed.cluster.kill9(1).await.unwrap();
+    bed.cluster.restart(1).unwrap();
+    // Before it has dialled: the file with its pid comes first.
+    bed.net().hold_links_of(1);
+    bed.cluster.wait_ready(PATIENCE).await.unwrap();
     let edge = bed.edge(1).await;
-    let id = edge.id();
-    assert_eq!(edge.call("echo", "before").await.unwrap(), "before");
-    for other in [2, 3] {
-        bed.cluster.stop_signal(other).unwrap();
+    let near = bed.service(1, "caller").await;
+    near.withdraw("echo").await.unwrap();
+    let errors = [
+        edge.call_within("echo", "", PATIENCE).await.unwrap_err(),
+        edge.publish("alarms", "").await.unwrap_err(),
+        edge.open_stream("greeter", "").await.map(drop).unwrap_err(),
+        near.call_within(far.id(), "echo", "", PATIENCE).await.unwrap_err(),
+        near.open_stream(far.id(), "tcp", "").await.map(drop).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!((error.kind(), error.retryable()), (Kind::Gone, true), "{error}");
     }
-    until("it says that it is alone", || async { bed.log(1).contains("no quorum: this node").then_some(()) })
-        .await;
-    for _ in 0..100 {
-        assert_eq!(edge.call("echo", "there").await.unwrap(), "there");
-        assert_eq!(service.call(id, "echo", "back").await.unwrap(), "back");
+    let absent = edge.call_within("nothing", "", PATIENCE).await.unwrap_err();
+    assert_eq!(absent.kind(), Kind::NoMethod, "{absent}");
+    bed.net().heal();
+    until("it is reached", || async { edge.call_within("echo", "x", PATIENCE).await.ok() }).await;
+    for client in [&edge, &far] {
+        client.close().await;
     }
-    let newcomer = Edge::builder().address(bed.edges(1)).connect_timeout(Duration::from_secs(5)).connect();
-    assert!(newcomer.await.is_err(), "nobody can agree to a newcomer");
-    until("it is told why", || async { bed.log(1).contains("NO_QUORUM by us").then_some(()) }).await;
-    for other in [2, 3] {
-        bed.cluster.cont_signal(other).unwrap();
+    for client in [&service, &near] {
+        client.close().await;
     }
+    bed.all_show(&[1, 2, 3], "edges", 0).await;
+    bed.all_show(&[1, 2, 3], "services", 0).await;
+}
+
+/// Clients of node 1.
+struct Clients {
+    edge: Edge,
+    service: Service,
+    /// Cannot go elsewhere.
+    bare_edge: Bare,
+    bare_service: Bare,
+}
+
+async fn alone_then_outvoted_then_back(bed: &Bed) {
+    let mut clients = Clients {
+        edge: bed.edge(1).await,
+        service: bed.service(1, "greeter").await,
+        bare_edge: Bare::edge(&bed.edges(1)).await,
+        bare_service: Bare::service(&bed.services(1), "bare", "bare").await,
+    };
+    let far = bed.service(3, "far").await;
+    let id = clients.edge.id();
+    assert_eq!(clients.edge.call("echo", "before").await.unwrap(), "before");
+    callable(&far, id).await;
+
+    bed.net().cut_off(&[1, 2, 3]);
+    alone(bed, &mut clients).await;
+
+    // The two others find each other again, and may take what node 1 cannot.
+    bed.net().cut_off(&[1]);
     let elsewhere = |state: watch::Receiver<State>| matches!(&*state.borrow(), State::Connected(node) if node != "node-1");
-    until("the edge has gone elsewhere", || async { elsewhere(edge.state()).then_some(()) }).await;
-    until("the service has gone elsewhere", || async { elsewhere(service.state()).then_some(()) }).await;
-    assert_eq!(edge.id(), id, "it has kept its id");
-    callable(&service, id).await;
-    assert_eq!(edge.call("echo", "after").await.unwrap(), "after");
+    until("the edge has gone elsewhere", || async { elsewhere(clients.edge.state()).then_some(()) }).await;
+    until("the service has gone elsewhere", || async { elsewhere(clients.service.state()).then_some(()) })
+        .await;
+    assert_eq!(clients.edge.id(), id, "it has kept its id");
+    callable(&far, id).await;
+    // The bare edge is hidden with its node, which still serves it.
+    bed.all_show(&[2, 3], "edges", 1).await;
+    let hidden = far.call_within(clients.bare_edge.welcome.id, "x", "", PATIENCE).await.unwrap_err();
+    assert_eq!(hidden.kind(), Kind::NoEdge, "{hidden}");
+    known_path(&mut clients).await;
+    assert!(!is_ready(bed, 1).await);
+
+    bed.net().heal();
+    bed.cluster.wait_ready(PATIENCE).await.unwrap();
+    // Both edges, the one that stayed revived; services: far, the one that moved, the bare one.
+    bed.all_show(&[1, 2, 3], "edges", 2).await;
+    bed.all_show(&[1, 2, 3], "services", 3).await;
+    callable(&far, id).await;
+    let bare = clients.bare_edge.welcome.id;
+    let call = tokio::spawn(async move { far.call_within(bare, "x", "again", PATIENCE).await });
+    let called = clients.bare_edge.called().await;
+    clients.bare_edge.reply(called).await;
+    assert_eq!(call.await.unwrap().unwrap(), "again");
+    known_path(&mut clients).await;
     bed.edge(1).await;
+}
+
+/// Node 1 has no quorum, and nor has anybody else.
+async fn alone(bed: &Bed, clients: &mut Clients) {
+    let goaway = clients.bare_edge.told_to_go().await;
+    assert_eq!(goaway.code, Code::ISOLATED);
+    assert_eq!(goaway.peers.len(), 2, "told where the others are: {goaway:?}");
+    assert_eq!(clients.bare_service.told_to_go().await.code, Code::ISOLATED);
+    assert!(!is_ready(bed, 1).await);
+    for _ in 0..100 {
+        assert_eq!(clients.edge.call("echo", "there").await.unwrap(), "there");
+        let back = clients.service.call(clients.edge.id(), "echo", "back").await;
+        assert_eq!(back.unwrap(), "back");
+        known_path(clients).await;
+    }
+    // What needs agreement: a miss, a registration, a newcomer.
+    let miss = clients.edge.call_within("nothing", "", PATIENCE).await.unwrap_err();
+    assert_eq!((miss.kind(), miss.may_have_run()), (Kind::NoQuorum, false), "{miss}");
+    let refused = clients.service.register("more", |call| async move { Ok(call.body) }).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::NoQuorum, "{refused}");
+    let refused = Bare::connect(&bed.edges(1), Hello::default()).await.err().flatten();
+    assert_eq!(refused.expect("refused").code, Code::NO_QUORUM);
+}
+
+async fn is_ready(bed: &Bed, node: usize) -> bool {
+    let metrics = bed.cluster.node(node).addresses().metrics;
+    limes_node::dev::get(&metrics, "/readyz", PATIENCE).await.is_ok_and(|answer| answer.status == 200)
+}
+
+/// The bare edge calls the bare service.
+async fn known_path(clients: &mut Clients) {
+    let serve = async {
+        let call = clients.bare_service.called().await;
+        clients.bare_service.reply(call).await;
+    };
+    let (answer, ()) = tokio::join!(clients.bare_edge.call(0, "bare", Duration::from_secs(60)), serve);
+    assert!(matches!(answer, Frame::Reply(_)), "{answer:?}");
 }

@@ -7,12 +7,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use limes_node::dev::{Cluster, Options, Ports};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{blocking_turn, patient, turn};
+use support::{blocking_turn, brisk, turn};
 use tokio::sync::OwnedMutexGuard;
 
 /// How long a cluster may take to become ready on a busy machine.
@@ -25,7 +26,13 @@ fn binary() -> PathBuf {
 }
 
 fn options(dir: &Path) -> Options {
-    Options { binary: binary(), nodes: None, dir: dir.to_owned(), ports: Ports::Auto, adjust: patient }
+    Options {
+        binary: binary(),
+        nodes: None,
+        dir: dir.to_owned(),
+        ports: Ports::Auto,
+        adjust: Arc::new(brisk),
+    }
 }
 
 fn limes(args: &[&str]) -> Output {
@@ -78,40 +85,31 @@ impl Dev {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_node_is_reported_and_comes_back_when_asked() {
-    let _turn = turn().await;
-    let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::start(options(dir.path())).await.unwrap();
-    let ready = cluster.wait_ready(READY).await.unwrap();
-    assert_eq!(ready.voters, 3);
-    assert!(cluster.leader().await.is_some());
-
-    cluster.kill9(1).await.unwrap();
-    let death = cluster.next_death().await;
-    assert_eq!(death.node, "node-1");
-    assert!(death.to_string().contains("signal: 9"), "{death}");
-    assert_eq!(cluster.node(1).pid(), None);
-    assert!(!cluster.node(1).folder().join("limes.pid").exists(), "a dead process's id is left");
-    assert!(cluster.kill9(1).await.is_err(), "a dead node cannot be killed");
-
-    cluster.restart(1).unwrap();
-    assert!(cluster.restart(1).is_err(), "a node is not started twice");
-    cluster.wait_ready(READY).await.unwrap();
-    cluster.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_folder_is_used_again_and_a_frozen_node_ends_too() {
+async fn nodes_are_killed_frozen_and_started_again_from_their_folder() {
     let _turn = turn().await;
     let dir = tempfile::tempdir().unwrap();
     let first = Cluster::start(options(dir.path())).await.unwrap();
-    first.wait_ready(READY).await.unwrap();
+    let ready = first.wait_ready(READY).await.unwrap();
+    assert_eq!(ready.voters, 3);
+    assert!(first.leader().await.is_some());
     let before: Vec<_> = first.nodes().iter().map(|node| node.addresses()).collect();
+
+    first.kill9(1).await.unwrap();
+    let death = first.next_death().await;
+    assert_eq!(death.node, "node-1");
+    assert!(death.to_string().contains("signal: 9"), "{death}");
+    assert_eq!(first.node(1).pid(), None);
+    assert!(!first.node(1).folder().join("limes.pid").exists(), "a dead process's id is left");
+    assert!(first.kill9(1).await.is_err(), "a dead node cannot be killed");
+    first.restart(1).unwrap();
+    assert!(first.restart(1).is_err(), "a node is not started twice");
+    first.wait_ready(READY).await.unwrap();
+
     first.stop_signal(2).unwrap();
     let begin = Instant::now();
     first.shutdown().await;
     assert!(begin.elapsed() < END, "took {:?}", begin.elapsed());
-    assert!(first.nodes().iter().all(|node| node.pid().is_none()));
+    assert!(first.nodes().iter().all(|node| node.pid().is_none()), "a frozen node ends too");
 
     let second = Cluster::start(options(dir.path())).await.unwrap();
     second.wait_ready(READY).await.unwrap();

@@ -1,6 +1,7 @@
 //! Calls, messages and streams, both ways, on one node and across nodes; and what goes wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod bulk;
 mod support;
 
 use std::time::Duration;
@@ -9,6 +10,15 @@ use limes_sdk::{Bytes, Edge, Kind, Service};
 use support::{Bed, PATIENCE, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_edges_and_services_say_to_each_other() {
+    let bed = Bed::start(3).await;
+    both_ways_on_one_node_and_across_nodes(&bed).await;
+    what_goes_wrong_is_said_at_once_and_truly(&bed).await;
+    a_dropped_call_is_cancelled_at_its_handler(&bed).await;
+    bulk::a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_small(&bed).await;
+}
 
 async fn calls(edge: &Edge, service: &Service) {
     assert_eq!(edge.call("echo", "up").await.unwrap(), "up");
@@ -57,9 +67,7 @@ async fn streams(edge: &Edge, service: &Service) {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
 }
 
-#[tokio::test]
-async fn both_ways_on_one_node_and_across_nodes() {
-    let bed = Bed::start(3).await;
+async fn both_ways_on_one_node_and_across_nodes(bed: &Bed) {
     for (edge_node, service_node) in [(1, 1), (1, 3), (2, 1)] {
         let edge = bed.edge(edge_node).await;
         let service = bed.service(service_node, "greeter").await;
@@ -80,9 +88,7 @@ async fn both_ways_on_one_node_and_across_nodes() {
     }
 }
 
-#[tokio::test]
-async fn what_goes_wrong_is_said_at_once_and_truly() {
-    let bed = Bed::start(3).await;
+async fn what_goes_wrong_is_said_at_once_and_truly(bed: &Bed) {
     let edge = bed.edge(1).await;
     let service = bed.service(3, "greeter").await;
     service
@@ -108,8 +114,7 @@ async fn what_goes_wrong_is_said_at_once_and_truly() {
     assert_eq!((error.kind(), error.may_have_run()), (Kind::Timeout, true));
 }
 
-#[tokio::test]
-async fn a_dropped_call_is_cancelled_at_its_handler() {
+async fn a_dropped_call_is_cancelled_at_its_handler(bed: &Bed) {
     /// Notes that the handler's future was dropped.
     struct Dropped(tokio::sync::mpsc::UnboundedSender<()>);
     impl Drop for Dropped {
@@ -117,7 +122,6 @@ async fn a_dropped_call_is_cancelled_at_its_handler() {
             let _ = self.0.send(());
         }
     }
-    let bed = Bed::start(3).await;
     let edge = bed.edge(2).await;
     let service = bed.service(3, "greeter").await;
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -137,20 +141,4 @@ async fn a_dropped_call_is_cancelled_at_its_handler() {
     timeout(PATIENCE, begun.recv()).await.expect("the handler begins");
     call.abort();
     timeout(PATIENCE, told.recv()).await.expect("the handler is dropped");
-}
-
-#[tokio::test]
-async fn a_service_that_leaves_does_not_disturb_another_with_the_same_methods() {
-    let bed = Bed::start(3).await;
-    let edges = [bed.edge(1).await, bed.edge(2).await, bed.edge(3).await];
-    let stays = bed.service(1, "stays").await;
-    let leaves = bed.service(2, "leaves").await;
-    leaves.close().await;
-    for round in 0..100 {
-        for edge in &edges {
-            let who = edge.call("who", "").await;
-            assert!(who.as_ref().is_ok_and(|who| who == "stays"), "round {round}: {who:?}");
-        }
-    }
-    stays.close().await;
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limes_routing::{Epoch, Event, NodeId, Revision, Tables, Verdict};
+use openraft::RaftMetrics;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::barrier::{BarrierError, Barriers};
@@ -26,8 +27,11 @@ use crate::observer::Observer;
 use crate::proposer::{ProposeError, Proposer, propose_plain};
 use crate::settings::{Config, raft_config};
 use crate::tasks::Tasks;
-use crate::types::{Node, Raft, SnapshotMeta};
+use crate::types::{Node, Raft, SnapshotMeta, TypeConfig};
 use crate::{known, membership, upkeep};
+
+/// Between two attempts at the first election: a few times what a founder takes to open an empty log.
+const FIRST_ELECTION_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -339,5 +343,21 @@ async fn initialise(member: &Member, config: &Config) -> Result<(), StartError> 
     bootstrap::found_others(config, member.identity).await?;
     let members: std::collections::BTreeMap<u64, Node> =
         config.initial.iter().zip(1..).map(|(peer, node)| (node, Node::new(&peer.addr))).collect();
-    member.raft.initialize(members).await.map_err(|error| raft(error.to_string()))
+    member.raft.initialize(members).await.map_err(|error| raft(error.to_string()))?;
+    first_election(member, config.timing.election_max).await.map_err(|error| raft(error.to_string()))
+}
+
+/// Stands for election until somebody leads: nobody can have led before, so there is nobody to wait
+/// for but founders that are still opening their logs. Past `limit` the timers go on alone.
+async fn first_election(member: &Member, limit: Duration) -> Result<(), openraft::error::Fatal<TypeConfig>> {
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        // A Pre-Vote raises no term where it is not granted.
+        member.raft.trigger().elect(true).await?;
+        let led = |metrics: &RaftMetrics<TypeConfig>| metrics.current_leader.is_some();
+        if member.raft.wait(Some(FIRST_ELECTION_PAUSE)).metrics(led, "a first leader").await.is_ok() {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -82,7 +82,7 @@ fn services(old: &Tables, new: &Tables, effects: &mut Vec<Effect>) {
         let (methods, topics) = was.map_or((0, 0), |was| (was.methods.len(), was.topics.len()));
         let same = was.is_some_and(|was| was.methods == row.methods && was.topics == row.topics);
         if !same && methods + topics + row.methods.len() + row.topics.len() > 0 {
-            effects.push(Effect::NamesChanged { service: key.0 });
+            effects.push(Effect::NamesChanged { service: key.0, home: row.home });
         }
     }
 }

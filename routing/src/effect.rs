@@ -110,6 +110,8 @@ pub enum Effect {
     NamesChanged {
         /// The service.
         service: ServiceId,
+        /// Which session of it.
+        home: Home,
     },
     /// A node lives in a new epoch.
     NodeUp {

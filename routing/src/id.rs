@@ -40,6 +40,13 @@ pub struct Position {
     pub ordinal: u32,
 }
 
+impl Position {
+    /// Behind all changes of an entry.
+    pub fn end_of(revision: Revision) -> Self {
+        Position { revision, ordinal: u32::MAX }
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.revision, self.ordinal)

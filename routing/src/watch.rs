@@ -1,20 +1,37 @@
 //! Changes by position, for those who follow the tables.
 //!
 //! A follower begins with the state, then reads changes from its revision on; when the changes it
-//! needs have been dropped it is told so and begins again.
+//! needs have been dropped it is told so and begins again. Positions come from the log, so that a
+//! follower goes on at any node where it left another.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::effect::Effect;
 use crate::id::{Position, Revision};
 
-/// One change at its place.
+/// The changes of one entry, in order; the place of one in the list is its ordinal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The entry and the ordinal of the change in it.
-    pub at: Position,
+pub struct Entry<T> {
+    /// The entry.
+    pub revision: Revision,
     /// What changed.
-    pub effect: Effect,
+    pub changes: Vec<T>,
+}
+
+impl<T> Entry<T> {
+    /// The changes after a position, each with the position to go on from after it: the last one's
+    /// is the end of the entry.
+    pub fn after(&self, position: Position) -> impl Iterator<Item = (Position, &T)> {
+        let revision = self.revision;
+        let last = self.changes.len().saturating_sub(1);
+        let at =
+            move |ordinal: usize| Position { revision, ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) };
+        let next = move |ordinal| if ordinal == last { Position::end_of(revision) } else { at(ordinal) };
+        let changes = self.changes.iter().enumerate();
+        changes
+            .filter(move |(ordinal, _)| at(*ordinal) > position)
+            .map(move |(ordinal, c)| (next(ordinal), c))
+    }
 }
 
 /// The changes before this position are not kept any more: begin again with the state.
@@ -22,40 +39,39 @@ pub struct Change {
 #[error("changes up to revision {0} are no longer kept; begin with the state")]
 pub struct Compacted(pub Revision);
 
-/// The latest changes, bounded in bytes.
+/// The latest entries that changed something, bounded in bytes.
 #[derive(Debug)]
-pub struct Watch {
-    changes: VecDeque<Change>,
+pub struct Watch<T> {
+    entries: VecDeque<(Arc<Entry<T>>, usize)>,
     bytes: usize,
     max: usize,
-    /// Every change after this revision is kept.
-    from: Revision,
+    /// Every change after this position is kept.
+    from: Position,
     newest: Revision,
 }
 
-/// What one change is counted for, in bytes; strings in it are short.
-const COST: usize = std::mem::size_of::<Change>() + 32;
-
-impl Watch {
+impl<T> Watch<T> {
     /// Keeps about `max` bytes of changes that come after `revision`.
     pub fn new(revision: Revision, max: usize) -> Self {
-        Watch { changes: VecDeque::new(), bytes: 0, max, from: revision, newest: revision }
+        let from = Position::end_of(revision);
+        Watch { entries: VecDeque::new(), bytes: 0, max, from, newest: revision }
     }
 
-    /// Notes the effects of one entry.
-    pub fn push(&mut self, revision: Revision, effects: &[Effect]) {
+    /// Notes the changes of one entry, which take about so many bytes.
+    pub fn push(&mut self, revision: Revision, changes: Vec<T>, bytes: usize) {
         self.newest = revision;
-        for (ordinal, effect) in effects.iter().enumerate() {
-            let at = Position { revision, ordinal: ordinal as u32 };
-            self.changes.push_back(Change { at, effect: effect.clone() });
-            self.bytes += COST;
+        if changes.is_empty() {
+            return;
         }
+        let bytes = bytes + size_of::<Entry<T>>();
+        self.entries.push_back((Arc::new(Entry { revision, changes }), bytes));
+        self.bytes += bytes;
         while self.bytes > self.max {
-            let Some(dropped) = self.changes.pop_front() else {
+            let Some((dropped, bytes)) = self.entries.pop_front() else {
                 break;
             };
-            self.bytes -= COST;
-            self.from = dropped.at.revision;
+            self.bytes -= bytes;
+            self.from = Position::end_of(dropped.revision);
         }
     }
 
@@ -64,57 +80,74 @@ impl Watch {
         *self = Watch::new(revision, self.max);
     }
 
-    /// The newest entry that has been noted.
+    /// The newest entry that has been noted, whether it changed something or not.
     pub fn newest(&self) -> Revision {
         self.newest
     }
 
-    /// The changes after a position, in order, without gap or repeat.
+    /// Entries with changes after a position, oldest first, without gap or repeat: of the first only
+    /// a part may be meant, see [`Entry::after`].
     ///
     /// # Errors
     /// [`Compacted`] if some of them are gone.
-    pub fn after(&self, position: Position) -> Result<impl Iterator<Item = &Change>, Compacted> {
-        let whole = position.revision > self.from
-            || (position.revision == self.from
-                && self.changes.front().is_none_or(|c| c.at.revision > self.from));
-        if !whole {
-            return Err(Compacted(self.from));
+    pub fn after(&self, position: Position) -> Result<impl Iterator<Item = &Arc<Entry<T>>>, Compacted> {
+        if position < self.from {
+            return Err(Compacted(self.from.revision));
         }
-        Ok(self.changes.iter().filter(move |change| change.at > position))
+        let begin = self.entries.partition_point(|(entry, _)| Position::end_of(entry.revision) <= position);
+        Ok(self.entries.range(begin..).map(|(entry, _)| entry))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::ServiceId;
 
-    fn effects(count: u64) -> Vec<Effect> {
-        (0..count).map(|n| Effect::NamesChanged { service: ServiceId(n) }).collect()
+    fn at(revision: u64, ordinal: u32) -> Position {
+        Position { revision: Revision(revision), ordinal }
+    }
+
+    /// All changes after a position, with the positions after them.
+    fn read(watch: &Watch<u32>, from: Position) -> Vec<(Position, u32)> {
+        let entries = watch.after(from).unwrap();
+        entries.flat_map(|entry| entry.after(from).map(|(at, change)| (at, *change))).collect()
     }
 
     #[test]
-    fn resumes_without_gap_or_repeat() {
+    fn resumes_anywhere_without_gap_or_repeat() {
         let mut watch = Watch::new(Revision(5), 1 << 20);
-        watch.push(Revision(6), &effects(2));
-        watch.push(Revision(8), &effects(3));
-        let begin = Position { revision: Revision(5), ordinal: u32::MAX };
-        let all: Vec<Position> = watch.after(begin).unwrap().map(|c| c.at).collect();
+        watch.push(Revision(6), vec![1, 2], 8);
+        watch.push(Revision(7), vec![], 0);
+        watch.push(Revision(8), vec![3, 4, 5], 8);
+        watch.push(Revision(9), vec![6], 8);
+        let all = read(&watch, Position::end_of(Revision(5)));
+        assert_eq!(all.iter().map(|(_, change)| *change).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
         for cut in 0..all.len() {
-            let rest: Vec<Position> = watch.after(all[cut]).unwrap().map(|c| c.at).collect();
-            assert_eq!(rest, all[cut + 1..]);
+            assert_eq!(read(&watch, all[cut].0), all[cut + 1..], "after {}", all[cut].0);
         }
+        // An entry that changed nothing is a place to go on from too.
+        assert_eq!(read(&watch, Position::end_of(Revision(7))), all[2..]);
+        assert_eq!(watch.newest(), Revision(9));
+        assert_eq!(read(&watch, at(8, 1)), all[4..]);
     }
 
     #[test]
-    fn says_when_changes_are_gone() {
-        let mut watch = Watch::new(Revision(0), COST * 3);
+    fn says_when_changes_are_gone_and_only_then() {
+        let cost = 10 + size_of::<Entry<u32>>();
+        let mut watch = Watch::new(Revision(0), cost * 3);
         for revision in 1..=5 {
-            watch.push(Revision(revision), &effects(1));
+            watch.push(Revision(revision), vec![0, 1], 10);
         }
-        let old = Position { revision: Revision(1), ordinal: 0 };
-        assert_eq!(watch.after(old).err(), Some(Compacted(Revision(2))));
-        let kept = Position { revision: Revision(2), ordinal: 0 };
-        assert_eq!(watch.after(kept).unwrap().count(), 3);
+        let compacted = Some(Compacted(Revision(2)));
+        assert_eq!(watch.after(at(1, 0)).err(), compacted);
+        assert_eq!(watch.after(at(2, 0)).err(), compacted);
+        assert_eq!(read(&watch, Position::end_of(Revision(2))).len(), 6);
+        watch.reset(Revision(9));
+        assert!(watch.after(Position::end_of(Revision(8))).is_err());
+        assert!(read(&watch, Position::end_of(Revision(9))).is_empty());
+        // One entry that is too large by itself is not kept either.
+        watch.push(Revision(10), vec![0], cost * 4);
+        assert!(watch.after(Position::end_of(Revision(9))).is_err());
+        assert!(watch.after(Position::end_of(Revision(10))).is_ok());
     }
 }

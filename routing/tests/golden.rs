@@ -149,6 +149,23 @@ fn level_1_is_read_and_written_as_it_was_released() {
     assert_eq!(fold(&read), Tables::decode_snapshot(unhex(snapshot)).unwrap());
 }
 
+/// What every node is told by this history, and in which order: each acts on it in that order.
+#[test]
+fn level_1_has_these_effects_in_this_order() {
+    const EFFECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/level-1.effects");
+    let mut tables = Tables::new();
+    let mut lines = Vec::new();
+    for (batch, revision) in history().iter().zip(1..) {
+        let applied = tables.apply(Revision(revision), batch);
+        lines.extend(applied.effects.iter().map(|effect| format!("{revision}: {effect:?}")));
+    }
+    if std::env::var_os("LIMES_BLESS").is_some() {
+        std::fs::write(EFFECTS, lines.join("\n") + "\n").unwrap();
+    }
+    let golden = std::fs::read_to_string(EFFECTS).unwrap();
+    assert_eq!(golden.lines().collect::<Vec<_>>(), lines, "what nodes are told has changed");
+}
+
 /// What is not in the history is not held fast by it.
 #[test]
 fn the_history_holds_every_event_and_nearly_all_are_accepted() {

@@ -153,6 +153,24 @@ proptest! {
         });
     }
 
+    /// Ids that are given out are never given again, whoever asks and whatever happens between.
+    #[test]
+    fn ids_are_given_once(bytes in bytes()) {
+        let (mut edges, mut services) = (0, 0);
+        play(&bytes, |step| {
+            for (event, verdict) in step.batch.events.iter().zip(&step.applied.verdicts) {
+                let Verdict::Ids { first, count } = *verdict else { continue };
+                let (next, asked) = match event {
+                    Event::EdgeIdsReserved { count } => (&mut edges, *count),
+                    Event::ServiceIdsReserved { count } => (&mut services, *count),
+                    other => panic!("{} is answered with ids", other.name()),
+                };
+                assert!(first >= *next && count == asked, "{first} was given before, or not {asked}");
+                *next = first + u64::from(count);
+            }
+        });
+    }
+
     /// A copy is a copy: what is applied afterwards does not reach it.
     #[test]
     fn copies_stand_still(bytes in bytes()) {

@@ -41,6 +41,7 @@ async fn serve() -> Result<(), Failure> {
         })
         .await?;
     service.subscribe(["lines"]).await?;
+    println!("the room is open");
     while let Some(line) = service.receive().await {
         let all = members.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let name = all.get(&line.peer).cloned().unwrap_or_else(|| line.peer.to_string());
@@ -57,6 +58,7 @@ async fn serve() -> Result<(), Failure> {
 async fn join(name: &str) -> Result<(), Failure> {
     let address = std::env::var("LIMES_EDGES").unwrap_or("127.0.0.1:30012".into());
     let edge = Edge::builder().address(address).meta(name.to_owned()).connect().await?;
+    println!("you are in");
     let listener = edge.clone();
     tokio::spawn(async move {
         while let Some(line) = listener.receive().await {

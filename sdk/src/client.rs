@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use limes_wire::driver::tls::TlsClient;
 use limes_wire::driver::{PushError, RecordStream};
-use limes_wire::frame::Ran;
+use limes_wire::frame::{Ran, Welcome};
 use limes_wire::stream::Open;
 use limes_wire::{Code, Str, limits};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout_at;
+use tracing::{Instrument, debug_span};
 
 use crate::call::Methods;
 use crate::error::{CallError, ConnectError, Kind};
@@ -25,6 +27,13 @@ use crate::stream::{Incoming, Stream};
 const MESSAGES: usize = 1_024;
 /// Streams that wait to be accepted; past it their openers are told "busy".
 const STREAMS: usize = 64;
+
+/// How long a client that is closed lets calls and handlers end.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// How often whoever waits for something that does not wake it looks again.
+const LOOK: Duration = Duration::from_millis(5);
+/// Bytes of a body that count as one unit of [`Way::room`].
+const UNIT: usize = 256;
 
 /// Whether a client is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +61,37 @@ impl<T> Queue<T> {
     }
 }
 
+/// A connection that requests may take, and how much the gateway takes on it at once: whoever would
+/// be told "busy" for it waits here instead.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    pub(crate) outbox: Outbox,
+    /// Units of [`UNIT`] bytes; each request takes at least one.
+    room: Arc<Semaphore>,
+    units: u32,
+}
+
+impl Way {
+    /// As the welcome allows it.
+    pub(crate) fn new(outbox: Outbox, welcome: &Welcome) -> Self {
+        let units = welcome.max_calls.min(welcome.max_queued / UNIT as u32).max(1);
+        Way { outbox, room: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// Waits until a body of so many bytes fits in.
+    async fn room_for(&self, bytes: usize, deadline: Instant) -> Result<OwnedSemaphorePermit, CallError> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.units);
+        if let Ok(room) = self.room.clone().try_acquire_many_owned(units) {
+            return Ok(room);
+        }
+        match timeout_at(deadline.into(), self.room.clone().acquire_many_owned(units)).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) => Err(CallError::not_sent()),
+            Err(_) => Err(CallError::timeout(Ran::No)),
+        }
+    }
+}
+
 /// One client, whatever its role.
 pub(crate) struct Client {
     pub(crate) options: Options,
@@ -63,7 +103,9 @@ pub(crate) struct Client {
     pub(crate) ticket: Mutex<Bytes>,
     pub(crate) state: watch::Sender<State>,
     /// The connection in use.
-    pub(crate) current: watch::Sender<Option<Outbox>>,
+    pub(crate) current: watch::Sender<Option<Way>>,
+    /// Dials under TLS.
+    pub(crate) tls: Option<TlsClient>,
     last: AtomicU64,
 }
 
@@ -81,8 +123,8 @@ impl std::ops::Deref for Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.0.state.send_replace(State::Closed);
-        if let Some(outbox) = self.0.current.send_replace(None) {
-            outbox.push_always(Mail::Close);
+        if let Some(way) = self.0.current.send_replace(None) {
+            way.outbox.push_always(Mail::Close);
         }
     }
 }
@@ -108,7 +150,10 @@ impl Client {
         if options.addresses.is_empty() {
             return Err(ConnectError::NoAddress);
         }
+        let tls = options.tls.as_ref().map(crate::Tls::client).transpose();
+        let tls = tls.map_err(|error| ConnectError::Tls(error.to_string()))?;
         let client = Arc::new(Client {
+            tls,
             methods: Methods::default(),
             messages: Queue::new(MESSAGES),
             streams: Queue::new(STREAMS),
@@ -130,14 +175,20 @@ impl Client {
     }
 
     /// The connection in use; waits for one until the deadline.
-    async fn outbox(&self, deadline: Instant) -> Result<Outbox, CallError> {
+    async fn way(&self, deadline: Instant) -> Result<Way, CallError> {
+        let is_open = |way: &Option<Way>| way.as_ref().is_some_and(|way| !way.outbox.is_closed());
+        if *self.state.borrow() != State::Closed
+            && let Some(way) = self.current.borrow().as_ref().filter(|way| !way.outbox.is_closed())
+        {
+            return Ok(way.clone());
+        }
         let mut current = self.current.subscribe();
         let mut state = self.state.subscribe();
-        let open = current.wait_for(|outbox| outbox.as_ref().is_some_and(|outbox| !outbox.is_closed()));
+        let open = current.wait_for(is_open);
         tokio::select! {
             biased;
             found = timeout_at(deadline.into(), open) => match found {
-                Ok(Ok(outbox)) => outbox.clone().ok_or_else(CallError::not_sent),
+                Ok(Ok(way)) => way.clone().ok_or_else(CallError::not_sent),
                 Ok(Err(_)) => Err(CallError::closed()),
                 Err(_) => Err(CallError::not_sent()),
             },
@@ -159,30 +210,38 @@ impl Client {
             return Err(CallError::coded(Code::TOO_LARGE, Ran::No, "the name or the body is over its limit"));
         }
         let deadline = Instant::now() + time;
+        let span = debug_span!("limes.call", name, peer, is_message);
         let name = Str::from(name);
-        loop {
-            let outbox = self.outbox(deadline).await?;
-            match self.attempt(&outbox, is_message, peer, name.clone(), body.clone(), deadline).await {
-                Err(error) if !error.may_have_run() && is_passing(&error) && Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+        let work = async {
+            loop {
+                let way = self.way(deadline).await?;
+                match self.attempt(&way, is_message, peer, name.clone(), body.clone(), deadline).await {
+                    Err(error)
+                        if !error.may_have_run() && is_passing(&error) && Instant::now() < deadline =>
+                    {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                    result => return result,
                 }
-                result => return result,
             }
-        }
+        };
+        work.instrument(span).await
     }
 
     async fn attempt(
         &self,
-        outbox: &Outbox,
+        way: &Way,
         is_message: bool,
         peer: u64,
         name: Str,
         body: Bytes,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
+        let bytes = body.len();
+        let _room = way.room_for(bytes, deadline).await?;
+        let outbox = &way.outbox;
         let (tell, told) = oneshot::channel();
         let id = self.next_id();
-        let bytes = body.len();
         let request = Request { id, is_message, peer, name, body, deadline, tell };
         match outbox.push(Mail::Send(request), bytes) {
             Ok(()) => {}
@@ -229,11 +288,11 @@ impl Client {
     pub(crate) async fn change(&self, naming: Naming, names: Vec<String>) -> Result<(), CallError> {
         let deadline = Instant::now() + self.options.call_timeout;
         loop {
-            let outbox = self.outbox(deadline).await?;
+            let outbox = self.way(deadline).await?.outbox;
             let left = deadline.saturating_duration_since(Instant::now());
             match self.names(&outbox, naming, names.clone(), left).await {
                 Err(error) if error.kind() == Kind::Disconnected && Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    tokio::time::sleep(LOOK).await;
                 }
                 result => return result,
             }
@@ -246,7 +305,7 @@ impl Client {
         }
         let time = self.options.call_timeout;
         let deadline = Instant::now() + time;
-        let outbox = self.outbox(deadline).await?;
+        let outbox = self.way(deadline).await?.outbox;
         let (opened, stream) = oneshot::channel();
         outbox.push(Mail::Open(opened), 0).map_err(|_| CallError::not_sent())?;
         let open = Open { peer, name: name.into(), deadline: time, meta };
@@ -297,15 +356,15 @@ impl Client {
         }
     }
 
-    /// Says good-bye and reconnects no more.
+    /// Reconnects no more, lets calls and handlers in flight end, and says good-bye.
     pub(crate) async fn close(&self) {
+        let way = self.current.send_replace(None);
         self.state.send_replace(State::Closed);
-        let outbox = self.current.send_replace(None);
-        if let Some(outbox) = outbox {
-            outbox.push_always(Mail::Close);
-            let until = Instant::now() + limits::LINGER;
-            while !outbox.is_closed() && Instant::now() < until {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+        if let Some(Way { outbox, .. }) = way {
+            let until = Instant::now() + GRACE;
+            outbox.push_always(Mail::Finish { until, streams: false });
+            while !outbox.is_closed() && Instant::now() < until + limits::LINGER {
+                tokio::time::sleep(LOOK).await;
             }
         }
     }

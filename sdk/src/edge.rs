@@ -31,11 +31,21 @@ impl EdgeBuilder {
         self
     }
 
-    /// Connects.
+    /// Connects: to the first of the addresses that answers, and then to whichever of the cluster's nodes
+    /// serves.
     ///
     /// # Errors
-    /// [`ConnectError`]: refused for good, or nobody reached in time. Cancel safety: dropping the
-    /// future leaves nothing behind.
+    /// [`ConnectError`]: refused for good, or nobody reached in time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), limes_sdk::ConnectError> {
+    /// let edge = limes_sdk::Edge::builder().address("127.0.0.1:30012").meta("a thermometer").connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(self) -> Result<Edge, ConnectError> {
         Ok(Edge(Client::connect(self.0).await?))
     }
@@ -73,11 +83,22 @@ impl Edge {
         self.0.state.subscribe()
     }
 
-    /// Calls a method that some service offers.
+    /// Calls a method that some service offers. While there is no connection, or too much is in flight,
+    /// it waits, within its deadline; what certainly was not run because the connection went away is
+    /// sent again on the next one.
     ///
     /// # Errors
-    /// [`CallError`] says whether the call may have run. Cancel safety: dropping the future cancels
-    /// the call.
+    /// [`CallError`] says whether the call may have run.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the call; it may have run.
+    ///
+    /// ```no_run
+    /// # async fn example(edge: limes_sdk::Edge) -> Result<(), limes_sdk::CallError> {
+    /// let reply = edge.call("greet", "world").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn call(&self, method: &str, body: impl Into<Bytes>) -> Result<Bytes, CallError> {
         self.call_within(method, body, self.0.options.call_timeout).await
     }
@@ -85,6 +106,9 @@ impl Edge {
     /// As [`Edge::call`], with a deadline.
     ///
     /// # Errors
+    /// As [`Edge::call`].
+    ///
+    /// # Cancel safety
     /// As [`Edge::call`].
     pub async fn call_within(
         &self,
@@ -104,17 +128,23 @@ impl Edge {
         self.0.methods.insert(method, handler);
     }
 
-    /// Sends a message to some service that takes the topic; returns when it has been acknowledged.
+    /// Sends a message to some service that takes the topic; returns when it has been acknowledged. It
+    /// waits as [`Edge::call`] does.
     ///
     /// # Errors
-    /// [`PublishError`] says whether it may have been taken. Cancel safety: dropping the future
-    /// leaves it unknown.
+    /// [`PublishError`] says whether it may have been taken.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves unknown whether it is taken.
     pub async fn publish(&self, topic: &str, body: impl Into<Bytes>) -> Result<(), PublishError> {
         self.0.request(true, 0, topic, body.into(), self.0.options.call_timeout).await.map(drop)
     }
 
-    /// The next message to this edge; `None` once the edge is closed. Cancel safety: no message is
-    /// lost.
+    /// The next message to this edge; `None` once the edge is closed. Those that nobody receives wait,
+    /// up to 1,024; the publishers of more are told "busy".
+    ///
+    /// # Cancel safety
+    /// No message is lost.
     pub async fn receive(&self) -> Option<Message> {
         self.0.receive().await
     }
@@ -122,19 +152,27 @@ impl Edge {
     /// Opens a stream to a service by its name; returns when it has accepted.
     ///
     /// # Errors
-    /// [`OpenError`]: nobody by that name, or it did not accept. Cancel safety: dropping the future
-    /// resets the stream.
+    /// [`OpenError`]: nobody by that name, or it did not accept.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream.
     pub async fn open_stream(&self, service: &str, meta: impl Into<Bytes>) -> Result<Stream, OpenError> {
         self.0.open_stream(0, service, meta.into()).await
     }
 
     /// The next stream that a service has opened to this edge; `None` once the edge is closed.
-    /// Cancel safety: no stream is lost.
+    ///
+    /// # Cancel safety
+    /// No stream is lost.
     pub async fn accept_stream(&self) -> Option<Incoming> {
         self.0.accept_stream().await
     }
 
-    /// Says good-bye; the edge does not come back.
+    /// Lets calls in flight and handlers end, for 5 s at most, and says good-bye; the edge does not come
+    /// back, and open streams are reset.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing: the edge closes all the same.
     pub async fn close(&self) {
         self.0.close().await;
     }

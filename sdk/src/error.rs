@@ -6,6 +6,20 @@ use limes_wire::Code;
 use limes_wire::frame::{CallError as WireError, Ran};
 
 /// What went wrong.
+///
+/// ```
+/// # fn example(error: limes_sdk::CallError) {
+/// use limes_sdk::Kind;
+///
+/// match error.kind() {
+///     Kind::NoMethod => println!("nobody offers it"),
+///     Kind::Application => println!("the handler said: {}", error.text()),
+///     _ if error.retryable() => println!("worth another try"),
+///     _ if error.may_have_run() => println!("it may have been done"),
+///     _ => println!("not done: {error}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -150,6 +164,9 @@ pub enum ConnectError {
     /// The builder was given no address.
     #[error("no address was given")]
     NoAddress,
+    /// TLS cannot be set up as the builder was told.
+    #[error("{0}")]
+    Tls(String),
     /// The cluster said no, for good.
     #[error("refused: {code}: {text}")]
     Refused {

@@ -14,7 +14,7 @@ use limes_wire::{By, CloseReason, Code, Str};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{Instrument, debug, debug_span, warn};
 
 use crate::call::Call;
 use crate::client::Client;
@@ -68,8 +68,12 @@ pub(crate) enum Mail {
     },
     Names(Naming, u64, Vec<Str>, Tell),
     Open(oneshot::Sender<Result<RawStream, Code>>),
-    /// Another connection is in use: close when nothing is in flight here, or at the instant given.
-    Finish(Instant),
+    /// Close when no call and no handler is in flight, and with `streams` no stream is open; at the
+    /// instant given in any case.
+    Finish {
+        until: Instant,
+        streams: bool,
+    },
     Close,
 }
 
@@ -91,8 +95,8 @@ pub(crate) struct Link {
     news: tokio::sync::mpsc::UnboundedSender<News>,
     waiting: HashMap<u64, Tell>,
     running: HashMap<u64, AbortHandle>,
-    /// Until when what is in flight may finish.
-    finishing: Option<Instant>,
+    /// Until when what is in flight may finish, and whether streams count.
+    finishing: Option<(Instant, bool)>,
 }
 
 impl Link {
@@ -106,10 +110,10 @@ impl Link {
 
     /// Closes a connection that is no longer in use once nothing is in flight on it.
     fn close_if_finished(&mut self, cx: &mut Cx<'_>) {
-        let Some(until) = self.finishing else { return };
-        let idle = self.waiting.is_empty() && self.running.is_empty() && cx.streams() == 0;
-        if idle || cx.now() >= until {
-            cx.close(GoAway::new(Code::OK, "moved to another connection"));
+        let Some((until, streams)) = self.finishing else { return };
+        let calls = self.waiting.is_empty() && self.running.is_empty();
+        if (calls && !(streams && cx.streams() > 0)) || cx.now() >= until {
+            cx.close(GoAway::new(Code::OK, "good-bye"));
         } else {
             cx.wake_at(until.min(cx.now() + FINISH_LOOK));
         }
@@ -150,9 +154,10 @@ impl Link {
             return;
         }
         let outbox = self.outbox.clone();
+        let span = debug_span!("limes.handler", method = &*method, peer);
         let work = handler(Call { peer, method: method.to_string(), body, deadline });
         let task = tokio::spawn(async move {
-            let mut handler = AbortOnDrop(tokio::spawn(work));
+            let mut handler = AbortOnDrop(tokio::spawn(work.instrument(span)));
             let answer = match (&mut handler.0).await {
                 Ok(Ok(body)) => Ok(body),
                 Ok(Err(failed)) => Err((Code::APPLICATION, Ran::Yes, failed.0)),
@@ -242,8 +247,8 @@ impl Handler for Link {
             Mail::Open(opened) => cx.open_stream(move |stream| {
                 let _ = opened.send(stream);
             }),
-            Mail::Finish(until) => {
-                self.finishing = Some(until);
+            Mail::Finish { until, streams } => {
+                self.finishing = Some((until, streams));
                 self.close_if_finished(cx);
             }
             Mail::Close => cx.close(GoAway::new(Code::OK, "good-bye")),
@@ -262,16 +267,20 @@ impl Handler for Link {
         for (_, task) in self.running.drain() {
             task.abort();
         }
+        // PROTOCOL 3.6: a gateway that ends with OK has answered all that it has read.
+        let unread = reason.by == By::Peer && reason.code == Code::OK;
         for (_, tell) in self.waiting.drain() {
-            let _ = tell.send(Err(CallError::cut()));
+            let _ = tell.send(Err(if unread { CallError::not_sent() } else { CallError::cut() }));
         }
         for mail in leftover {
             if let Mail::Send(Request { tell, .. }) | Mail::Names(_, _, _, tell) = mail {
                 let _ = tell.send(Err(CallError::not_sent()));
             }
         }
-        if reason.by != By::Us {
-            debug!(%reason, "connection ended");
+        match (reason.by, reason.code) {
+            (By::Us, Code::OK) => {}
+            (By::Us, _) => warn!(%reason, "connection closed by this side"),
+            _ => debug!(%reason, "connection ended"),
         }
         let _ = self.news.send(News::Closed(reason));
     }

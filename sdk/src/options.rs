@@ -6,6 +6,8 @@ use bytes::Bytes;
 use limes_wire::frame::{Hello, Role};
 use limes_wire::limits;
 
+use crate::tls::Tls;
+
 /// The settings of a client.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -19,6 +21,7 @@ pub(crate) struct Options {
     pub(crate) call_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) backoff_max: Duration,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Options {
@@ -34,6 +37,7 @@ impl Options {
             call_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             backoff_max: Duration::from_secs(5),
+            tls: None,
         }
     }
 
@@ -87,6 +91,12 @@ macro_rules! common_options {
         /// How long the first connect may take in all; 10 s if not set.
         pub fn connect_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.0.connect_timeout = timeout;
+            self
+        }
+
+        /// Speaks TLS; in the clear if not set.
+        pub fn tls(mut self, tls: crate::Tls) -> Self {
+            self.0.tls = Some(tls);
             self
         }
 

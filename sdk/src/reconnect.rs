@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Mailbox, drive, tune};
+use limes_wire::driver::{Mailbox, Transport, drive, tune};
 use limes_wire::frame::{Role, Welcome};
 use limes_wire::limits::Limits;
 use limes_wire::{Code, Conn};
@@ -13,11 +13,12 @@ use rand::Rng;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{Instrument, debug_span, info, warn};
 
-use crate::client::{Client, State};
+use crate::client::{Client, GRACE, State, Way};
 use crate::error::ConnectError;
 use crate::link::{Link, Mail, Naming, News, Outbox};
+use crate::pace::{Addresses, Asked, Backoff};
 
 /// How long one address may take, from the dial to the welcome and the restored names.
 const ATTEMPT: Duration = Duration::from_secs(6);
@@ -25,14 +26,15 @@ const ATTEMPT: Duration = Duration::from_secs(6);
 const DIAL: Duration = Duration::from_secs(2);
 /// How long what is in flight on a connection that was left may take to finish.
 const FINISH: Duration = Duration::from_secs(30);
-/// The pause before the first new attempt is drawn up to this; it doubles from there.
-const PAUSE: Duration = Duration::from_millis(50);
-
+/// The longest pause between attempts of the first connect.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How long after attempts that failed a "replaced" is not believed.
 const DOUBT: Duration = Duration::from_secs(60);
 
 /// A connection that is open.
 struct Open {
+    /// The address that was dialled.
+    address: String,
     outbox: Outbox,
     news: UnboundedReceiver<News>,
     /// Where the other nodes are.
@@ -53,8 +55,9 @@ enum Miss {
 /// Connects for the first time, within the client's time, and starts the keeper.
 pub(crate) async fn start(client: &Arc<Client>) -> Result<(), ConnectError> {
     let until = Instant::now() + client.options.connect_timeout;
-    let mut known = Addresses::new(client);
-    let (mut pause, mut missed) = (PAUSE, false);
+    let mut known = Addresses::new(client.options.addresses.clone(), rand::rng().random_range(0..usize::MAX));
+    let mut backoff = Backoff::new(client.options.backoff_max.min(FIRST_PAUSE));
+    let mut missed = false;
     loop {
         match attempt(client, &known.next(), false).await {
             Ok(mut open) => {
@@ -72,46 +75,13 @@ pub(crate) async fn start(client: &Arc<Client>) -> Result<(), ConnectError> {
                 }
             }
         }
-        back_off(&mut pause, client.options.backoff_max.min(Duration::from_millis(500))).await;
+        pause(&mut backoff).await;
     }
 }
 
-/// The addresses to try, in turn: those given, and those that the cluster has named since.
-struct Addresses {
-    given: Vec<String>,
-    learned: Vec<String>,
-    at: usize,
-}
-
-impl Addresses {
-    fn new(client: &Client) -> Self {
-        let given = client.options.addresses.clone();
-        let at = rand::rng().random_range(0..given.len().max(1));
-        Addresses { given, learned: Vec::new(), at }
-    }
-
-    fn learn(&mut self, peers: Vec<String>) {
-        if !peers.is_empty() {
-            self.learned = peers.into_iter().filter(|peer| !self.given.contains(peer)).collect();
-        }
-    }
-
-    fn next(&mut self) -> String {
-        self.at += 1;
-        let all = self.given.len() + self.learned.len();
-        let at = self.at % all.max(1);
-        self.given.get(at).or_else(|| self.learned.get(at - self.given.len())).cloned().unwrap_or_default()
-    }
-
-    fn stay(&mut self) {
-        self.at = self.at.wrapping_sub(1);
-    }
-}
-
-/// Full jitter (Brooker 2015): a pause drawn from nothing to the bound, which doubles.
-async fn back_off(pause: &mut Duration, max: Duration) {
-    let drawn = rand::rng().random_range(Duration::ZERO..=*pause);
-    *pause = (*pause * 2).min(max.max(PAUSE));
+/// A pause of the plan.
+async fn pause(backoff: &mut Backoff) {
+    let drawn = backoff.next(rand::rng().random());
     sleep(drawn).await;
 }
 
@@ -130,22 +100,25 @@ async fn try_address(client: &Arc<Client>, address: &str, moving: bool) -> Resul
     let socket = socket.map_err(|_| later("no connection in time".to_owned()))?;
     let socket = socket.map_err(|error| later(error.to_string()))?;
     tune(&socket).map_err(|error| later(error.to_string()))?;
+    let transport = match &client.tls {
+        None => Transport::Plain(socket),
+        Some(tls) => tls.connect(address, socket).await.map_err(|error| later(error.to_string()))?,
+    };
     let outbox = Mailbox::new();
     let (sender, mut news) = unbounded_channel();
     let ticket = client.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let limits = Limits { keepalive: client.options.keepalive, ..Limits::default() };
     let conn = Conn::client(client.options.hello(ticket, moving), Instant::now(), limits);
     let link = Link::new(client.clone(), outbox.clone(), sender);
-    tokio::spawn(drive(socket, conn, link, outbox.clone()));
+    let span = debug_span!("limes.connection", role = ?client.options.role, address);
+    tokio::spawn(drive(transport, conn, link, outbox.clone()).instrument(span));
     let guard = CloseOnDrop(Some(outbox.clone()));
     let welcome = match news.recv().await {
         Some(News::Open(welcome)) => *welcome,
         Some(News::Leave(goaway)) => {
             let text = format!("{}: {}", goaway.code, goaway.text);
-            return Err(match goaway.code {
-                Code::AUTH | Code::VERSION | Code::REFUSED | Code::PROTOCOL => {
-                    Miss::Never(goaway.code, goaway.text)
-                }
+            return Err(match Asked::before_welcome(goaway.code) {
+                Asked::StayAway => Miss::Never(goaway.code, goaway.text),
                 _ => Miss::Later(format!("{address}: {text}"), goaway.peers),
             });
         }
@@ -155,7 +128,7 @@ async fn try_address(client: &Arc<Client>, address: &str, moving: bool) -> Resul
     restore(client, &outbox).await.map_err(|error| later(error.to_string()))?;
     adopt(client, &welcome, &outbox);
     guard.keep();
-    Ok(Open { outbox, news, peers: welcome.peers, doubt: None })
+    Ok(Open { address: address.to_owned(), outbox, news, peers: welcome.peers, doubt: None })
 }
 
 /// Brings methods and topics to a new connection.
@@ -175,7 +148,7 @@ fn adopt(client: &Client, welcome: &Welcome, outbox: &Outbox) {
         let ticket = Bytes::copy_from_slice(&welcome.ticket);
         *client.ticket.lock().unwrap_or_else(PoisonError::into_inner) = ticket;
     }
-    client.current.send_replace(Some(outbox.clone()));
+    client.current.send_replace(Some(Way::new(outbox.clone(), welcome)));
     client.state.send_if_modified(|state| {
         let open = *state != State::Closed;
         if open {
@@ -211,13 +184,14 @@ async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
             News::Leave(goaway) => {
                 info!(code = %goaway.code, text = %goaway.text, "the node asks to go elsewhere");
                 known.learn(goaway.peers);
-                let leave = matches!(goaway.code, Code::DRAINING | Code::ISOLATED);
+                let leave = Asked::after_welcome(goaway.code) == Asked::MoveFirst;
                 (leave, comes_again(goaway.code, &mut open))
             }
             News::Closed(reason) => (false, comes_again(reason.code, &mut open)),
         };
         let Some(client) = client.upgrade().filter(|client| *client.state.borrow() != State::Closed) else {
-            open.outbox.push_always(Mail::Close);
+            let until = Instant::now() + GRACE;
+            open.outbox.push_always(Mail::Finish { until, streams: false });
             return;
         };
         if !again {
@@ -237,10 +211,12 @@ async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
             });
             known.stay();
         }
+        known.leave(leave.then(|| open.address.clone()));
         match reconnect(&client, &mut known, leave).await {
             Some(fresh) => {
                 let old = std::mem::replace(&mut open, fresh);
-                old.outbox.push_always(Mail::Finish(Instant::now() + FINISH));
+                let until = Instant::now() + FINISH;
+                old.outbox.push_always(Mail::Finish { until, streams: true });
             }
             None => return,
         }
@@ -249,10 +225,10 @@ async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
 
 /// Whether a client whose connection ended so looks for another.
 fn comes_again(code: Code, open: &mut Open) -> bool {
-    match code {
-        Code::KICKED => false,
+    match Asked::after_welcome(code) {
+        Asked::StayAway => false,
         // Once: two devices with one id must not chase each other away for ever.
-        Code::REPLACED => open.doubt.take().is_some_and(|until| Instant::now() < until),
+        Asked::MakeRoom => open.doubt.take().is_some_and(|until| Instant::now() < until),
         _ => true,
     }
 }
@@ -268,7 +244,8 @@ async fn wait(client: &Weak<Client>, open: &mut Open) -> News {
 
 /// Tries until it works; `None`: the client was closed, or refused for good.
 async fn reconnect(client: &Arc<Client>, known: &mut Addresses, moving: bool) -> Option<Open> {
-    let (mut pause, mut missed) = (PAUSE, false);
+    let mut backoff = Backoff::new(client.options.backoff_max);
+    let mut missed = false;
     loop {
         if *client.state.borrow() == State::Closed {
             return None;
@@ -292,6 +269,6 @@ async fn reconnect(client: &Arc<Client>, known: &mut Addresses, moving: bool) ->
                 known.learn(peers);
             }
         }
-        back_off(&mut pause, client.options.backoff_max).await;
+        pause(&mut backoff).await;
     }
 }

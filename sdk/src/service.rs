@@ -34,11 +34,21 @@ impl ServiceBuilder {
         self
     }
 
-    /// Connects.
+    /// Connects: to the first of the addresses that answers, and then to whichever of the cluster's nodes
+    /// serves.
     ///
     /// # Errors
-    /// [`ConnectError`]: refused for good, or nobody reached in time. Cancel safety: dropping the
-    /// future leaves nothing behind.
+    /// [`ConnectError`]: refused for good, or nobody reached in time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), limes_sdk::ConnectError> {
+    /// let service = limes_sdk::Service::builder("greeter").address("127.0.0.1:30011").connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(self) -> Result<Service, ConnectError> {
         Ok(Service(Client::connect(self.0).await?))
     }
@@ -72,11 +82,15 @@ impl Service {
         self.0.state.subscribe()
     }
 
-    /// Calls a method of an edge, wherever it is connected.
+    /// Calls a method of an edge, wherever it is connected. While there is no connection, or too much is
+    /// in flight, it waits, within its deadline; what certainly was not run because the connection went
+    /// away is sent again on the next one.
     ///
     /// # Errors
-    /// [`CallError`] says whether the call may have run. Cancel safety: dropping the future cancels
-    /// the call.
+    /// [`CallError`] says whether the call may have run.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the call; it may have run.
     pub async fn call(&self, edge: u64, method: &str, body: impl Into<Bytes>) -> Result<Bytes, CallError> {
         self.call_within(edge, method, body, self.0.options.call_timeout).await
     }
@@ -84,6 +98,9 @@ impl Service {
     /// As [`Service::call`], with a deadline.
     ///
     /// # Errors
+    /// As [`Service::call`].
+    ///
+    /// # Cancel safety
     /// As [`Service::call`].
     pub async fn call_within(
         &self,
@@ -98,8 +115,17 @@ impl Service {
     /// Offers a method. When this returns every node routes calls of it here.
     ///
     /// # Errors
-    /// The cluster did not agree in time; the method is offered as soon as it does. Cancel safety:
-    /// the same.
+    /// The cluster did not agree in time; the method is offered as soon as it does.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the method noted: it is offered at the latest by the next connection.
+    ///
+    /// ```no_run
+    /// # async fn example(service: limes_sdk::Service) -> Result<(), limes_sdk::CallError> {
+    /// service.register("greet", |call| async move { Ok([b"hello ", &call.body[..]].concat().into()) }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn register<F, A>(&self, method: &str, handler: F) -> Result<(), CallError>
     where
         F: Fn(Call) -> A + Send + Sync + 'static,
@@ -113,6 +139,9 @@ impl Service {
     ///
     /// # Errors
     /// The cluster did not agree in time; calls that still come are answered "no method".
+    ///
+    /// # Cancel safety
+    /// As [`Service::register`].
     pub async fn withdraw(&self, method: &str) -> Result<(), CallError> {
         self.0.methods.remove(method);
         self.0.change(Naming::Withdraw, vec![method.to_owned()]).await
@@ -121,6 +150,9 @@ impl Service {
     /// Takes messages of these topics, to be had from [`Service::receive`].
     ///
     /// # Errors
+    /// As [`Service::register`].
+    ///
+    /// # Cancel safety
     /// As [`Service::register`].
     pub async fn subscribe<T: Into<String>>(
         &self,
@@ -135,6 +167,9 @@ impl Service {
     ///
     /// # Errors
     /// As [`Service::withdraw`].
+    ///
+    /// # Cancel safety
+    /// As [`Service::register`].
     pub async fn unsubscribe<T: Into<String>>(
         &self,
         topics: impl IntoIterator<Item = T>,
@@ -147,14 +182,19 @@ impl Service {
     /// Sends a message to an edge; returns when the edge has acknowledged it.
     ///
     /// # Errors
-    /// [`PublishError`] says whether it may have been taken. Cancel safety: dropping the future
-    /// leaves it unknown.
+    /// [`PublishError`] says whether it may have been taken.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves unknown whether it is taken.
     pub async fn publish(&self, edge: u64, topic: &str, body: impl Into<Bytes>) -> Result<(), PublishError> {
         self.0.request(true, edge, topic, body.into(), self.0.options.call_timeout).await.map(drop)
     }
 
-    /// The next message of a topic that this service takes; `None` once it is closed. Cancel safety:
-    /// no message is lost.
+    /// The next message of a topic that this service takes; `None` once it is closed. Those that nobody
+    /// receives wait, up to 1,024; the publishers of more are told "busy".
+    ///
+    /// # Cancel safety
+    /// No message is lost.
     pub async fn receive(&self) -> Option<Message> {
         self.0.receive().await
     }
@@ -162,8 +202,10 @@ impl Service {
     /// Opens a stream to an edge; returns when it has accepted.
     ///
     /// # Errors
-    /// [`OpenError`]: no such edge, or it did not accept. Cancel safety: dropping the future resets
-    /// the stream.
+    /// [`OpenError`]: no such edge, or it did not accept.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream.
     pub async fn open_stream(
         &self,
         edge: u64,
@@ -173,8 +215,10 @@ impl Service {
         self.0.open_stream(edge, name, meta.into()).await
     }
 
-    /// The next stream that an edge has opened to this service; `None` once it is closed. Cancel
-    /// safety: no stream is lost.
+    /// The next stream that an edge has opened to this service; `None` once it is closed.
+    ///
+    /// # Cancel safety
+    /// No stream is lost.
     pub async fn accept_stream(&self) -> Option<Incoming> {
         self.0.accept_stream().await
     }
@@ -182,6 +226,9 @@ impl Service {
     /// Decides which id a connecting edge has; an error refuses the edge.
     ///
     /// # Errors
+    /// As [`Service::register`].
+    ///
+    /// # Cancel safety
     /// As [`Service::register`].
     pub async fn on_get_edge_id<F, A>(&self, decide: F) -> Result<(), CallError>
     where
@@ -200,6 +247,9 @@ impl Service {
     ///
     /// # Errors
     /// As [`Service::register`].
+    ///
+    /// # Cancel safety
+    /// As [`Service::register`].
     pub async fn on_edge_online<F, A>(&self, told: F) -> Result<(), CallError>
     where
         F: Fn(EdgeFacts) -> A + Send + Sync + 'static,
@@ -211,6 +261,9 @@ impl Service {
     /// Is told of each edge that has gone, at least once, also when the edge's node died.
     ///
     /// # Errors
+    /// As [`Service::register`].
+    ///
+    /// # Cancel safety
     /// As [`Service::register`].
     pub async fn on_edge_offline<F, A>(&self, told: F) -> Result<(), CallError>
     where
@@ -233,7 +286,11 @@ impl Service {
         .await
     }
 
-    /// Says good-bye; the service does not come back.
+    /// Lets calls in flight and handlers end, for 5 s at most, and says good-bye; the service does not
+    /// come back, and open streams are reset.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing: the service closes all the same.
     pub async fn close(&self) {
         self.0.close().await;
     }

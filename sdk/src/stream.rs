@@ -19,6 +19,9 @@ pub struct Stream(pub(crate) RecordStream);
 
 impl Stream {
     /// Voids both directions with one line that the other side gets.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream without the line.
     pub async fn reset(self, text: &str) {
         self.0.reset(Code::APPLICATION, text).await;
     }

@@ -1,7 +1,8 @@
 //! Bounded reading and writing of the fields in a frame's head.
 //!
 //! Integers are big-endian. Strings and byte strings have a 16-bit length, lists a 16-bit count.
-//! Every length is checked against its limit and against what is there before anything is taken.
+//! Every length is checked against its limit (PROTOCOL 9.1) and against what is there before anything is
+//! taken (PROTOCOL 2.4).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

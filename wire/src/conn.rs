@@ -59,6 +59,8 @@ pub struct Conn {
     limits: Limits,
     /// The other side, or ourselves as a client: whether mesh frames are allowed.
     role: Role,
+    /// What both speak; chosen by the side that accepted.
+    version: u16,
     keepalive: std::time::Duration,
     began: Instant,
     heard: Instant,
@@ -90,6 +92,7 @@ impl Conn {
             phase: if is_client { Phase::Greeting } else { Phase::Magic },
             limits,
             role,
+            version: VERSIONS.1,
             keepalive: limits.keepalive,
             began: now,
             heard: now,
@@ -157,6 +160,7 @@ impl Conn {
     }
 
     fn take_magic(&mut self, bytes: &mut BytesMut) -> Result<bool, CloseReason> {
+        // PROTOCOL 1.2.
         let seen = bytes.len().min(MAGIC.len());
         if bytes[..seen] != MAGIC[..seen] {
             return Err(CloseReason::protocol("the first bytes are not those of the limes protocol"));
@@ -173,6 +177,7 @@ impl Conn {
         let Some(part) = self.inbound.take(bytes)? else {
             return Ok(None);
         };
+        // PROTOCOL 7.1.
         if self.phase != Phase::Open {
             return Err(CloseReason::protocol("a stream before the handshake is over"));
         }
@@ -189,6 +194,7 @@ impl Conn {
                 return Ok(None);
             }
             let header = Header::decode(*header);
+            // PROTOCOL 2.4: before a byte of it is taken.
             let max = if self.phase == Phase::Open { self.limits.body } else { limits::META_MAX };
             if header.body as usize > max {
                 let text = format!("a frame's body of {} bytes is over the limit of {max}", header.body);
@@ -211,7 +217,8 @@ impl Conn {
         }
     }
 
-    /// Checks a frame against the phase and the roles; keepalive is answered here.
+    /// Checks a frame against the phase (PROTOCOL 3.3) and the roles (2.7); keepalive is answered here
+    /// (3.8).
     fn admit(&mut self, frame: Frame) -> Result<Option<Event>, CloseReason> {
         match (self.phase, frame) {
             (_, Frame::GoAway(goaway)) => Ok(Some(Event::GoAway(goaway))),
@@ -241,6 +248,7 @@ impl Conn {
 
     fn greet(&mut self, hello: Hello) -> Result<Event, CloseReason> {
         let (low, high) = hello.versions;
+        // PROTOCOL 3.4.
         if low > high || low > VERSIONS.1 || high < VERSIONS.0 {
             let text = format!(
                 "the peer speaks versions {low} to {high}, this node {} to {}",
@@ -249,7 +257,10 @@ impl Conn {
             return Err(CloseReason::us(Code::VERSION, text));
         }
         self.role = hello.role;
+        // The highest that both speak (PROTOCOL 3.4).
+        self.version = high.min(VERSIONS.1);
         if !hello.keepalive.is_zero() {
+            // PROTOCOL 3.8.
             self.keepalive = hello.keepalive.clamp(limits::KEEPALIVE_MIN, self.limits.keepalive);
         }
         self.phase = Phase::Deciding;
@@ -270,9 +281,11 @@ impl Conn {
     /// Accepts the client that has said hello; version, keepalive and limits are filled in.
     pub fn welcome(&mut self, mut welcome: Welcome) {
         if self.phase == Phase::Deciding {
-            welcome.version = VERSIONS.1;
+            welcome.version = self.version;
             welcome.keepalive = self.keepalive;
             welcome.max_body = u32::try_from(self.limits.body).unwrap_or(u32::MAX);
+            welcome.max_calls = u32::try_from(self.limits.calls).unwrap_or(u32::MAX);
+            welcome.max_queued = u32::try_from(self.limits.queued).unwrap_or(u32::MAX);
             welcome.max_streams = u32::try_from(self.limits.streams).unwrap_or(u32::MAX);
             self.phase = Phase::Open;
             self.queue.frame(Frame::Welcome(welcome));
@@ -323,6 +336,7 @@ impl Conn {
             return Ok(());
         }
         match self.phase {
+            // PROTOCOL 3.8.
             Phase::Open if self.pinged => {
                 let text = format!("nothing heard for {:?}", now.saturating_duration_since(self.heard));
                 Err(CloseReason::us(Code::KEEPALIVE, text))
@@ -332,6 +346,7 @@ impl Conn {
                 self.queue.frame(Frame::Ping { nonce: 0 });
                 Ok(())
             }
+            // PROTOCOL 3.7.
             phase => {
                 let text = format!("no handshake within {:?} (phase {phase:?})", self.limits.handshake);
                 Err(CloseReason::us(Code::HANDSHAKE_TIMEOUT, text))

@@ -8,6 +8,7 @@ pub mod conn;
 #[cfg(feature = "tokio")]
 pub mod driver;
 pub mod frame;
+pub mod geminio;
 pub mod limits;
 pub mod stream;
 mod text;

@@ -63,16 +63,30 @@ pub const LINGER: Duration = Duration::from_secs(2);
 pub struct Limits {
     /// Largest body of a frame, in bytes.
     pub body: usize,
+    /// Calls and messages in flight, each way.
+    pub calls: usize,
+    /// Bytes of bodies in flight of the client, beyond the first.
+    pub queued: usize,
     /// Streams open at once.
     pub streams: usize,
     /// Silence before a ping. The smaller of both sides' values holds.
     pub keepalive: Duration,
     /// Time for the handshake.
     pub handshake: Duration,
+    /// How long a peer may take nothing while output waits.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { body: FRAME_BODY_MAX, streams: STREAMS_MAX, keepalive: KEEPALIVE, handshake: HANDSHAKE }
+        Limits {
+            body: FRAME_BODY_MAX,
+            calls: CALLS_MAX,
+            queued: IN_FLIGHT_BYTES_MAX,
+            streams: STREAMS_MAX,
+            keepalive: KEEPALIVE,
+            handshake: HANDSHAKE,
+            stall: STALL,
+        }
     }
 }

@@ -26,3 +26,13 @@ fn decode() {
 fn conn_ops() {
     replay("conn_ops", operations::conn_ops);
 }
+
+#[test]
+fn geminio_decode() {
+    replay("geminio_decode", operations::geminio_decode);
+}
+
+#[test]
+fn geminio_ops() {
+    replay("geminio_ops", operations::geminio_ops);
+}

@@ -3,6 +3,7 @@
 mod edge;
 mod service;
 mod status;
+mod watch;
 
 use clap::Subcommand;
 
@@ -14,6 +15,8 @@ use crate::client::Error;
 pub(crate) enum Command {
     /// The members, who leads, and how much each holds.
     Status,
+    /// What changes, line by line, until it is stopped: first the state, unless --from says where.
+    Watch(watch::Options),
     /// Edges of the whole cluster.
     #[command(subcommand)]
     Edge(edge::Command),
@@ -26,6 +29,7 @@ impl Command {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Error> {
         match self {
             Command::Status => status::run(context).await,
+            Command::Watch(options) => watch::run(context, options).await,
             Command::Edge(command) => command.run(context).await,
             Command::Service(command) => command.run(context).await,
         }

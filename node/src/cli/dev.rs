@@ -1,6 +1,7 @@
 //! `limes dev`: a cluster on this machine, watched from the terminal.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Failure, runtime, stop};
@@ -11,7 +12,7 @@ const READY: Duration = Duration::from_secs(60);
 
 pub(super) fn run(nodes: Option<usize>, dir: PathBuf, ports: Ports) -> Result<(), Failure> {
     super::log::quiet();
-    let options = Options { binary: std::env::current_exe()?, nodes, dir, ports, adjust: |_| {} };
+    let options = Options { binary: std::env::current_exe()?, nodes, dir, ports, adjust: Arc::new(|_| {}) };
     runtime()?.block_on(watch(options))
 }
 

@@ -27,7 +27,7 @@ impl Reader {
     }
 
     /// The node that reads.
-    pub(crate) fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
     }
 

@@ -14,6 +14,7 @@ pub(super) fn check(config: &NodeConfig, findings: &mut Findings) {
     timing(config, findings);
     control(config, findings);
     listeners(config, findings);
+    tls(config, findings);
     limits(config, findings);
 }
 
@@ -106,10 +107,33 @@ fn listeners(config: &NodeConfig, findings: &mut Findings) {
     }
 }
 
+fn tls(config: &NodeConfig, findings: &mut Findings) {
+    let ports =
+        [("edgebound", &config.edgebound.listen.tls), ("servicebound", &config.servicebound.listen.tls)];
+    for (port, tls) in ports.into_iter().filter(|(_, tls)| tls.enable) {
+        if tls.certs.is_empty() {
+            findings.mistake(&format!("{port}.listen.tls.certs"), "is empty; TLS needs a certificate");
+        }
+        if tls.mtls && tls.ca_certs.is_empty() {
+            let text = "is empty; mtls needs to know who signs the clients' certificates";
+            findings.mistake(&format!("{port}.listen.tls.ca_certs"), text);
+        }
+    }
+}
+
 fn limits(config: &NodeConfig, findings: &mut Findings) {
     let limits = &config.limits;
     if limits.body.as_usize() > wire::FRAME_BODY_MAX {
         findings.mistake("limits.body", format!("{} is more than the protocol's 16MiB", limits.body));
+    }
+    if limits.calls > wire::CALLS_MAX {
+        findings.mistake(
+            "limits.calls",
+            format!("{} is more than the protocol's {}", limits.calls, wire::CALLS_MAX),
+        );
+    }
+    if limits.queued.as_usize() > wire::IN_FLIGHT_BYTES_MAX {
+        findings.mistake("limits.queued", format!("{} is more than half a mailbox, 16MiB", limits.queued));
     }
     if limits.keepalive < wire::KEEPALIVE_MIN {
         findings.mistake("limits.keepalive", format!("less than {:?}", wire::KEEPALIVE_MIN));

@@ -2,6 +2,7 @@
 
 use super::addr::Addr;
 use super::setting::{Leaf, Settings, Visitor};
+use super::tls::Tls;
 
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,13 +11,28 @@ pub struct Listen {
     pub addr: Addr,
     /// What others dial, if it is not `addr`.
     pub advertised_addr: Option<Addr>,
+    /// TLS, on the ports of edges and services.
+    pub tls: Tls,
     network: Network,
+    /// Whether this version speaks TLS here.
+    takes_tls: bool,
 }
 
 impl Listen {
     /// A listener on loopback.
     pub(super) fn local(port: u16) -> Self {
-        Listen { addr: Addr::new("127.0.0.1", port), advertised_addr: None, network: Network::Tcp }
+        Listen {
+            addr: Addr::new("127.0.0.1", port),
+            advertised_addr: None,
+            tls: Tls::default(),
+            network: Network::Tcp,
+            takes_tls: false,
+        }
+    }
+
+    /// The same, for edges or services.
+    pub(super) fn with_tls(self) -> Self {
+        Listen { takes_tls: true, ..self }
     }
 }
 
@@ -33,7 +49,11 @@ impl Settings for Listen {
             "host:port that others dial, if it differs; empty: worked out.",
             &mut self.advertised_addr,
         );
-        v.unsupported("tls", "TLS");
+        if self.takes_tls {
+            v.section("tls", "TLS on this port.", &mut self.tls);
+        } else {
+            v.unsupported("tls", "TLS on this port");
+        }
     }
 }
 

@@ -104,6 +104,8 @@ impl NodeConfig {
     /// Paths of a file are relative to its folder, so that a node starts the same from anywhere.
     fn anchor(&mut self, folder: &Path) {
         self.data = folder.join(&self.data);
+        self.edgebound.listen.tls.anchor(folder);
+        self.servicebound.listen.tls.anchor(folder);
         self.daemon.pid_file = self.daemon.pid_file.take().map(|path| folder.join(path));
     }
 }

@@ -18,15 +18,17 @@ mod reference;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod unit;
 
 pub use addr::Addr;
 pub use addresses::Addresses;
 pub use choice::{HashBy, Level};
 pub use cluster::{Cluster, Election, IsolatedClose, Member};
-pub use limits::Limits;
+pub use limits::{Cap, Limits, Mark};
 pub use listen::{Bound, Control, Edgebound, Listen, Service};
 pub use load::Loaded;
 pub use mistake::{ConfigError, Mistake};
 pub use node::{Daemon, Exchange, Log, NodeConfig};
+pub use tls::{CertPair, Tls};
 pub use unit::Size;

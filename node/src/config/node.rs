@@ -92,8 +92,11 @@ impl Default for NodeConfig {
         NodeConfig {
             data: "./limes-data".into(),
             cluster: Cluster::default(),
-            edgebound: Edgebound { listen: Listen::local(30012), edgeid_alloc_when_no_idservice_on: true },
-            servicebound: Bound { listen: Listen::local(30011) },
+            edgebound: Edgebound {
+                listen: Listen::local(30012).with_tls(),
+                edgeid_alloc_when_no_idservice_on: true,
+            },
+            servicebound: Bound { listen: Listen::local(30011).with_tls() },
             metrics: Bound { listen: Listen::local(9091) },
             controlplane: Control {
                 enable: true,

@@ -8,10 +8,11 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Limes, rows};
+use super::{Limes, rows, watch};
 use crate::compat::api::v1::limes_server::Limes as Api;
 use crate::compat::api::v1::{
-    EdgePage, ListEdgesRequest, ListServicesRequest, ServicePage, StatusReply, StatusRequest,
+    Change, EdgePage, ListEdgesRequest, ListServicesRequest, ServicePage, StatusReply, StatusRequest,
+    WatchRequest,
 };
 use crate::task;
 
@@ -42,11 +43,11 @@ where
 }
 
 /// Where pages go.
-struct Sink<T>(mpsc::Sender<Result<T, Status>>);
+pub(super) struct Sink<T>(mpsc::Sender<Result<T, Status>>);
 
 impl<T> Sink<T> {
     /// Whether the reader has room for one more within its time.
-    async fn send(&self, page: T) -> bool {
+    pub(super) async fn send(&self, page: T) -> bool {
         matches!(timeout(PATIENCE, self.0.send(Ok(page))).await, Ok(Ok(())))
     }
 }
@@ -55,6 +56,7 @@ impl<T> Sink<T> {
 impl Api for Limes {
     type ListEdgesStream = Pages<EdgePage>;
     type ListServicesStream = Pages<ServicePage>;
+    type WatchStream = Pages<Change>;
 
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusReply> {
         let tables = self.tables(request.into_inner().local).await?;
@@ -100,5 +102,14 @@ impl Api for Limes {
             }
             sink.send(page).await;
         })
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
+        let WatchRequest { from, local } = request.into_inner();
+        let node = self.reader.node().clone();
+        let start = watch::Start::parse(&from, node.cluster())?;
+        let tables = self.tables(local).await?;
+        start.check(&tables)?;
+        pages(move |sink| watch::follow(node, start, tables, sink))
     }
 }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod rows;
+mod watch;
 
 use crate::compat::Reader;
 

@@ -16,6 +16,11 @@ impl Names {
         Names(tables.members().map(|member| (member.node, member.name.clone())).collect())
     }
 
+    /// No names: every member goes by its number.
+    pub(super) fn none() -> Self {
+        Names(HashMap::new())
+    }
+
     /// A member's name; its number if the tables know it no longer.
     pub(super) fn name(&self, node: NodeId) -> String {
         self.0.get(&node).cloned().unwrap_or_else(|| node.to_string())
@@ -82,5 +87,6 @@ pub(super) fn service(names: &Names, row: &ServiceRow) -> Service {
         addr: row.addr.to_string(),
         methods: list(&row.methods),
         topics: list(&row.topics),
+        session: row.home.session.0,
     }
 }

@@ -8,6 +8,7 @@ mod web;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::NodeConfig;
@@ -42,7 +43,8 @@ pub async fn run(binary: PathBuf) -> Result<(), Failure> {
     story.say("Edges (devices, sites behind NAT) and services (back ends) dial in to any node;");
     story.say("each reaches the other through the cluster. Nothing else runs: no Redis, no directory.");
     let began = Instant::now();
-    let options = Options { binary, nodes: Some(3), dir: dir.clone(), ports: Ports::Auto, adjust };
+    let options =
+        Options { binary, nodes: Some(3), dir: dir.clone(), ports: Ports::Auto, adjust: Arc::new(adjust) };
     let cluster = Cluster::start(options).await?;
     let shown = async {
         let ready = cluster.wait_ready(START).await?;

@@ -1,6 +1,7 @@
 //! All nodes of a local cluster.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -28,10 +29,10 @@ const GRACE: Duration = Duration::from_secs(4);
 const DEATHS: usize = 256;
 
 /// What is changed in the settings of a node before they are first written.
-pub type Adjust = fn(&mut NodeConfig);
+pub type Adjust = Arc<dyn Fn(&mut NodeConfig) + Send + Sync>;
 
 /// What to start.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// The `limes` binary.
     pub binary: PathBuf,
@@ -62,7 +63,7 @@ impl Cluster {
     pub async fn start(options: Options) -> Result<Cluster, DevError> {
         let mut attempt = 1;
         loop {
-            let layout = Layout::open(&options.dir, options.nodes, options.ports, options.adjust)?;
+            let layout = Layout::open(&options.dir, options.nodes, options.ports, &*options.adjust)?;
             let cluster = Cluster::spawn(&options, &layout)?;
             let Err(death) = cluster.first_steps().await else { return Ok(cluster) };
             cluster.shutdown().await;

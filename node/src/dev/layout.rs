@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cluster::Adjust;
 use super::error::DevError;
 use super::ports::{self, Ports};
-use crate::config::{Addr, Member, NodeConfig};
+use crate::config::{Addr, Cap, Member, NodeConfig};
 
 /// Nodes when nobody says how many.
 const NODES: usize = 3;
@@ -34,7 +33,7 @@ impl Layout {
         dir: &Path,
         nodes: Option<usize>,
         ports: Ports,
-        adjust: Adjust,
+        adjust: &dyn Fn(&mut NodeConfig),
     ) -> Result<Self, DevError> {
         fs::create_dir_all(dir).map_err(DevError::file("cannot make", dir))?;
         let dir = dir.canonicalize().map_err(DevError::file("cannot open", dir))?;
@@ -72,7 +71,12 @@ fn existing(dir: &Path) -> Result<Vec<Place>, DevError> {
     }
 }
 
-fn create(dir: &Path, nodes: usize, ports: Ports, adjust: Adjust) -> Result<Layout, DevError> {
+fn create(
+    dir: &Path,
+    nodes: usize,
+    ports: Ports,
+    adjust: &dyn Fn(&mut NodeConfig),
+) -> Result<Layout, DevError> {
     let configs = plan(nodes, ports, adjust)?;
     let mut places = Vec::with_capacity(nodes);
     for config in configs {
@@ -88,7 +92,7 @@ fn create(dir: &Path, nodes: usize, ports: Ports, adjust: Adjust) -> Result<Layo
 }
 
 /// What each limes.yaml is to say.
-fn plan(nodes: usize, ports: Ports, adjust: Adjust) -> Result<Vec<NodeConfig>, DevError> {
+fn plan(nodes: usize, ports: Ports, adjust: &dyn Fn(&mut NodeConfig)) -> Result<Vec<NodeConfig>, DevError> {
     let free = match ports {
         Ports::Auto => ports::free(nodes * PORTS).map_err(DevError::Ports)?,
         Ports::Fixed => Vec::new(),
@@ -112,6 +116,8 @@ fn one(i: usize, ports: Option<&[u16]>) -> NodeConfig {
     config.cluster.name = name(i);
     config.data = "data".into();
     config.daemon.pid_file = Some("limes.pid".into());
+    // All of a cluster's peers are on this machine.
+    config.limits.per_address = Cap::Unlimited;
     for (slot, addr) in listeners(&mut config).into_iter().enumerate() {
         let usual = usize::from(addr.port()) + 100 * i;
         let port = ports.and_then(|ports| ports.get(slot).copied()).or(u16::try_from(usual).ok());
@@ -166,7 +172,7 @@ mod tests {
 
     #[test]
     fn fixed_ports_are_the_usual_ones_moved_up() {
-        let configs = plan(4, Ports::Fixed, |_| {}).unwrap();
+        let configs = plan(4, Ports::Fixed, &|_| {}).unwrap();
         assert_eq!(&*configs[0].edgebound.listen.addr, "127.0.0.1:30012");
         assert_eq!(&*configs[2].edgebound.listen.addr, "127.0.0.1:30212");
         assert_eq!(&*configs[2].metrics.listen.addr, "127.0.0.1:9291");
@@ -176,20 +182,20 @@ mod tests {
     #[test]
     fn an_existing_folder_is_used_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let made = Layout::open(dir.path(), Some(3), Ports::Auto, |_| {}).unwrap();
-        let again = Layout::open(dir.path(), None, Ports::Fixed, |_| {}).unwrap();
+        let made = Layout::open(dir.path(), Some(3), Ports::Auto, &|_| {}).unwrap();
+        let again = Layout::open(dir.path(), None, Ports::Fixed, &|_| {}).unwrap();
         assert!(made.fresh && !again.fresh);
         let configs =
             |layout: &Layout| layout.places.iter().map(|place| place.config.clone()).collect::<Vec<_>>();
         assert_eq!(configs(&made), configs(&again));
-        let error = Layout::open(dir.path(), Some(5), Ports::Auto, |_| {}).unwrap_err();
+        let error = Layout::open(dir.path(), Some(5), Ports::Auto, &|_| {}).unwrap_err();
         assert!(error.to_string().contains("holds 3 nodes, not 5"), "{error}");
     }
 
     #[test]
     fn a_node_finds_its_folder_from_anywhere() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::open(dir.path(), Some(1), Ports::Auto, |_| {}).unwrap();
+        let layout = Layout::open(dir.path(), Some(1), Ports::Auto, &|_| {}).unwrap();
         let folder = &layout.places[0].folder;
         let loaded = NodeConfig::load(&folder.join("limes.yaml")).unwrap();
         assert_eq!(loaded.config.data, folder.join("data"));

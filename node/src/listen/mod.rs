@@ -1,10 +1,12 @@
 //! Accepting connections: edges, services, and other nodes.
 
+mod gate;
 mod mesh;
 mod peers;
 
+pub(crate) use gate::Place;
 pub(crate) use mesh::serve as serve_mesh;
-pub(crate) use peers::serve as serve_peers;
+pub(crate) use peers::{serve as serve_peers, tls};
 
 use std::io;
 use std::time::Duration;

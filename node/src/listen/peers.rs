@@ -1,21 +1,32 @@
 //! The edge and the service port: each connection becomes a session in a task of its own.
 
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use limes_wire::Conn;
-use limes_wire::driver::{Mailbox, drive, tune};
-use limes_wire::frame::Role;
-use tokio::net::TcpListener;
+use bytes::BytesMut;
+use limes_wire::driver::tls::TlsServer;
+use limes_wire::driver::{Mailbox, Transport, drive, tune};
+use limes_wire::frame::{Frame, GoAway, Role};
+use limes_wire::{Code, Conn};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::ACCEPT_PAUSE;
+use super::gate::{Gate, Place};
 use crate::node::Node;
 use crate::session::Session;
 use crate::task;
 
+/// What TLS says before anything is agreed: a fatal alert, "internal error" (RFC 8446, 5.1 and 6).
+const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
 /// Accepts until the task is dropped.
-pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role) {
+pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tls: Option<TlsServer>) {
+    let limits = &node.config.limits;
+    let gate = Gate::new(limits.per_address, limits.handshakes);
     loop {
         let (socket, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -25,18 +36,98 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role) {
                 continue;
             }
         };
-        if node.sessions.len() >= node.config.limits.sessions {
-            node.metrics.turned_away();
-            continue;
+        match let_in(&node, &gate, &socket, remote) {
+            Ok(place) => {
+                node.metrics.accepted(role);
+                let newcomer = Newcomer { node: node.clone(), role, remote, place };
+                match &tls {
+                    None => newcomer.begin(Transport::Plain(socket), Instant::now()),
+                    Some(tls) => {
+                        task::spawn(task::Kind::Session, newcomer.secure(tls.clone(), socket));
+                    }
+                }
+            }
+            Err(text) => turn_away(&node, socket, remote, text, tls.is_some()),
         }
-        if let Err(error) = tune(&socket) {
-            warn!(%remote, %error, "cannot set socket options");
-            continue;
-        }
-        node.metrics.accepted(role);
-        let outbox = Mailbox::new();
-        let handler = Session::new(node.clone(), role, outbox.clone(), remote);
-        let conn = Conn::server(Instant::now(), node.config.limits.connection());
-        task::spawn(task::Kind::Session, drive(socket, conn, handler, outbox));
     }
+}
+
+/// The connection's place, or which limit it would cross (PROTOCOL 9.2).
+fn let_in(node: &Node, gate: &Arc<Gate>, socket: &TcpStream, remote: SocketAddr) -> Result<Place, String> {
+    let most = node.config.limits.sessions;
+    if node.sessions.len() >= most {
+        return Err(format!("{most} edges and services are connected to this node (limits.sessions)"));
+    }
+    if let Some(text) = node.pressure.refusal() {
+        return Err(text);
+    }
+    tune(socket).map_err(|error| format!("cannot set socket options: {error}"))?;
+    gate.enter(remote.ip()).map_err(|full| full.to_string())
+}
+
+/// Says why and closes (PROTOCOL 9.4). Never waits: a fresh socket has room for it.
+fn turn_away(node: &Node, socket: TcpStream, remote: SocketAddr, text: String, tls: bool) {
+    node.metrics.turned_away();
+    if let Some(more) = node.notices.first(Code::LIMIT, Instant::now()) {
+        warn!(%remote, text, more, "turned away");
+    }
+    let mut said = BytesMut::new();
+    if tls {
+        said.extend_from_slice(&ALERT);
+    } else {
+        Frame::GoAway(GoAway::new(Code::LIMIT, text)).encode(&mut said);
+    }
+    let _ = socket.into_std().and_then(|mut socket| socket.write_all(&said));
+}
+
+/// A connection that was let in.
+struct Newcomer {
+    node: Arc<Node>,
+    role: Role,
+    remote: SocketAddr,
+    place: Place,
+}
+
+impl Newcomer {
+    /// Shakes hands under TLS first.
+    async fn secure(self, tls: TlsServer, socket: TcpStream) {
+        let began = Instant::now();
+        // Boxed: a task that goes on for long does not keep the room of its beginning.
+        let handshake = Box::pin(timeout(self.node.config.limits.handshake, tls.accept(socket)));
+        let result = tokio::select! {
+            result = handshake => result,
+            () = self.place.shed() => return self.failed(Code::LIMIT, "made room for others"),
+        };
+        match result {
+            Ok(Ok(transport)) => self.begin(transport, began),
+            Ok(Err(error)) => self.failed(Code::PROTOCOL, &error.to_string()),
+            Err(_) => self.failed(Code::HANDSHAKE_TIMEOUT, "no TLS handshake in time"),
+        }
+    }
+
+    fn failed(&self, code: Code, text: &str) {
+        self.node.metrics.cut(code);
+        if let Some(more) = self.node.notices.first(code, Instant::now()) {
+            warn!(remote = %self.remote, %code, text, more, "TLS handshake failed");
+        }
+    }
+
+    /// Drives the connection in a task of its own.
+    fn begin(self, transport: Transport, began: Instant) {
+        let Newcomer { node, role, remote, place } = self;
+        let outbox = Mailbox::new();
+        place.at(&outbox);
+        let limits = node.config.limits.connection();
+        let handler = Session::new(node, role, outbox.clone(), remote).in_place(place);
+        let conn = Conn::server(began, limits);
+        task::spawn(task::Kind::Session, drive(transport, conn, handler, outbox));
+    }
+}
+
+/// Reads the files of a port's TLS.
+///
+/// # Errors
+/// In one line, which port and which file.
+pub(crate) fn tls(what: &str, tls: &crate::config::Tls) -> io::Result<Option<TlsServer>> {
+    tls.server().map_err(|error| io::Error::other(format!("cannot set up TLS for {what}: {error}")))
 }

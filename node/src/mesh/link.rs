@@ -180,10 +180,15 @@ impl Link {
                     let _ = told.send(());
                 }
             }
-            MeshFrame::Ping => Self::say(MeshFrame::Pong, cx),
-            MeshFrame::Pong => {
+            MeshFrame::Ping => {
                 if let Some(peer) = self.peer {
                     self.node.peers.heard(peer, cx.now());
+                }
+                Self::say(MeshFrame::Pong, cx);
+            }
+            MeshFrame::Pong => {
+                if let Some(peer) = self.peer {
+                    self.node.peers.answered(peer, cx.now());
                 }
             }
         }
@@ -213,7 +218,7 @@ impl Handler for Link {
         match (hello::check_answer(&self.node, &welcome, self.peer), self.peer) {
             (Ok(()), Some(peer)) => {
                 self.open = true;
-                self.node.peers.heard(peer, cx.now());
+                self.node.peers.answered(peer, cx.now());
                 if let Some(ready) = self.ready.take() {
                     let _ = ready.send(peer);
                 }
@@ -251,7 +256,7 @@ impl Handler for Link {
             Mail::Open(reply) => cx.open_stream(move |opened| {
                 let _ = reply.send(opened);
             }),
-            Mail::PeerDown => self.fail_forwarded("the receiver's node is down"),
+            Mail::PeerDown => self.fail_forwarded("the receiver's node is down or out of reach"),
             Mail::Takeover { edge, incarnation, told } => {
                 self.last += 1;
                 self.told.retain(|_, waiting| !waiting.is_closed());

@@ -9,4 +9,4 @@ mod peers;
 
 pub(crate) use hop::StreamTarget;
 pub(crate) use link::Link;
-pub(crate) use peers::{Peers, keep_links};
+pub(crate) use peers::{Peers, Reach, keep_links};

@@ -12,9 +12,9 @@ use limes_wire::driver::{Mailbox, drive, tune};
 use limes_wire::frame::GoAway;
 use limes_wire::{Code, Conn, limits::Limits};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{Link, hello};
 use crate::mail::{Mail, Outbox};
@@ -25,6 +25,11 @@ use crate::task;
 const REFUSALS_QUIET: Duration = Duration::from_secs(10);
 /// How long one attempt to reach a node may take.
 const DIAL_TIME: Duration = Duration::from_secs(1);
+/// Heartbeats without a sign of life after which other nodes are preferred.
+const SILENT: u32 = 4;
+/// Times `cluster.down_after` without a sign of life after which a link is given up. By then the
+/// cluster, if there is one, has declared the node down.
+const DEAD: u32 = 2;
 
 /// One other node.
 #[derive(Debug, Clone)]
@@ -40,9 +45,25 @@ pub(crate) struct Peer {
     signs: Arc<Signs>,
 }
 
+/// What stands between this node and another.
+#[derive(Debug)]
+pub(crate) enum Reach {
+    /// A link.
+    Linked(Outbox),
+    /// The node lives, and is not linked now.
+    Unlinked,
+    /// The node does not live, or in another epoch.
+    Down,
+}
+
 #[derive(Debug, Default)]
 struct Signs {
+    /// Anything came from it.
     heard_ms: AtomicU64,
+    /// It answered a ping over this node's link.
+    answered_ms: AtomicU64,
+    /// It has missed several pings: others are preferred.
+    silent: AtomicBool,
     dialling: AtomicBool,
 }
 
@@ -53,12 +74,15 @@ pub(crate) struct Peers {
     /// Milliseconds from `born` until which refused nodes are not logged.
     quiet_ms: AtomicU64,
     map: ArcSwap<BTreeMap<NodeId, Peer>>,
+    /// Told of every link that comes up and of every change of the tables.
+    linked: watch::Sender<()>,
 }
 
 impl Peers {
     /// Nobody known yet.
     pub(crate) fn new() -> Self {
-        Peers { born: Instant::now(), quiet_ms: AtomicU64::new(0), map: ArcSwap::default() }
+        let linked = watch::Sender::new(());
+        Peers { born: Instant::now(), quiet_ms: AtomicU64::new(0), map: ArcSwap::default(), linked }
     }
 
     fn update(&self, change: impl Fn(&mut BTreeMap<NodeId, Peer>)) {
@@ -67,6 +91,12 @@ impl Peers {
             change(&mut map);
             map
         });
+        self.linked.send_replace(());
+    }
+
+    /// Changes when a link comes up, or the tables change who there is.
+    pub(crate) fn linked(&self) -> watch::Receiver<()> {
+        self.linked.subscribe()
     }
 
     /// Takes over what the tables say: who there is, where, and in which epoch.
@@ -89,14 +119,24 @@ impl Peers {
         });
     }
 
+    /// Whether a node lives in that epoch, and the link for calls to it.
+    pub(crate) fn reach(&self, node: NodeId, epoch: Epoch) -> Reach {
+        let map = self.map.load();
+        match map.get(&node).filter(|peer| peer.epoch == Some(epoch)) {
+            Some(peer) => match peer.calls.clone().filter(|link| !link.is_closed()) {
+                Some(link) => Reach::Linked(link),
+                None => Reach::Unlinked,
+            },
+            None => Reach::Down,
+        }
+    }
+
     /// The link for calls to a node, if it is up in that epoch and the link is.
     pub(crate) fn calls(&self, node: NodeId, epoch: Epoch) -> Option<Outbox> {
-        let map = self.map.load();
-        let peer = map.get(&node)?;
-        if peer.epoch != Some(epoch) {
-            return None;
+        match self.reach(node, epoch) {
+            Reach::Linked(link) => Some(link),
+            Reach::Unlinked | Reach::Down => None,
         }
-        peer.calls.clone().filter(|link| !link.is_closed())
     }
 
     /// The link for streams to a node.
@@ -114,19 +154,34 @@ impl Peers {
         self.map.load().iter().map(|(id, peer)| (*id, peer.clone())).collect()
     }
 
-    /// Notes a sign of life.
+    fn millis(&self, now: Instant) -> u64 {
+        let ms = u64::try_from(now.saturating_duration_since(self.born).as_millis());
+        ms.unwrap_or(u64::MAX)
+    }
+
+    /// Notes a sign of life: the node's own ping.
     pub(crate) fn heard(&self, node: NodeId, now: Instant) {
         if let Some(peer) = self.map.load().get(&node) {
-            let ms = u64::try_from(now.saturating_duration_since(self.born).as_millis());
-            peer.signs.heard_ms.fetch_max(ms.unwrap_or(u64::MAX), Ordering::Relaxed);
+            peer.signs.heard_ms.fetch_max(self.millis(now), Ordering::Relaxed);
         }
+    }
+
+    /// Notes a sign of life that also shows that this node's link works both ways.
+    pub(crate) fn answered(&self, node: NodeId, now: Instant) {
+        self.heard(node, now);
+        if let Some(peer) = self.map.load().get(&node) {
+            peer.signs.answered_ms.fetch_max(self.millis(now), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a node has missed several pings.
+    pub(crate) fn is_silent(&self, node: NodeId) -> bool {
+        self.map.load().get(&node).is_some_and(|peer| peer.signs.silent.load(Ordering::Relaxed))
     }
 
     /// Whether a refused node is worth a line: it tries again all the time.
     pub(crate) fn may_log_refusal(&self, now: Instant) -> bool {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let now = millis(now.saturating_duration_since(self.born));
-        let quiet = now.saturating_add(millis(REFUSALS_QUIET));
+        let (now, quiet) = (self.millis(now), self.millis(now + REFUSALS_QUIET));
         let take = |until: u64| (now >= until).then_some(quiet);
         self.quiet_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
@@ -135,6 +190,21 @@ impl Peers {
     pub(crate) fn last_heard(&self, node: NodeId) -> Instant {
         let ms = self.map.load().get(&node).map_or(0, |p| p.signs.heard_ms.load(Ordering::Relaxed));
         self.born + Duration::from_millis(ms)
+    }
+
+    /// Gives up both links to a node; what was sent over them fails at once, and may have run.
+    fn hang_up(&self, node: NodeId) {
+        let Some(peer) = self.map.load().get(&node).cloned() else { return };
+        self.update(|map| {
+            if let Some(peer) = map.get_mut(&node) {
+                (peer.calls, peer.streams) = (None, None);
+            }
+        });
+        for link in [peer.calls, peer.streams].into_iter().flatten() {
+            link.push_always(Mail::PeerDown);
+            let goaway = GoAway::new(Code::KEEPALIVE, "no sign of life over this link");
+            link.push_always(Mail::Close(goaway));
+        }
     }
 
     fn set_link(&self, node: NodeId, lane: Lane, link: &Outbox) {
@@ -156,14 +226,39 @@ enum Lane {
     Streams,
 }
 
-/// Dials what is not linked and pings what is, once a heartbeat, until the node stops.
+/// Dials what is not linked and pings what is, once a heartbeat, until the node stops. A link that
+/// has brought no sign of life for long is closed: its connection may be half-open, and what waits on
+/// it must end.
 pub(crate) async fn keep_links(node: Arc<Node>) {
-    let mut tick = interval(node.config.cluster.heartbeat);
+    let heartbeat = node.config.cluster.heartbeat;
+    let mut tick = interval(heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut changes = node.peers.linked();
+    let (mut last, mut regular_since) = (Instant::now(), Instant::now());
     loop {
-        tick.tick().await;
+        // A node that has just come is dialled at once; pings keep their beat.
+        let is_beat = tokio::select! {
+            _ = tick.tick() => true,
+            _ = changes.changed() => false,
+        };
+        let now = Instant::now();
+        if is_beat {
+            // Who was asleep itself takes nobody for silent.
+            if now - last > heartbeat * SILENT {
+                regular_since = now;
+            }
+            last = now;
+        }
         for (id, peer) in node.peers.all() {
-            if let Some(link) = node.peers.any_calls(id) {
+            if let Some(link) = node.peers.any_calls(id).filter(|_| is_beat) {
+                let answered = Duration::from_millis(peer.signs.answered_ms.load(Ordering::Relaxed));
+                let silence = now - (node.peers.born + answered).max(regular_since).min(now);
+                peer.signs.silent.store(silence > heartbeat * SILENT, Ordering::Relaxed);
+                if silence > node.config.cluster.down_after() * DEAD {
+                    warn!(peer = %peer.name, ?silence, "no sign of life: the links are given up and dialled anew");
+                    node.peers.hang_up(id);
+                    continue;
+                }
                 link.push_always(Mail::Ping);
             }
             let missing = node.peers.any_calls(id).is_none() || node.peers.streams(id).is_none();

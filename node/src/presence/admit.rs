@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use limes_raft::{ProposeError, Replica};
-use limes_routing::{EdgeId, Event, Position, ServiceId, SessionNo, Verdict};
+use limes_routing::{EdgeId, Event, Incarnation, Position, ServiceId, SessionNo, Verdict};
 use limes_wire::callback::{EDGE_ONLINE, EdgeFacts, GET_EDGE_ID};
 use limes_wire::frame::{GoAway, Hello, Role, Welcome};
 use limes_wire::{Code, limits};
@@ -55,7 +55,10 @@ pub(crate) async fn admit(node: Arc<Node>, newcomer: Newcomer) {
         outcome.unwrap_or_else(|_| Err(GoAway::new(Code::NO_QUORUM, "the cluster did not agree in time")));
     match outcome {
         Ok(welcome) => {
-            outbox.push_always(Mail::Welcome(Box::new(welcome)));
+            if !outbox.push_always(Mail::Welcome(Box::new(welcome))) {
+                // It hung up while it was being admitted, before it was noted as a session.
+                super::session_closed(&node, newcomer.no);
+            }
         }
         Err(mut goaway) => {
             // Should the event be applied already, or later, its row is taken out again.
@@ -87,11 +90,13 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
     let edge = identify(node, replica, hello, &facts).await?;
     facts.edge = edge.0;
     let session = SessionNo(newcomer.no);
-    let owes_offline = if callback::has_provider(node, EDGE_ONLINE) {
-        ask_online(node, replica, edge, session, &facts).await?
+    let asked = if callback::has_provider(node, EDGE_ONLINE) {
+        Some(ask_online(node, replica, edge, session, &facts).await?)
     } else {
-        callback::has_provider(node, limes_wire::callback::EDGE_OFFLINE)
+        None
     };
+    // Whoever may have heard of the edge shall hear its end too.
+    let owes_offline = asked.is_some() || callback::has_provider(node, limes_wire::callback::EDGE_OFFLINE);
     let entry = Entry { outbox: newcomer.outbox.clone(), who: Who::Edge(edge, None), silent: false };
     node.sessions.insert(newcomer.no, entry);
     let event = Event::EdgeOnline {
@@ -102,7 +107,12 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
         moving: hello.moving,
         owes_offline,
     };
-    let at = online(replica.proposer().submit(event).await)?;
+    let told = replica.proposer().begin(event).map_err(refusal)?;
+    if let Some(asked) = asked {
+        // From here on the row owes what was owed for having asked.
+        asked.settle();
+    }
+    let at = online(told.await.unwrap_or(Err(ProposeError::Stopped)))?;
     if let Some(told) = node.presence.take_notice(newcomer.no) {
         // The newcomer lives in the tables already; what is waited for is the old home's quiet.
         let _ = timeout(NOTICE, told).await;
@@ -145,22 +155,56 @@ async fn identify(
     id.map(EdgeId).map_err(refusal)
 }
 
-/// Asks whether the edge may come; gives whether its end is to be told.
-async fn ask_online(
-    node: &Arc<Node>,
+/// Asks whether the edge may come.
+async fn ask_online<'a>(
+    node: &'a Arc<Node>,
     replica: &Replica,
     edge: EdgeId,
     session: SessionNo,
-    facts: &EdgeFacts,
-) -> Result<bool, GoAway> {
-    online(replica.proposer().submit(Event::EdgeAdmitting { edge, session }).await)?;
+    facts: &'a EdgeFacts,
+) -> Result<Asked<'a>, GoAway> {
+    let mut asked = Asked { node, facts, session, heard: None, over: false };
+    let at = online(replica.proposer().submit(Event::EdgeAdmitting { edge, session }).await)?;
+    asked.heard = Some(Incarnation(at));
     match callback::ask(node, EDGE_ONLINE, facts).await {
         Said::No(text) => {
-            let _ = replica.proposer().submit(Event::EdgeRefused { edge, session }).await;
+            asked.heard = None;
             Err(GoAway::new(Code::REFUSED, format!("edge_online refused: {text}")))
         }
-        // Unanswered is not refused, but whoever may have heard of it shall hear the end too.
-        Said::Yes(_) | Said::Nothing(_) => Ok(true),
+        // Unanswered is not refused.
+        Said::Yes(_) | Said::Nothing(_) => Ok(asked),
+    }
+}
+
+/// An edge that services are being asked about. If nothing comes of it (a refusal, or the admission is
+/// given up), its row is taken out again, and whoever may have heard of the edge hears its end.
+struct Asked<'a> {
+    node: &'a Arc<Node>,
+    facts: &'a EdgeFacts,
+    session: SessionNo,
+    /// Under which incarnation a service may have heard of it.
+    heard: Option<Incarnation>,
+    over: bool,
+}
+
+impl Asked<'_> {
+    fn settle(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let edge = EdgeId(self.facts.edge);
+        let removals = &self.node.presence.removals;
+        if let Some(incarnation) = self.heard {
+            let (meta, addr) = (self.facts.meta.clone(), self.facts.addr.as_str().into());
+            removals.push(Event::CallbackOwed { edge, incarnation, meta, addr });
+        }
+        removals.push(Event::EdgeRefused { edge, session: self.session });
     }
 }
 

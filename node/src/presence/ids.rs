@@ -24,6 +24,11 @@ impl Ids {
         }
     }
 
+    fn put(&self, first: u64, count: u32) {
+        let block = first..first.saturating_add(u64::from(count));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(block);
+    }
+
     /// The next id; reserves a block if none is left.
     pub(super) async fn next(
         &self,
@@ -35,9 +40,25 @@ impl Ids {
                 return Ok(id);
             }
             if let Verdict::Ids { first, count } = proposer.submit(reserve(BLOCK)).await? {
-                let block = first..first + u64::from(count);
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(block);
+                self.put(first, count);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_id_of_a_block_is_given_once_and_none_beside_it() {
+        let ids = Ids::default();
+        ids.put(10, 3);
+        ids.put(20, 2);
+        let mut all: Vec<u64> = std::iter::from_fn(|| ids.take()).collect();
+        all.sort_unstable();
+        assert_eq!(all, [10, 11, 12, 20, 21]);
+        ids.put(u64::MAX - 1, 5);
+        assert_eq!(std::iter::from_fn(|| ids.take()).count(), 1);
     }
 }

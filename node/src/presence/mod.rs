@@ -3,16 +3,21 @@
 //! [`admit`] leads a newcomer into the tables; [`watcher`] turns every applied batch into the
 //! directory, the service index and mail to sessions; [`removals`] takes sessions out again;
 //! [`resume`] revives rows after this node was wrongly declared dead; [`down`] is the leader's eye
-//! on the other nodes; [`owed`] makes the callbacks that are due.
+//! on the other nodes; [`owed`] makes the callbacks that are due; [`ghosts`] looks for rows without a
+//! socket; [`changes`] keeps what has changed for those who watch.
 
 mod admit;
 mod callback;
+mod changes;
 mod down;
+mod ghosts;
 mod ids;
 mod naming;
 mod owed;
 mod removals;
 mod resume;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod watcher;
 
@@ -26,6 +31,7 @@ use limes_wire::frame::GoAway;
 use tokio::sync::{Notify, oneshot};
 
 pub(crate) use admit::{Newcomer, admit};
+pub(crate) use changes::{Changes, Seen};
 pub(crate) use naming::{Naming, name};
 pub(crate) use removals::{session_closed, settled};
 pub(crate) use watcher::Watcher;
@@ -60,6 +66,8 @@ pub(crate) struct Presence {
     notices: Mutex<HashMap<u64, oneshot::Receiver<()>>>,
     owed: Notify,
     resume: Notify,
+    /// What has changed lately.
+    pub(crate) changes: Changes,
 }
 
 impl Presence {
@@ -76,6 +84,7 @@ impl Presence {
             notices: Mutex::default(),
             owed: Notify::new(),
             resume: Notify::new(),
+            changes: Changes::new(),
         }
     }
 
@@ -120,6 +129,7 @@ pub(crate) fn start(node: &Arc<Node>) {
     task::spawn(task::Kind::Presence, resume::run(node.clone()));
     task::spawn(task::Kind::Presence, down::run(node.clone()));
     task::spawn(task::Kind::Presence, owed::run(node.clone()));
+    task::spawn(task::Kind::Presence, ghosts::run(node.clone()));
 }
 
 /// Another node says that an edge lives there now: lower incarnations here are closed.

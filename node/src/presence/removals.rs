@@ -1,7 +1,7 @@
 //! Taking ended sessions out of the tables; proposed again until it is decided (R11).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use limes_raft::ProposeError;
@@ -20,33 +20,60 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Removals that are not decided yet: no more than there were sessions.
 #[derive(Debug)]
 pub(super) struct Removals {
-    queue: Mutex<VecDeque<Event>>,
+    undecided: Mutex<Undecided>,
     some: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Undecided {
+    waiting: VecDeque<Event>,
+    proposed: Vec<Event>,
 }
 
 impl Removals {
     pub(super) fn new() -> Self {
-        Removals { queue: Mutex::default(), some: Notify::new() }
+        Removals { undecided: Mutex::default(), some: Notify::new() }
+    }
+
+    fn undecided(&self) -> MutexGuard<'_, Undecided> {
+        self.undecided.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn push(&self, event: Event) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        self.undecided().waiting.push_back(event);
         self.some.notify_one();
     }
 
-    fn take(&self) -> Vec<Event> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = queue.len().min(BATCH);
-        queue.drain(..count).collect()
+    /// Takes some to be proposed; they stay undecided until [`Removals::decided`].
+    pub(super) fn take(&self) -> Vec<Event> {
+        let mut undecided = self.undecided();
+        let count = undecided.waiting.len().min(BATCH);
+        undecided.proposed = undecided.waiting.drain(..count).collect();
+        undecided.proposed.clone()
+    }
+
+    /// What was taken last is decided, but for these, which wait again.
+    pub(super) fn decided(&self, but: Vec<Event>) {
+        let mut undecided = self.undecided();
+        undecided.proposed.clear();
+        undecided.waiting.extend(but);
+    }
+
+    /// Whether this removal waits or is proposed.
+    pub(super) fn has(&self, event: &Event) -> bool {
+        let undecided = self.undecided();
+        undecided.waiting.contains(event) || undecided.proposed.contains(event)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        let undecided = self.undecided();
+        undecided.waiting.is_empty() && undecided.proposed.is_empty()
     }
 }
 
 /// A session has ended; what it had in the tables goes.
 pub(crate) fn session_closed(node: &Node, no: u64) {
+    drop(node.presence.take_notice(no));
     let Some(entry) = node.sessions.remove(no) else { return };
     match entry.who {
         Who::Edge(edge, Some(incarnation)) => {
@@ -80,24 +107,21 @@ pub(super) async fn run(node: Arc<Node>) {
             sleep(AGAIN).await;
             continue;
         };
-        let mut waiting = Vec::new();
-        let mut failed = false;
+        let (mut waiting, mut again) = (Vec::new(), Vec::new());
         for event in removals.take() {
             match replica.proposer().begin(event.clone()) {
                 Ok(told) => waiting.push((event, told)),
-                Err(_) => {
-                    failed = true;
-                    removals.push(event);
-                }
+                Err(_) => again.push(event),
             }
         }
         for (event, told) in waiting {
             // A verdict, even "no longer there", settles it.
             if let Err(_) | Ok(Err(ProposeError::NoQuorum | ProposeError::Fenced)) = told.await {
-                failed = true;
-                removals.push(event);
+                again.push(event);
             }
         }
+        let failed = !again.is_empty();
+        removals.decided(again);
         if failed {
             sleep(AGAIN).await;
         }

@@ -38,23 +38,15 @@ async fn resume(node: &Node) -> Result<(), ProposeError> {
     let Some(replica) = node.replica() else { return Ok(()) };
     let proposer = replica.proposer();
     let mut waiting = Vec::new();
-    for (no, entry) in node.sessions.all() {
-        let event = match entry.who {
-            Who::Edge(edge, Some(incarnation)) => Event::EdgeResumed { edge, incarnation },
-            Who::Service(service, true) => Event::ServiceResumed { service, session: SessionNo(no) },
-            // Its "online" belongs to the old epoch; its admission fails by itself.
-            Who::Edge(_, None) | Who::Service(_, false) => continue,
-        };
-        waiting.push((entry, proposer.begin(event)?));
+    for (no, entry, event) in claims(node) {
+        waiting.push((no, entry, proposer.begin(event)?));
     }
     let (mut revived, mut lost) = (0, 0);
-    for (entry, told) in waiting {
-        match told.await.unwrap_or(Err(ProposeError::Stopped))? {
-            Verdict::Accepted(_) => revived += 1,
-            _ => {
-                lost += 1;
-                close(&entry);
-            }
+    for (no, entry, told) in waiting {
+        let verdict = told.await.unwrap_or(Err(ProposeError::Stopped))?;
+        match decided(node, no, &entry, &verdict) {
+            true => revived += 1,
+            false => lost += 1,
         }
     }
     proposer.submit(Event::ResumeEnd {}).await?;
@@ -62,7 +54,32 @@ async fn resume(node: &Node) -> Result<(), ProposeError> {
     Ok(())
 }
 
-fn close(entry: &Entry) {
+/// What this node says of the sessions that it holds.
+pub(super) fn claims(node: &Node) -> Vec<(u64, Entry, Event)> {
+    let all = node.sessions.all().into_iter();
+    let claim = |(no, entry): (u64, Entry)| {
+        let event = match entry.who {
+            Who::Edge(edge, Some(incarnation)) => Event::EdgeResumed { edge, incarnation },
+            Who::Service(service, true) => Event::ServiceResumed { service, session: SessionNo(no) },
+            // Its "online" belongs to the old epoch; its admission fails by itself.
+            Who::Edge(_, None) | Who::Service(_, false) => return None,
+        };
+        Some((no, entry, event))
+    };
+    all.filter_map(claim).collect()
+}
+
+/// Closes the session if its row could not be revived; says whether it lives on.
+pub(super) fn decided(node: &Node, no: u64, entry: &Entry, verdict: &Verdict) -> bool {
+    if matches!(verdict, Verdict::Accepted(_)) {
+        return true;
+    }
+    // An earlier attempt was given up and came through after all: the session has a newer generation
+    // than the one that this attempt spoke of.
+    if node.sessions.get(no).is_some_and(|now| now.who != entry.who) {
+        return true;
+    }
     let text = "this node was declared down meanwhile, and the session is no longer in the tables";
     entry.outbox.push_always(Mail::Close(GoAway::new(Code::REPLACED, text)));
+    false
 }

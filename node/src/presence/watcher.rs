@@ -30,11 +30,13 @@ impl Observer for Watcher {
 
     fn applied(&self, revision: Revision, _: &Batch, _: &[Verdict], effects: &[Effect], tables: &Tables) {
         self.follow(effects, tables);
+        self.0.presence.changes.note(revision, effects, tables);
         self.0.presence.applied.store(revision.0, Ordering::Release);
     }
 
     fn installed(&self, effects: &[Effect], tables: &Tables) {
         self.follow(effects, tables);
+        self.0.presence.changes.reset(tables.revision());
         self.0.presence.applied.store(tables.revision().0, Ordering::Release);
     }
 }

@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 pub(crate) use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
 
+use crate::listen::Place;
 use crate::mail::{Failure, Mail, Outbox};
 use crate::node::Node;
 use crate::presence::Newcomer;
@@ -61,6 +62,8 @@ pub(crate) struct Session {
     incoming: Incoming,
     early: Vec<Mail>,
     naming: usize,
+    /// Its place at the gate, for as long as it lives.
+    place: Option<Place>,
     /// Why it is being closed, if we said so.
     farewell: Option<Code>,
 }
@@ -81,8 +84,14 @@ impl Session {
             incoming: Incoming::default(),
             early: Vec::new(),
             naming: 0,
+            place: None,
             farewell: None,
         }
+    }
+
+    /// The session has this place at the gate.
+    pub(crate) fn in_place(self, place: Place) -> Self {
+        Session { place: Some(place), ..self }
     }
 
     fn welcome(&mut self, welcome: limes_wire::frame::Welcome, cx: &mut Cx) {
@@ -91,6 +100,9 @@ impl Session {
         }
         self.id = welcome.id;
         self.state = State::Open;
+        if let Some(place) = &mut self.place {
+            place.welcomed();
+        }
         info!(session = self.no, id = self.id, role = ?self.role, remote = %self.remote, "connected");
         cx.welcome(welcome);
         for mail in std::mem::take(&mut self.early) {
@@ -114,10 +126,12 @@ impl Session {
 
     fn close_if_finished(&mut self, cx: &mut Cx) {
         let State::Retiring(until) = self.state else { return };
-        let idle = self.outgoing.is_empty() && self.incoming.is_empty() && cx.streams() == 0;
-        if idle || cx.now() >= until {
+        if self.outgoing.is_empty() && self.incoming.is_empty() && cx.streams() == 0 {
+            // PROTOCOL 3.6: what the peer has sent meanwhile was not read, and it knows.
+            self.close(GoAway::new(Code::OK, "finished"), cx);
+        } else if cx.now() >= until {
             let code = self.farewell.unwrap_or(Code::SHUTDOWN);
-            self.close(GoAway::new(code, "finished"), cx);
+            self.close(GoAway::new(code, "not everything was finished in time"), cx);
         }
     }
 
@@ -129,7 +143,10 @@ impl Session {
             Code::PROTOCOL | Code::TOO_LARGE | Code::VERSION | Code::LIMIT | Code::HANDSHAKE_TIMEOUT
         );
         if reason.by == By::Us && broke_rules {
-            warn!(session, id, ?role, %remote, %reason, "cut off");
+            self.node.metrics.cut(reason.code);
+            if let Some(more) = self.node.notices.first(reason.code, Instant::now()) {
+                warn!(session, id, ?role, %remote, %reason, more, "cut off");
+            }
         } else if self.state != State::Silent {
             info!(session, id, ?role, %remote, %reason, "closed");
         }
@@ -150,12 +167,16 @@ impl Handler for Session {
     type Mail = Mail;
 
     fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
+        // PROTOCOL 1.1.
         if hello.role != self.role {
             let text = format!("this port is for {:?} connections, not {:?}", self.role, hello.role);
             self.close(GoAway::new(Code::PROTOCOL, text), cx);
             return;
         }
         self.state = State::Admitting;
+        if let Some(place) = &self.place {
+            place.spoke();
+        }
         let newcomer = Newcomer { no: self.no, outbox: self.outbox.clone(), remote: self.remote, hello };
         task::spawn(task::Kind::Session, crate::presence::admit(self.node.clone(), newcomer));
     }
@@ -171,7 +192,9 @@ impl Handler for Session {
 
     fn on_goaway(&mut self, goaway: GoAway, cx: &mut Cx) {
         debug!(session = self.no, code = %goaway.code, text = %goaway.text, "peer is leaving");
-        self.close(GoAway::new(Code::OK, "good-bye"), cx);
+        // PROTOCOL 3.6.
+        let code = if self.outgoing.is_empty() { Code::OK } else { Code::CANCELLED };
+        self.close(GoAway::new(code, "good-bye"), cx);
     }
 
     fn on_mail(&mut self, mail: Mail, cx: &mut Cx) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use limes_wire::driver::Cx;
 use limes_wire::frame::{Ack, Call, CallError, Done, Frame, GoAway, Message, Names, Ran, Reply, Role};
-use limes_wire::{Code, Str, limits};
+use limes_wire::{Code, Str};
 
 use super::{NAMING_MAX, Session, State};
 use crate::mail::{Answer, Failure, Kind, Mail, Origin, Request, Target};
@@ -61,16 +61,21 @@ struct Asked {
     body: Bytes,
 }
 
+/// Checks a request against the limits of its connection (PROTOCOL 4.1 and 9.2) and sends it on its way.
 fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
     let Asked { kind, id, peer, deadline, name, body } = asked;
     let refusal = if matches!(session.state, State::Retiring(_)) {
         Some(Failure::not_run(Code::DRAINING, "this session is being retired; use another"))
-    } else if session.outgoing.len() >= limits::CALLS_MAX {
-        Some(Failure::not_run(Code::BUSY, "too many calls in flight on this connection"))
+    } else if session.outgoing.len() >= session.node.config.limits.calls {
+        let text = "too many calls and messages in flight on this connection (limits.calls)";
+        Some(Failure::not_run(Code::BUSY, text))
     } else if !session.outgoing.is_empty()
-        && session.outgoing.bytes() + body.len() > limits::IN_FLIGHT_BYTES_MAX
+        && session.outgoing.bytes() + body.len() > session.node.config.limits.queued.as_usize()
     {
-        Some(Failure::not_run(Code::BUSY, "too many bytes in flight on this connection"))
+        let text = "too many bytes in flight on this connection (limits.queued)";
+        Some(Failure::not_run(Code::BUSY, text))
+    } else if let Some(failure) = session.node.pressure.busy() {
+        Some(failure)
     } else if !session.outgoing.insert(id, kind, deadline, body.len()) {
         Some(Failure::not_run(Code::PROTOCOL, "the id is in use by a call in flight"))
     } else {
@@ -115,8 +120,9 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Cx)
         request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
         return;
     }
-    if session.incoming.len() >= limits::CALLS_MAX {
-        request.fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight"));
+    if session.incoming.len() >= session.node.config.limits.calls {
+        request
+            .fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight (limits.calls)"));
         return;
     }
     let id = session.incoming.insert(&request);
@@ -168,6 +174,7 @@ fn write_answer(session: &Session, kind: Kind, id: u64, answer: Answer, cx: &mut
 
 fn name(session: &mut Session, naming: Naming, names: Names, cx: &mut Cx) {
     let Names { id, names } = names;
+    // PROTOCOL 2.8 and 9.1.
     if session.role != Role::Service {
         session.close(GoAway::new(Code::PROTOCOL, "only services register and subscribe"), cx);
         return;

@@ -1,4 +1,4 @@
-//! Clusters of real processes for tests.
+//! Clusters of real processes for tests, and a client that does only what it is told.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -7,12 +7,15 @@
     reason = "a test that cannot go on fails; each test uses its part"
 )]
 
+pub(crate) mod bare;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use limes_node::config::{Election, NodeConfig};
+use limes_jepsen::net::Net;
+use limes_node::config::{Addr, Election, NodeConfig};
 use limes_node::dev::{Adjust, Cluster, Options, Ports};
 use limes_sdk::{Bytes, Edge, Service};
 use tempfile::TempDir;
@@ -43,9 +46,19 @@ pub(crate) fn patient(config: &mut NodeConfig) {
     config.cluster.down_after = Some(Duration::from_secs(4));
 }
 
+/// Less patient ones, for what takes many elections: a node still may stand still for a second before
+/// it is declared down.
+pub(crate) fn brisk(config: &mut NodeConfig) {
+    config.cluster.heartbeat = Duration::from_millis(100);
+    config.cluster.election = Election { min: Duration::from_millis(500), max: Duration::from_secs(1) };
+    config.cluster.down_after = Some(Duration::from_secs(4));
+}
+
 /// A cluster in a folder of its own.
 pub(crate) struct Bed {
     pub(crate) cluster: Cluster,
+    /// Between the nodes, if asked for.
+    net: Option<Arc<Net>>,
     _dir: TempDir,
     _turn: OwnedMutexGuard<()>,
 }
@@ -56,9 +69,35 @@ impl Bed {
     }
 
     /// As [`Bed::start`], with other settings.
-    pub(crate) async fn start_with(nodes: usize, adjust: Adjust) -> Bed {
-        let turn = turn().await;
+    pub(crate) async fn start_with(
+        nodes: usize,
+        adjust: impl Fn(&mut NodeConfig) + Send + Sync + 'static,
+    ) -> Bed {
+        Bed::start_behind(nodes, None, tempfile::tempdir().unwrap(), Arc::new(adjust)).await
+    }
+
+    /// As [`Bed::start_with`], with nodes that reach each other through [`Bed::net`].
+    pub(crate) async fn start_netted(
+        nodes: usize,
+        adjust: impl Fn(&mut NodeConfig) + Send + Sync + 'static,
+    ) -> Bed {
         let dir = tempfile::tempdir().unwrap();
+        let net = Arc::new(Net::start(&dir.path().join("cluster"), nodes).await.unwrap());
+        let proxied = net.clone();
+        let both = move |config: &mut NodeConfig| {
+            adjust(config);
+            for (proxy, member) in proxied.proxies().iter().zip(&mut config.cluster.initial) {
+                if member.name == config.cluster.name {
+                    proxy.set_target(config.cluster.listen.addr.to_string());
+                }
+                member.addr = Addr::new("127.0.0.1", proxy.address().port());
+            }
+        };
+        Bed::start_behind(nodes, Some(net), dir, Arc::new(both)).await
+    }
+
+    async fn start_behind(nodes: usize, net: Option<Arc<Net>>, dir: TempDir, adjust: Adjust) -> Bed {
+        let turn = turn().await;
         let options = Options {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_limes")),
             nodes: Some(nodes),
@@ -68,7 +107,12 @@ impl Bed {
         };
         let cluster = Cluster::start(options).await.unwrap();
         cluster.wait_ready(PATIENCE).await.unwrap();
-        Bed { cluster, _dir: dir, _turn: turn }
+        Bed { cluster, net, _dir: dir, _turn: turn }
+    }
+
+    /// The network between the nodes.
+    pub(crate) fn net(&self) -> &Net {
+        self.net.as_ref().expect("started with one")
     }
 
     pub(crate) fn edges(&self, node: usize) -> String {
@@ -114,6 +158,19 @@ impl Bed {
     pub(crate) async fn figure(&self, node: usize, name: &str) -> Option<u64> {
         self.cluster.node(node).status().await?.more.get(name)?.as_u64()
     }
+
+    /// Waits until all of these nodes show one value of a figure.
+    pub(crate) async fn all_show(&self, nodes: &[usize], name: &str, value: u64) {
+        until(&format!("{name} is {value} on {nodes:?}"), || async {
+            for node in nodes {
+                if self.figure(*node, name).await != Some(value) {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
 }
 
 impl Drop for Bed {
@@ -125,7 +182,12 @@ impl Drop for Bed {
                 eprintln!("--- {} ---", node.name());
                 tail.iter().rev().for_each(|line| eprintln!("{line}"));
             }
+            return;
         }
+        // Each node of a debug build looks for rows without a socket (R11), and says so.
+        let ghosts =
+            (1..=self.cluster.nodes().len()).map(|node| self.log(node)).filter(|log| log.contains("R11"));
+        assert_eq!(ghosts.count(), 0, "a node had a row without a socket; see its log");
     }
 }
 
@@ -147,4 +209,11 @@ pub(crate) async fn callable(service: &Service, edge: u64) {
         service.call_within(edge, "echo", "hi", Duration::from_secs(5)).await.ok()
     })
     .await;
+}
+
+/// A figure of a process's memory, in KiB, by its name in `/proc/PID/status`.
+pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

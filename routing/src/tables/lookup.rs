@@ -1,7 +1,7 @@
 //! What can be asked of the tables. Suspended rows are never shown (R5).
 
 use super::Tables;
-use crate::id::{EdgeId, Epoch, Home, NodeId, Revision};
+use crate::id::{EdgeId, Epoch, Home, NodeId, Revision, ServiceId};
 use crate::rows::{Cluster, EdgeRow, Member, NodeRow, Owed, ServiceRow};
 use crate::sessions::Kind;
 use crate::shards::Life;
@@ -35,6 +35,11 @@ impl Tables {
     /// All live sessions of services, by service.
     pub fn services(&self) -> impl Iterator<Item = &ServiceRow> {
         self.services.iter().map(|(_, row)| row).filter(|row| self.is_live(row.home.node, row.home.epoch))
+    }
+
+    /// A service's session, live or suspended.
+    pub fn service_row(&self, service: ServiceId, home: &Home) -> Option<&ServiceRow> {
+        self.services.get((service, home.node, home.session))
     }
 
     /// The live sessions that offer a method, by service.

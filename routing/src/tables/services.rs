@@ -103,8 +103,11 @@ fn name(
         // must be visible (R4), so the row is revived here.
         revive(tables, step, key)?;
     }
-    if Arc::make_mut(&mut tables.services).name(key, kind, names, add) {
-        step.effects.push(Effect::NamesChanged { service: key.0 });
+    let sessions = Arc::make_mut(&mut tables.services);
+    if sessions.name(key, kind, names, add)
+        && let Some(row) = sessions.get(key)
+    {
+        step.effects.push(Effect::NamesChanged { service: key.0, home: row.home });
     }
     step.accepted()
 }

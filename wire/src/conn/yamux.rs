@@ -30,6 +30,7 @@ impl Inbound {
             match bytes.first_chunk::<HEADER>() {
                 Some(header) if header[0] == 0 => {
                     let payload = payload(header);
+                    // PROTOCOL 9.1.
                     if payload > limits::YAMUX_DATA_MAX {
                         let text = format!("a yamux frame of {payload} bytes");
                         return Err(CloseReason::us(Code::TOO_LARGE, text));

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::input::{Input, poll_discard};
 use super::mux::{Mux, Opening};
@@ -19,7 +19,7 @@ use super::timer::{Timer, now};
 use super::{Cx, Handler, Mailbox};
 use crate::conn::Event;
 use crate::frame::{Frame, GoAway};
-use crate::limits::{LINGER, OUTPUT_HARD_MAX, OUTPUT_SOFT_MAX, STALL};
+use crate::limits::{LINGER, OUTPUT_HARD_MAX, OUTPUT_SOFT_MAX};
 use crate::{CloseReason, Code, Conn};
 
 /// Turns of the loop before other tasks of the thread get theirs.
@@ -36,10 +36,16 @@ const ROOM_KEPT: usize = 64;
 /// A connection that this side ends is read on for [`LINGER`] at most, after the handler has been
 /// told: closing it with bytes unread would take the last words from the peer.
 ///
-/// Cancel safety: dropping the future drops the socket and tells the handler.
-pub async fn drive<IO, H>(io: IO, conn: Conn, handler: H, mailbox: Mailbox<H::Mail>)
+/// # Cancel safety
+/// Dropping the future drops the socket and tells the handler.
+pub fn drive<IO, H>(
+    io: IO,
+    conn: Conn,
+    handler: H,
+    mailbox: Mailbox<H::Mail>,
+) -> impl Future<Output = ()> + Send + 'static
 where
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
     let mut driver = Driver {
@@ -61,7 +67,8 @@ where
         farewell: None,
         timer: Timer::default(),
     };
-    poll_fn(|cx| driver.poll(cx)).await;
+    // No async block: that would hold the arguments beside the driver, once more for each connection.
+    poll_fn(move |cx| driver.poll(cx))
 }
 
 struct Driver<IO, H: Handler> {
@@ -180,11 +187,8 @@ where
         if self.closing.is_some() {
             return;
         }
-        match self.conn.is_open() {
-            true => warn!(code = %reason.code, text = %reason.text, "closing a connection"),
-            // Anyone may knock with anything.
-            false => debug!(code = %reason.code, text = %reason.text, "refusing a connection"),
-        }
+        // Whoever owns the connection is told why, and counts it: a flood must not fill the log.
+        debug!(code = %reason.code, text = %reason.text, open = self.conn.is_open(), "closing a connection");
         self.conn.send(Frame::GoAway(GoAway::new(reason.code, reason.text.clone())));
         self.closing = Some(reason);
     }
@@ -211,8 +215,9 @@ where
             self.fail(reason);
             return true;
         }
-        if self.stalled.is_some_and(|since| now >= since + STALL) {
-            let text = format!("the peer has taken nothing for {STALL:?}; {} bytes wait", self.conn.queued());
+        let stall = self.conn.limits().stall;
+        if self.stalled.is_some_and(|since| now >= since + stall) {
+            let text = format!("the peer has taken nothing for {stall:?}; {} bytes wait", self.conn.queued());
             self.fail(CloseReason::us(Code::LIMIT, text));
             self.linger = Some(now);
             return true;
@@ -381,7 +386,7 @@ where
         let mut due = self.conn.poll_timeout();
         due = self.wake.map_or(due, |wake| wake.min(due));
         due = self.lost.as_ref().map_or(due, |(_, until)| due.min(*until));
-        self.stalled.map_or(due, |since| due.min(since + STALL))
+        self.stalled.map_or(due, |since| due.min(since + self.conn.limits().stall))
     }
 
     /// After the last words: waits for the peer to close, reading on, for a while.

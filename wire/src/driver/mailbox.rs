@@ -95,6 +95,13 @@ impl<M> Mailbox<M> {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Takes all that waits: for those who are not driven by a connection.
+    pub fn take_all(&self) -> VecDeque<M> {
+        let mut state = self.state();
+        state.bytes = 0;
+        std::mem::take(&mut state.queue)
+    }
+
     pub(super) fn register(&self, waker: &Waker) {
         self.0.waker.register(waker);
     }

@@ -1,4 +1,4 @@
-//! The one driver of [`Conn`](crate::Conn) that node and SDK share: tokio sockets and yamux streams.
+//! The one driver of [`Conn`](crate::Conn) that node and SDK share: tokio sockets, TLS and yamux streams.
 //!
 //! [`drive`] is one task per connection and the only one: it reads, hands frames to a [`Handler`],
 //! takes mail from a bounded [`Mailbox`], writes, and polls the yamux session if there is one. An
@@ -16,7 +16,9 @@ mod record;
 mod relay;
 mod stream;
 mod timer;
+pub mod tls;
 mod track;
+mod transport;
 
 use std::time::Instant;
 
@@ -28,6 +30,7 @@ pub use mailbox::{Mailbox, PushError};
 pub use record::RecordStream;
 pub use relay::{Raw, relay};
 pub use stream::Stream;
+pub use transport::Transport;
 
 use crate::CloseReason;
 use crate::frame::{Frame, GoAway, Hello, Welcome};

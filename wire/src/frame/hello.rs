@@ -173,6 +173,8 @@ pub struct Welcome {
     pub max_calls: u32,
     /// Most streams that may be open on the connection.
     pub max_streams: u32,
+    /// Most bytes of bodies that the client may have in flight, beyond the first.
+    pub max_queued: u32,
     /// Addresses of other nodes, to be tried when this one fails.
     pub peers: Vec<String>,
     /// Proves the id at the next connect; empty if there is none.
@@ -192,6 +194,7 @@ impl Default for Welcome {
             max_body: limits::FRAME_BODY_MAX as u32,
             max_calls: limits::CALLS_MAX as u32,
             max_streams: limits::STREAMS_MAX as u32,
+            max_queued: limits::IN_FLIGHT_BYTES_MAX as u32,
             peers: Vec::new(),
             ticket: Bytes::new(),
         }
@@ -212,6 +215,7 @@ mod welcome_tag {
     pub(super) const MAX_BODY: u8 = 10;
     pub(super) const MAX_CALLS: u8 = 11;
     pub(super) const MAX_STREAMS: u8 = 12;
+    pub(super) const MAX_QUEUED: u8 = 13;
 }
 
 impl Welcome {
@@ -238,6 +242,7 @@ impl Welcome {
         put_field(out, welcome_tag::MAX_BODY, |out| out.put_u32(self.max_body));
         put_field(out, welcome_tag::MAX_CALLS, |out| out.put_u32(self.max_calls));
         put_field(out, welcome_tag::MAX_STREAMS, |out| out.put_u32(self.max_streams));
+        put_field(out, welcome_tag::MAX_QUEUED, |out| out.put_u32(self.max_queued));
         Bytes::new()
     }
 
@@ -258,6 +263,7 @@ impl Welcome {
                 welcome_tag::MAX_BODY => read.max_body = value.u32()?,
                 welcome_tag::MAX_CALLS => read.max_calls = value.u32()?,
                 welcome_tag::MAX_STREAMS => read.max_streams = value.u32()?,
+                welcome_tag::MAX_QUEUED => read.max_queued = value.u32()?,
                 // Of a newer version.
                 _ => {}
             }

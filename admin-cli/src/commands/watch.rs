@@ -1,0 +1,118 @@
+//! `limesctl watch`.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tonic::Code;
+
+use crate::api::change::What;
+use crate::api::{Change, WatchRequest};
+use crate::client::{Error, connect, next};
+use crate::{Context, output};
+
+/// How long nodes are looked for once the watch was cut, before that is an error.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause between two attempts.
+const AGAIN: Duration = Duration::from_millis(300);
+
+/// How to watch.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Go on after this position of an earlier watch; "now": only what is new.
+    #[arg(long, value_name = "POSITION")]
+    from: Option<String>,
+    /// End once all that has happened so far has been printed.
+    #[arg(long)]
+    once: bool,
+}
+
+/// Prints until it is stopped. A node that goes away is no end: the watch goes on at another, after what
+/// was printed last.
+pub(super) async fn run(context: &Context, options: Options) -> Result<(), Error> {
+    let mut from = options.from.unwrap_or_default();
+    let mut last_heard = Instant::now();
+    loop {
+        let error = match follow(context, &mut from, options.once, &mut last_heard).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => Error::Late,
+            Err(error @ (Error::Print(_) | Error::Json(_) | Error::Endpoint(_))) => return Err(error),
+            Err(Error::Refused(status)) if is_final(status.code()) => return Err(Error::Refused(status)),
+            Err(error) => error,
+        };
+        if last_heard.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Whether another attempt would say the same.
+fn is_final(code: Code) -> bool {
+    matches!(code, Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented)
+}
+
+/// Follows one node; true: all is printed that was asked for.
+async fn follow(
+    context: &Context,
+    from: &mut String,
+    once: bool,
+    last_heard: &mut Instant,
+) -> Result<bool, Error> {
+    let request = WatchRequest { from: from.clone(), local: context.local };
+    let mut changes = connect(context).await?.watch(request).await?.into_inner();
+    while let Some(change) = next(&mut changes).await? {
+        *last_heard = Instant::now();
+        if !change.position.is_empty() {
+            from.clone_from(&change.position);
+        }
+        let synced = matches!(change.what, Some(What::Synced(_)));
+        if matches!(change.what, Some(What::Compacted(_))) {
+            from.clear();
+        }
+        if context.json {
+            output::json(&change)?
+        } else {
+            output::print(&line(&change))?
+        }
+        if once && synced {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A change for people.
+fn line(change: &Change) -> String {
+    let Some(what) = &change.what else { return "a change that this limesctl does not know".to_owned() };
+    let text = match what {
+        What::Synced(synced) => format!("synced {}", synced.revision),
+        What::Compacted(gone) => {
+            format!(
+                "compacted: changes up to revision {} are not kept; once more from the state",
+                gone.revision
+            )
+        }
+        What::Edge(edge) => {
+            let meta = edge.meta.escape_debug();
+            format!("edge {} on {} from {} as {} {meta:?}", edge.id, edge.node, edge.addr, edge.incarnation)
+        }
+        What::EdgeGone(gone) => format!("edge {} gone from {}: {}", gone.id, gone.node, gone.why),
+        What::Service(service) => format!(
+            "service {} {:?} on {}: methods [{}] topics [{}]",
+            service.id,
+            service.name,
+            service.node,
+            service.methods.join(" "),
+            service.topics.join(" ")
+        ),
+        What::ServiceGone(gone) => format!("service {} gone from {}: {}", gone.id, gone.node, gone.why),
+        What::NodeUp(node) => format!("{} up in epoch {}", node.name, node.epoch),
+        What::NodeDown(node) => format!("{} down, and all that was connected to it", node.name),
+        What::MembersChanged(_) => "members have changed".to_owned(),
+        What::Drained(node) if node.on => format!("{} is being emptied", node.name),
+        What::Drained(node) => format!("{} takes newcomers again", node.name),
+        What::Setting(setting) if setting.value.is_empty() => format!("setting {} removed", setting.key),
+        What::Setting(setting) => format!("setting {} is {}", setting.key, setting.value),
+    };
+    if change.position.is_empty() { text } else { format!("{text}  @{}", change.position) }
+}

@@ -1,0 +1,238 @@
+//! Following the tables: the state, then every change in the order of the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use limes_routing::{NodeId, Position, Revision, Tables, Why};
+use tonic::Status;
+
+use super::calls::Sink;
+use super::rows::{self, Names};
+use crate::compat::api::v1::change::What;
+use crate::compat::api::v1::{
+    Change, Compacted, Drained, Edge, EdgeGone, MembersChanged, NodeDown, NodeUp, ServiceGone, Setting,
+    Synced,
+};
+use crate::node::Node;
+use crate::presence::Seen;
+
+/// After how long without news a follower is told that there are none.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Where a follower begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// With the state.
+    State,
+    /// With what comes next.
+    Now,
+    /// After this position.
+    After(Position),
+}
+
+impl Start {
+    /// Reads what a request says.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`: it is no position. `FAILED_PRECONDITION`: it is of another cluster.
+    pub(super) fn parse(text: &str, cluster: [u8; 16]) -> Result<Start, Status> {
+        match text {
+            "" => return Ok(Start::State),
+            "now" => return Ok(Start::Now),
+            _ => {}
+        }
+        let wrong = || Status::invalid_argument(format!("{text:?} is no position of a watch"));
+        let (of, place) = text.split_once(':').ok_or_else(wrong)?;
+        let (revision, ordinal) = match place.split_once('.') {
+            Some((revision, ordinal)) => (revision, Some(ordinal)),
+            None => (place, None),
+        };
+        let revision = Revision(revision.parse().map_err(|_| wrong())?);
+        let position = match ordinal {
+            Some(ordinal) => Position { revision, ordinal: ordinal.parse().map_err(|_| wrong())? },
+            None => Position::end_of(revision),
+        };
+        if of != hex(cluster) {
+            return Err(Status::failed_precondition(format!("{text:?} is a position of another cluster")));
+        }
+        Ok(Start::After(position))
+    }
+
+    /// Whether these tables have come as far as the position.
+    ///
+    /// # Errors
+    /// `OUT_OF_RANGE`: it is ahead of them.
+    pub(super) fn check(self, tables: &Tables) -> Result<(), Status> {
+        match self {
+            Start::After(at) if at.revision > tables.revision() => Err(Status::out_of_range(format!(
+                "the position is at revision {}, but the cluster is at {}",
+                at.revision,
+                tables.revision()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn hex(bytes: [u8; 16]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A position as followers are given it: what [`Start::parse`] reads.
+fn token(cluster: [u8; 16], at: Position) -> String {
+    let cluster = hex(cluster);
+    if at == Position::end_of(at.revision) {
+        format!("{cluster}:{}", at.revision)
+    } else {
+        format!("{cluster}:{at}")
+    }
+}
+
+/// Sends changes for as long as the follower reads them.
+pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: Sink<Change>) {
+    let cluster = node.cluster();
+    let now = Position::end_of(tables.revision());
+    let mut position = match start {
+        Start::After(position) => position,
+        Start::Now => now,
+        Start::State => {
+            if !state(&tables, &sink).await {
+                return;
+            }
+            now
+        }
+    };
+    drop(tables);
+    let synced = |at: Position| Change {
+        position: token(cluster, at),
+        what: Some(What::Synced(Synced { revision: at.revision.0 })),
+    };
+    // Whoever goes on from a position is told when nothing is left of the past.
+    let mut told = start != Start::After(position);
+    if told && !sink.send(synced(position)).await {
+        return;
+    }
+    let changes = &node.presence.changes;
+    loop {
+        // Before the look: what comes in between is found by it.
+        let newest = changes.newest();
+        let entries = match changes.after(position) {
+            Ok(entries) => entries,
+            Err(limes_routing::watch::Compacted(Revision(revision))) => {
+                let what = Some(What::Compacted(Compacted { revision }));
+                sink.send(Change { position: String::new(), what }).await;
+                return;
+            }
+        };
+        if entries.is_empty() {
+            // Whatever was applied up to here has changed nothing.
+            position = position.max(Position::end_of(newest));
+            if told {
+                changes.newer(newest, IDLE).await;
+            }
+            if changes.newest() == newest || !told {
+                if !sink.send(synced(position)).await {
+                    return;
+                }
+                told = true;
+            }
+            continue;
+        }
+        let names = names(&node);
+        for entry in entries {
+            for (next, seen) in entry.after(position) {
+                let what = Some(what(&names, seen));
+                if !sink.send(Change { position: token(cluster, next), what }).await {
+                    return;
+                }
+            }
+            position = position.max(Position::end_of(entry.revision));
+        }
+    }
+}
+
+fn names(node: &Node) -> Names {
+    node.replica().map_or_else(Names::none, |replica| replica.read(Names::of))
+}
+
+/// Sends all rows; false: the follower does not read.
+async fn state(tables: &Tables, sink: &Sink<Change>) -> bool {
+    let names = Names::of(tables);
+    let lives = tables.nodes().filter(|(_, row)| !row.down).map(|(id, row)| (id, row.epoch.0));
+    let nodes = lives.map(|(id, epoch)| What::NodeUp(NodeUp { name: names.name(id), epoch }));
+    let services = tables.services().map(|row| What::Service(rows::service(&names, row)));
+    let edges = tables.edges().map(|(id, row)| What::Edge(rows::edge(&names, id, &row)));
+    for what in nodes.chain(services).chain(edges) {
+        if !sink.send(Change { position: String::new(), what: Some(what) }).await {
+            return false;
+        }
+    }
+    true
+}
+
+fn what(names: &Names, seen: &Seen) -> What {
+    let name = |node: &NodeId| names.name(*node);
+    match seen {
+        Seen::Edge { edge, home, addr, meta } => What::Edge(Edge {
+            id: edge.0,
+            node: names.name(home.node),
+            addr: addr.to_string(),
+            meta: String::from_utf8_lossy(meta).into_owned(),
+            incarnation: home.incarnation.to_string(),
+        }),
+        Seen::EdgeGone { edge, home, why } => What::EdgeGone(EdgeGone {
+            id: edge.0,
+            node: names.name(home.node),
+            incarnation: home.incarnation.to_string(),
+            why: word(*why).to_owned(),
+        }),
+        Seen::Service(row) => What::Service(rows::service(names, row)),
+        Seen::ServiceGone { service, home, why } => What::ServiceGone(ServiceGone {
+            id: service.0,
+            node: names.name(home.node),
+            session: home.session.0,
+            why: word(*why).to_owned(),
+        }),
+        Seen::NodeUp(node, epoch) => What::NodeUp(NodeUp { name: name(node), epoch: epoch.0 }),
+        Seen::NodeDown(node, epoch) => What::NodeDown(NodeDown { name: name(node), epoch: epoch.0 }),
+        Seen::Members => What::MembersChanged(MembersChanged {}),
+        Seen::Drain(node, on) => What::Drained(Drained { name: name(node), on: *on }),
+        Seen::Setting(key, value) => What::Setting(Setting { key: key.clone(), value: value.clone() }),
+    }
+}
+
+fn word(why: Why) -> &'static str {
+    match why {
+        Why::Ended => "ended",
+        Why::Replaced => "replaced",
+        Why::Kicked => "kicked",
+        Why::NodeGone => "node gone",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_reads_as_it_was_written_and_only_in_its_own_cluster() {
+        let places = [Position::end_of(Revision(7)), Position { revision: Revision(8), ordinal: 3 }];
+        for place in places {
+            let text = token([7; 16], place);
+            assert_eq!(Start::parse(&text, [7; 16]).ok(), Some(Start::After(place)), "{text}");
+            let other = Start::parse(&text, [8; 16]).unwrap_err();
+            assert_eq!(other.code(), tonic::Code::FailedPrecondition);
+        }
+        assert_eq!(Start::parse("", [7; 16]).ok(), Some(Start::State));
+        assert_eq!(Start::parse("now", [7; 16]).ok(), Some(Start::Now));
+        for wrong in ["7", "x:7", ":", "07:7.", "07:.7", "07:7.7.7", "07:-1"] {
+            assert_eq!(
+                Start::parse(wrong, [7; 16]).unwrap_err().code(),
+                tonic::Code::InvalidArgument,
+                "{wrong}"
+            );
+        }
+        let ahead = Start::After(Position::end_of(Revision(1)));
+        assert_eq!(ahead.check(&Tables::new()).unwrap_err().code(), tonic::Code::OutOfRange);
+    }
+}

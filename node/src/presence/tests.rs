@@ -1,0 +1,377 @@
+//! Nodes without sockets, disks and a clock: what a node does with effects, over random histories in
+//! which each applies the log at its own pace. In the end each node's routes are those of the tables,
+//! each row has its session, and no edge has two.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use limes_raft::Observer;
+use limes_routing::{
+    Batch, EdgeId, Effect, Event, Founder, Home, Incarnation, Levels, NodeAddrs, NodeId, Origin, Reason,
+    Revision, ServiceId, SessionNo, Tables, Verdict, diff, pick::mix,
+};
+use limes_wire::Code;
+
+use super::{Watcher, ghosts, resume, session_closed, taken_over};
+use crate::config::NodeConfig;
+use crate::directory::{Entry, Route, Who};
+use crate::mail::{Mail, Outbox};
+use crate::node::Node;
+
+const NODES: u64 = 3;
+const EDGES: u64 = 4;
+
+/// An applied entry, with the tables after it.
+struct Applied {
+    batch: Batch,
+    verdicts: Vec<Verdict>,
+    effects: Vec<Effect>,
+    tables: Tables,
+}
+
+struct Member {
+    node: Arc<Node>,
+    watcher: Watcher,
+    /// Entries that this node has applied.
+    applied: usize,
+    /// Mailboxes of open connections; who hangs up is taken out here first.
+    open: BTreeMap<u64, Outbox>,
+    /// Resumes that are to be proposed.
+    resume: bool,
+}
+
+struct World {
+    seed: u64,
+    tables: Tables,
+    log: Vec<Applied>,
+    members: Vec<Member>,
+    /// Notices of takeovers that are on their way, or come again.
+    notices: Vec<(EdgeId, Incarnation)>,
+}
+
+fn entry(outbox: &Outbox, who: Who) -> Entry {
+    Entry { outbox: outbox.clone(), who, silent: false }
+}
+
+fn up(node: u64) -> Event {
+    let (addrs, levels) = (NodeAddrs::default(), Levels { min: 1, max: 1 });
+    Event::NodeUp { node: NodeId(node), boot: [node as u8; 16], addrs, levels }
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let members = (1..=NODES).map(|number| {
+            let node = Node::new(Arc::new(NodeConfig::default()));
+            let watcher = Watcher(node.clone());
+            watcher.identified(NodeId(number), [7; 16], [number as u8; 16]);
+            Member { node, watcher, applied: 0, open: BTreeMap::new(), resume: false }
+        });
+        let members = members.collect();
+        let mut world = World { seed, tables: Tables::new(), log: Vec::new(), members, notices: Vec::new() };
+        let founder = |n| Founder { node: NodeId(n), name: format!("node-{n}"), mesh: String::new() };
+        let founders = (1..=NODES).map(founder).collect();
+        let made = Event::ClusterMade { cluster: [7; 16], key: Default::default(), founders };
+        world.plain(made);
+        (1..=NODES).for_each(|node| _ = world.plain(up(node)));
+        (0..NODES as usize).for_each(|at| world.catch_up(at));
+        world
+    }
+
+    fn chance(&mut self, below: u64) -> u64 {
+        self.seed = mix(self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15));
+        self.seed % below
+    }
+
+    fn commit(&mut self, batch: Batch) -> Vec<Verdict> {
+        let revision = Revision(self.tables.revision().0 + 1);
+        let applied = self.tables.apply(revision, &batch);
+        for effect in &applied.effects {
+            if let Effect::EdgeOnline { edge, home, replaced: Some(_), moving: false } = effect {
+                self.notices.push((*edge, home.incarnation));
+            }
+        }
+        let (verdicts, effects, tables) = (applied.verdicts, applied.effects, self.tables.clone());
+        self.log.push(Applied { batch, verdicts: verdicts.clone(), effects, tables });
+        verdicts
+    }
+
+    fn plain(&mut self, event: Event) -> Vec<Verdict> {
+        self.commit(Batch { origin: None, time_ms: 0, events: vec![event] })
+    }
+
+    /// Proposes under the epoch that the node knows; a node that is fenced by it proposes nothing.
+    fn propose(&mut self, at: usize, events: Vec<Event>) -> Option<Vec<Verdict>> {
+        let id = NodeId(at as u64 + 1);
+        let epoch = self.members[at].node.presence.epoch.load(std::sync::atomic::Ordering::Acquire);
+        let row = self.tables.node(id)?;
+        if epoch == 0 || events.is_empty() {
+            return None;
+        }
+        let origin = Origin { node: id, epoch: limes_routing::Epoch(epoch), number: row.last + 1 };
+        let verdicts = self.commit(Batch { origin: Some(origin), time_ms: 0, events });
+        (verdicts.first() != Some(&Verdict::Rejected(Reason::Fenced))).then_some(verdicts)
+    }
+
+    fn apply(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        let Some(next) = self.log.get(member.applied) else { return };
+        member.applied += 1;
+        let Applied { batch, verdicts, effects, tables } = next;
+        member.watcher.applied(tables.revision(), batch, verdicts, effects, tables);
+        member.note_resume(effects);
+    }
+
+    /// A snapshot takes the place of what is missing.
+    fn jump(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        if member.applied == self.log.len() {
+            return;
+        }
+        let before = member.applied.checked_sub(1).map_or_else(Tables::new, |at| self.log[at].tables.clone());
+        let effects = diff(&before, &self.tables);
+        member.applied = self.log.len();
+        member.watcher.installed(&effects, &self.tables);
+        member.note_resume(&effects);
+        // Verdicts that were stepped over are never told: those admissions fail.
+        let untold = |(no, entry): (u64, Entry)| {
+            matches!(entry.who, Who::Edge(_, None) | Who::Service(_, false)).then_some(no)
+        };
+        let untold: Vec<u64> = member.node.sessions.all().into_iter().filter_map(untold).collect();
+        untold.into_iter().for_each(|no| self.hang_up(at, no));
+    }
+
+    fn catch_up(&mut self, at: usize) {
+        while self.members[at].applied < self.log.len() {
+            self.apply(at);
+        }
+    }
+
+    fn connect(&mut self, at: usize, edge: EdgeId, moving: bool) {
+        let member = &mut self.members[at];
+        let (no, outbox) = (member.node.sessions.issue(), Outbox::new());
+        member.open.insert(no, outbox.clone());
+        member.node.sessions.insert(no, entry(&outbox, Who::Edge(edge, None)));
+        let (meta, addr) = Default::default();
+        let session = SessionNo(no);
+        let online = Event::EdgeOnline { edge, session, meta, addr, moving, owes_offline: false };
+        if self.propose(at, vec![online]).is_none() {
+            self.hang_up(at, no);
+        }
+    }
+
+    fn serve(&mut self, at: usize, service: ServiceId) {
+        let member = &mut self.members[at];
+        let (no, outbox) = (member.node.sessions.issue(), Outbox::new());
+        member.open.insert(no, outbox.clone());
+        member.node.sessions.insert(no, entry(&outbox, Who::Service(service, false)));
+        let (meta, addr, session) = (Default::default(), "".into(), SessionNo(no));
+        let (name, instance) = ("greeter".into(), [service.0 as u8 % 2; 16]);
+        let events = vec![
+            Event::ServiceOnline { service, session, name, instance, meta, addr },
+            Event::MethodsRegistered { service, session, names: vec!["greet".into()] },
+        ];
+        if self.propose(at, events).is_none() {
+            self.hang_up(at, no);
+        }
+    }
+
+    fn hang_up(&mut self, at: usize, no: u64) {
+        self.members[at].open.remove(&no);
+        session_closed(&self.members[at].node, no);
+    }
+
+    /// Sessions do what their mail says.
+    fn deliver(&mut self, at: usize) {
+        let closes = |mail: Mail| matches!(mail, Mail::Close(_) | Mail::Retire(..));
+        let told = |outbox: &Outbox| outbox.take_all().into_iter().any(closes);
+        let ended: Vec<u64> =
+            self.members[at].open.iter().filter(|(_, outbox)| told(outbox)).map(|(no, _)| *no).collect();
+        ended.into_iter().for_each(|no| self.hang_up(at, no));
+    }
+
+    fn remove(&mut self, at: usize) {
+        let removals = self.members[at].node.presence.removals.take();
+        let again = if self.propose(at, removals.clone()).is_none() { removals } else { Vec::new() };
+        self.members[at].node.presence.removals.decided(again);
+    }
+
+    fn resume(&mut self, at: usize) {
+        if !std::mem::take(&mut self.members[at].resume) {
+            return;
+        }
+        let node = self.members[at].node.clone();
+        let claims = resume::claims(&node);
+        let mut events: Vec<Event> = claims.iter().map(|(_, _, event)| event.clone()).collect();
+        events.push(Event::ResumeEnd {});
+        let verdicts = self.propose(at, events);
+        for ((no, entry, _), verdict) in claims.iter().zip(verdicts.into_iter().flatten()) {
+            // Told by apply, as the proposer does it.
+            self.catch_up(at);
+            resume::decided(&node, *no, entry, &verdict);
+        }
+    }
+
+    fn step(&mut self) {
+        let at = self.chance(NODES) as usize;
+        let edge = EdgeId(1 + self.chance(EDGES));
+        match self.chance(20) {
+            0..=3 => self.connect(at, edge, false),
+            4 => self.connect(at, edge, true),
+            5 => {
+                let service = ServiceId(1 + self.chance(3));
+                self.serve(at, service);
+            }
+            6 | 7 => {
+                let some = self.chance(4) as usize;
+                if let Some(no) = self.members[at].open.keys().nth(some).copied() {
+                    self.hang_up(at, no);
+                }
+            }
+            8 => {
+                if let Some(epoch) = self.tables.live_epoch(NodeId(at as u64 + 1)) {
+                    self.plain(Event::NodeDown { node: NodeId(at as u64 + 1), epoch });
+                }
+            }
+            9 => _ = self.plain(up(at as u64 + 1)),
+            10 => _ = self.plain(Event::Kick { edge }),
+            11 => self.jump(at),
+            12 => self.deliver(at),
+            13 => self.remove(at),
+            14 => self.resume(at),
+            15 if !self.notices.is_empty() => {
+                let some = self.chance(self.notices.len() as u64) as usize;
+                let (edge, incarnation) = self.notices[some];
+                taken_over(&self.members[at].node, edge, incarnation);
+            }
+            _ => self.apply(at),
+        }
+    }
+
+    /// All are up, and nothing is left to do.
+    fn settle(&mut self) {
+        for _ in 0..8 {
+            for at in 0..self.members.len() {
+                self.plain(up(at as u64 + 1));
+                self.catch_up(at);
+                self.resume(at);
+                self.deliver(at);
+                self.remove(at);
+            }
+        }
+        (0..self.members.len()).for_each(|at| self.catch_up(at));
+    }
+
+    fn check(&self) {
+        let mut holders = BTreeMap::<EdgeId, Home>::new();
+        for member in &self.members {
+            let node = &member.node;
+            assert_eq!(ghosts::look(node, &self.tables), Default::default(), "R11");
+            for edge in (1..=EDGES).map(EdgeId) {
+                let row = self.tables.edge(edge).map(|row| row.home);
+                let route = node.directory.get(edge);
+                match (row, &route) {
+                    (None, None) => {}
+                    (Some(home), Some(Route::There(there))) if home.node != node.id() => {
+                        assert_eq!(home, *there)
+                    }
+                    (Some(home), Some(Route::Here { incarnation, outbox })) if home.node == node.id() => {
+                        assert_eq!(home.incarnation, *incarnation);
+                        assert!(member.open.get(&home.session.0).is_some_and(|held| held.same(outbox)));
+                    }
+                    _ => panic!("edge {edge} is at {row:?}, and node {} knows {route:?}", node.id()),
+                }
+            }
+            for (no, entry) in node.sessions.all() {
+                if let Who::Edge(edge, _) = entry.who {
+                    let home = self.tables.edge(edge).map(|row| row.home);
+                    let home = home.filter(|home| (home.node, home.session.0) == (node.id(), no));
+                    let home = home.unwrap_or_else(|| {
+                        panic!("node {} holds {no} of {edge}, which is not in the tables", node.id())
+                    });
+                    assert_eq!(holders.insert(edge, home), None, "R1: {edge} has two sessions");
+                }
+            }
+            let offered = node.services.load();
+            let offered: Vec<_> =
+                offered.method("greet").iter().map(|c| (c.service, c.node, c.session)).collect();
+            let rows = self.tables.method("greet").map(|row| (row.service, row.home.node, row.home.session));
+            assert_eq!(offered, rows.collect::<Vec<_>>(), "services of node {}", node.id());
+        }
+    }
+}
+
+impl Member {
+    fn note_resume(&mut self, effects: &[Effect]) {
+        let me = self.node.id();
+        let again = effects.iter().any(|effect| matches!(effect, Effect::NodeUp { node, .. } if *node == me));
+        self.resume |= again;
+    }
+}
+
+#[test]
+fn each_node_comes_to_what_the_tables_say() {
+    let (mut moved, mut refused) = (0, 0);
+    for seed in 0..400 {
+        let mut world = World::new(seed);
+        for _ in 0..120 {
+            world.step();
+        }
+        world.settle();
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.check()));
+        assert!(checked.is_ok(), "seed {seed}");
+        moved += world.notices.len();
+        refused += world
+            .log
+            .iter()
+            .flat_map(|entry| &entry.verdicts)
+            .filter(|v| matches!(v, Verdict::Rejected(_)))
+            .count();
+    }
+    // What the histories are worth.
+    assert!(moved > 400 && refused > 400, "{moved} takeovers, {refused} refusals");
+}
+
+/// A notice that comes late, or again, is about a session that is older than the one here.
+#[test]
+fn a_late_notice_of_a_takeover_closes_nothing_newer() {
+    let mut world = World::new(1);
+    world.connect(0, EdgeId(1), false);
+    world.catch_up(0);
+    let home = world.tables.edge(EdgeId(1)).unwrap().home;
+    let outbox = world.members[0].open[&home.session.0].clone();
+    taken_over(&world.members[0].node, EdgeId(1), home.incarnation);
+    assert!(outbox.take_all().is_empty(), "its own incarnation is not newer");
+    let mut newer = home.incarnation;
+    newer.0.ordinal += 1;
+    taken_over(&world.members[0].node, EdgeId(1), newer);
+    let mail = outbox.take_all().pop_front();
+    assert!(matches!(mail, Some(Mail::Close(goaway)) if goaway.code == Code::REPLACED));
+}
+
+/// An earlier attempt to resume that was given up and came through after all does not cost the session.
+#[test]
+fn a_resume_that_came_through_late_closes_nothing() {
+    let mut world = World::new(1);
+    world.connect(0, EdgeId(1), false);
+    world.catch_up(0);
+    let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
+    world.plain(Event::NodeDown { node: NodeId(1), epoch });
+    world.plain(up(1));
+    world.catch_up(0);
+    let node = world.members[0].node.clone();
+    let (first, second) = (resume::claims(&node), resume::claims(&node));
+    let event = |claims: &[(u64, Entry, Event)]| vec![claims[0].2.clone()];
+    world.propose(0, event(&first)).unwrap();
+    world.catch_up(0);
+    let verdicts = world.propose(0, event(&second)).unwrap();
+    assert_eq!(verdicts, [Verdict::Rejected(Reason::Stale)]);
+    assert!(resume::decided(&node, second[0].0, &second[0].1, &verdicts[0]));
+    assert!(world.members[0].open[&second[0].0].take_all().is_empty());
+    // One that really was taken over meanwhile is closed.
+    let third = resume::claims(&node);
+    world.connect(1, EdgeId(1), false);
+    assert!(!resume::decided(&node, third[0].0, &third[0].1, &Verdict::Rejected(Reason::Stale)));
+    assert_eq!(world.members[0].open[&third[0].0].take_all().len(), 1);
+}

@@ -1,0 +1,293 @@
+//! Programs of others against real nodes: the client in Python, and the examples of the SDK.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use limes_sdk::{Kind, Service};
+use nix::sys::signal::Signal;
+use support::{Bed, PATIENCE, until};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// A program whose lines are read one by one; it ends with the test.
+struct Program {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Program {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Program { input: child.stdin.take(), child, lines }
+    }
+
+    /// The next line; nothing at its end.
+    async fn line(&mut self) -> Option<String> {
+        timeout(PATIENCE, self.lines.next_line()).await.expect("no line in time").unwrap()
+    }
+
+    /// Skips to a line that begins so, and gives the rest of it.
+    async fn until(&mut self, begin: &str) -> String {
+        let mut seen = Vec::new();
+        while let Some(line) = self.line().await {
+            if let Some(rest) = line.strip_prefix(begin) {
+                return rest.to_owned();
+            }
+            seen.push(line);
+        }
+        panic!("no line begins with {begin:?} in {seen:#?}");
+    }
+
+    async fn say(&mut self, line: &str) {
+        let input = self.input.as_mut().unwrap();
+        input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        input.flush().await.unwrap();
+    }
+
+    /// Waits for its end; true: it went well.
+    async fn ended(mut self) -> bool {
+        self.input = None;
+        timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap().success()
+    }
+}
+
+fn room(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// A Python that is new enough; where there is none, the tests that want it say so and do nothing.
+async fn python(test: &str) -> Option<Command> {
+    let mut check = Command::new("python3");
+    check.args(["-c", "import sys; sys.exit(sys.version_info < (3, 11))"]);
+    if check.status().await.is_ok_and(|status| status.success()) {
+        let mut command = Command::new("python3");
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        return Some(command);
+    }
+    eprintln!("skipped: {test}: no python3 of 3.11 or newer is found");
+    None
+}
+
+#[tokio::test]
+async fn the_client_in_python_reads_and_writes_the_golden_bytes() {
+    let Some(mut python) = python("golden bytes in Python").await else { return };
+    let output = python.arg(room("sdk/python/tests/test_golden.py")).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn the_client_in_python_lives_with_real_nodes() {
+    let Some(mut python) = python("the client in Python").await else { return };
+    let bed = Bed::start(3).await;
+    let all =
+        |at: fn(&Bed, usize) -> String| (1..=3).map(|node| at(&bed, node)).collect::<Vec<_>>().join(",");
+    let script = python.arg(room("sdk/python/tests/live.py"));
+    let mut client = Program::start(script.args([all(Bed::edges), all(Bed::services)]));
+    let mut held = Vec::new();
+    let number = |name: &str| name.strip_prefix("node-").unwrap().parse::<usize>().unwrap();
+    while let Some(line) = client.line().await {
+        let Some(asked) = line.strip_prefix("ask: ") else {
+            held.push(line);
+            continue;
+        };
+        match asked.split_once(' ').unwrap() {
+            ("call", edge) => meet(&bed, edge.parse().unwrap()).await,
+            ("stop", node) => {
+                let node = bed.cluster.node(number(node));
+                node.signal(Signal::SIGTERM).unwrap();
+            }
+            ("kill", node) => {
+                let killed = number(node);
+                for node in (1..=3).filter(|node| *node != killed) {
+                    if bed.cluster.node(node).status().await.is_none() {
+                        bed.cluster.node(node).ended().await;
+                        bed.cluster.restart(node).unwrap();
+                    }
+                }
+                bed.cluster.wait_ready(PATIENCE).await.unwrap();
+                bed.cluster.kill9(killed).await.unwrap();
+            }
+            other => panic!("{other:?}"),
+        }
+        client.say("done").await;
+    }
+    assert!(client.ended().await, "{held:#?}");
+    let wanted = [
+        "calls both ways",
+        "messages both ways",
+        "errors, deadlines, cancels",
+        "alive by pings",
+        "moved without a failed call",
+        "came back with its methods",
+        "done",
+    ];
+    assert_eq!(held, wanted);
+}
+
+/// A service of the SDK calls the edge in Python; a stream to it is refused, and soon.
+async fn meet(bed: &Bed, edge: u64) {
+    let service = bed.service(2, "visitor").await;
+    let reply = service.call_within(edge, "greet", "rust", PATIENCE).await.unwrap();
+    assert_eq!(reply, format!("hello rust from {}", service.id()));
+    let refused = service.open_stream(edge, "tcp", "").await.unwrap_err();
+    assert_ne!(refused.kind(), Kind::Timeout, "{refused}");
+    service.close().await;
+}
+
+/// An example of the SDK, as its first lines say to run it.
+fn example(name: &str, bed: &Bed, node: usize) -> Command {
+    let folder = Path::new(env!("CARGO_BIN_EXE_limes")).parent().unwrap().join("examples");
+    let program = folder.join(name);
+    assert!(program.exists(), "{} is missing: cargo build -p limes-sdk --examples", program.display());
+    let mut command = Command::new(program);
+    command.env("LIMES_EDGES", bed.edges(node)).env("LIMES_SERVICES", bed.services(node));
+    command
+}
+
+#[tokio::test]
+async fn the_examples_do_what_they_say() {
+    let bed = Bed::start(1).await;
+    hello(&bed).await;
+    chatroom(&bed).await;
+    port_forward(&bed).await;
+}
+
+async fn hello(bed: &Bed) {
+    let mut hello = Program::start(&mut example("hello", bed, 1));
+    let said = hello.until("the service says: ").await;
+    assert!(said.starts_with("hello world, you are edge "), "{said}");
+    assert_eq!(hello.until("the edge says:    ").await, "21.5 degrees");
+    assert!(hello.ended().await);
+}
+
+async fn chatroom(bed: &Bed) {
+    let mut server = Program::start(example("chatroom", bed, 1).arg("serve"));
+    server.until("the room is open").await;
+    let mut ann = Program::start(example("chatroom", bed, 1).args(["join", "ann"]));
+    assert_eq!(server.until("").await, "ann is here");
+    let mut bob = Program::start(example("chatroom", bed, 1).args(["join", "bob"]));
+    assert_eq!(server.until("").await, "bob is here");
+    ann.until("you are in").await;
+    bob.until("you are in").await;
+    ann.say("good morning").await;
+    assert_eq!(bob.until("").await, "ann: good morning");
+    bob.say("hello ann").await;
+    assert_eq!(ann.until("").await, "bob: hello ann");
+    assert!(ann.ended().await && bob.ended().await, "they leave when their input ends");
+}
+
+async fn port_forward(bed: &Bed) {
+    // What the site has: a server that sends back in capitals what it is sent, to its end.
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = server.local_addr().unwrap().to_string();
+    let echo = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = server.accept().await.unwrap();
+            let mut got = Vec::new();
+            socket.read_to_end(&mut got).await.unwrap();
+            got.make_ascii_uppercase();
+            socket.write_all(&got).await.unwrap();
+        }
+    });
+    let mut site = Program::start(example("port_forward", bed, 1).args(["site", &target]));
+    let line = site.until("edge ").await;
+    let edge = line.split(' ').next().unwrap();
+    let mut desk = Program::start(example("port_forward", bed, 1).args(["desk", edge, "127.0.0.1:0"]));
+    let here = desk.until("listening on ").await;
+    for text in ["select 1", "x".repeat(3 << 20).as_str()] {
+        let mut socket = TcpStream::connect(&here).await.unwrap();
+        let (mut read, mut write) = socket.split();
+        let mut got = Vec::new();
+        let (sent, back) = tokio::join!(
+            async {
+                write.write_all(text.as_bytes()).await?;
+                write.shutdown().await
+            },
+            timeout(PATIENCE, read.read_to_end(&mut got)),
+        );
+        sent.unwrap();
+        back.expect("it comes back in time").unwrap();
+        assert!(
+            got == text.to_ascii_uppercase().as_bytes(),
+            "{} bytes came back of {}",
+            got.len(),
+            text.len()
+        );
+    }
+    echo.abort();
+    // Nobody listens at the site any more: the desk's caller learns that by a closed connection.
+    let mut socket = TcpStream::connect(&here).await.unwrap();
+    socket.write_all(b"anybody?").await.unwrap();
+    let ended = timeout(PATIENCE, socket.read(&mut [0; 8])).await.expect("it ends in time");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+/// What a closed service had taken is finished, and what it had asked.
+#[tokio::test]
+async fn a_client_that_closes_lets_what_is_in_flight_end() {
+    let bed = Bed::start(1).await;
+    let edge = bed.edge(1).await;
+    let service = Service::builder("slow").address(bed.services(1)).connect_timeout(PATIENCE);
+    let service = service.connect().await.unwrap();
+    let (tell, mut begun) = tokio::sync::mpsc::channel(1);
+    let slow = move |call: limes_sdk::Call| {
+        let tell = tell.clone();
+        async move {
+            tell.send(()).await.ok();
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            Ok(call.body)
+        }
+    };
+    service.register("slow", slow).await.unwrap();
+    let call = tokio::spawn({
+        let edge = edge.clone();
+        async move { edge.call("slow", "yes").await }
+    });
+    begun.recv().await.unwrap();
+    service.close().await;
+    assert_eq!(call.await.unwrap().unwrap(), "yes", "the call was cut off");
+    // It is gone at once, though: nobody else is sent there.
+    let error = edge.call("slow", "more").await.unwrap_err();
+    assert!(matches!(error.kind(), Kind::NoMethod), "{error}");
+
+    // Dropping a call's future cancels it at the receiver.
+    let (tell, told) = tokio::sync::oneshot::channel::<()>();
+    let held = std::sync::Mutex::new(Some(tell));
+    let hang = move |_: limes_sdk::Call| {
+        let held = held.lock().unwrap().take();
+        async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+            Ok("".into())
+        }
+    };
+    let service = bed.service(1, "other").await;
+    service.register("hang", hang).await.unwrap();
+    let dropped = timeout(Duration::from_millis(300), edge.call("hang", "")).await;
+    assert!(dropped.is_err());
+    assert!(timeout(PATIENCE, told).await.expect("the handler is dropped").is_err());
+
+    // More than the gateway takes at once: whoever sends waits, nobody is told "busy".
+    let body = limes_sdk::Bytes::from(vec![7; 1 << 20]);
+    let began = Instant::now();
+    let calls: Vec<_> = (0..40)
+        .map(|_| {
+            let (edge, body) = (edge.clone(), body.clone());
+            tokio::spawn(async move { edge.call_within("echo", body, PATIENCE).await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().len(), 1 << 20);
+    }
+    println!("40 calls of 1 MiB took {:?}", began.elapsed());
+    until("nothing is left", || async { (bed.figure(1, "sessions").await == Some(2)).then_some(()) }).await;
+}

@@ -1,0 +1,149 @@
+//! Several connections with one edge id: the newest wins at once, wherever it comes, and what was in
+//! flight on the old one ends at once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use limes_jepsen::proxy::{Fate, Proxy};
+use limes_sdk::{Edge, Kind, Service};
+use limes_wire::Code;
+use limes_wire::frame::{Frame, Hello};
+use support::bare::Bare;
+use support::{Bed, PATIENCE, callable};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinSet;
+
+/// Connections at once with one id.
+const CROWD: usize = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_connection_of_an_edge_wins_at_once() {
+    let bed = Bed::start(3).await;
+    let service = bed.service(3, "greeter").await;
+    for home in [1, 2] {
+        half_open(&bed, &service, home).await;
+    }
+    moving_only_retires(&bed, &service).await;
+    of_a_crowd_one_stays(&bed, &service).await;
+    service.close().await;
+    a_service_that_leaves_does_not_disturb_another(&bed).await;
+}
+
+/// An edge's connection to node 1 goes dead without an end; the edge comes again to `home`.
+async fn half_open(bed: &Bed, service: &Service, home: usize) {
+    let proxy = Proxy::start(bed.edges(1)).await.unwrap();
+    let address = proxy.address().to_string();
+    let old = Edge::builder().address(address).connect_timeout(PATIENCE).connect().await.unwrap();
+    let (begin, mut begun) = unbounded_channel();
+    old.register("hang", move |_| {
+        let _ = begin.send(());
+        std::future::pending()
+    });
+    let (caller, id) = (service.clone(), old.id());
+    let hanging = tokio::spawn(async move { caller.call_within(id, "hang", "", PATIENCE).await });
+    begun.recv().await.expect("the call is in flight");
+    proxy.all(Fate::Freeze);
+    let began = Instant::now();
+    let new = Edge::builder().address(bed.edges(home)).ticket(old.ticket()).connect_timeout(PATIENCE);
+    let new = new.connect().await.unwrap();
+    new.register("echo", |call| async move { Ok(call.body) });
+    assert_eq!(new.id(), id);
+    callable(service, id).await;
+    let error = hanging.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.code(), error.may_have_run()), (Kind::Gone, Code::REPLACED, true));
+    // Long before the old connection's silence could have told anybody that it is dead.
+    assert!(began.elapsed() < limes_wire::limits::KEEPALIVE, "{:?}", began.elapsed());
+    bed.all_show(&[1, 2, 3], "edges", 1).await;
+    old.close().await;
+    new.close().await;
+    bed.all_show(&[1, 2, 3], "edges", 0).await;
+}
+
+/// What is in flight on a session that is left in order is finished there.
+async fn moving_only_retires(bed: &Bed, service: &Service) {
+    for home in [1, 2] {
+        let mut old = Bare::edge(&bed.edges(1)).await;
+        let id = old.welcome.id;
+        let caller = service.clone();
+        let call = move |body: &'static str| {
+            let caller = caller.clone();
+            tokio::spawn(async move { caller.call_within(id, "echo", body, PATIENCE).await })
+        };
+        let early = call("early");
+        let held = old.called().await;
+        let mut new = Bare::again(&bed.edges(home), &old.welcome.ticket.clone(), true).await;
+        assert_eq!(new.welcome.id, id);
+        assert_eq!(old.told_to_go().await.code, Code::REPLACED);
+        let late = call("late");
+        let onward = new.called().await;
+        assert_eq!(onward.body, "late");
+        new.reply(onward).await;
+        assert_eq!(late.await.unwrap().unwrap(), "late");
+        old.reply(held).await;
+        assert_eq!(early.await.unwrap().unwrap(), "early");
+        // Nothing is in flight any more: it is let go.
+        while old.read().await.is_some() {}
+        drop(new);
+        bed.all_show(&[1, 2, 3], "edges", 0).await;
+    }
+}
+
+async fn of_a_crowd_one_stays(bed: &Bed, service: &Service) {
+    let first = Bare::edge(&bed.edges(1)).await;
+    let (id, ticket) = (first.welcome.id, first.welcome.ticket.clone());
+    let mut crowd = JoinSet::new();
+    for n in 0..CROWD {
+        let (address, ticket) = (bed.edges(1 + n % 3), ticket.clone());
+        crowd.spawn(async move { Bare::connect(&address, Hello { ticket, ..Hello::default() }).await });
+    }
+    let mut open = vec![first];
+    while let Some(came) = crowd.join_next().await {
+        match came.unwrap() {
+            Ok(bare) => open.push(bare),
+            // Overtaken before it was welcomed.
+            Err(goaway) => assert_eq!(goaway.expect("told why").code, Code::REPLACED),
+        }
+    }
+    bed.all_show(&[1, 2, 3], "edges", 1).await;
+    let newest = open.iter().map(|bare| bare.welcome.incarnation).max();
+    let caller = service.clone();
+    let call = tokio::spawn(async move { caller.call_within(id, "echo", "who", PATIENCE).await });
+    let mut ends = JoinSet::new();
+    for mut bare in open {
+        ends.spawn(async move {
+            match bare.read().await {
+                Some(Frame::Call(call)) => {
+                    bare.reply(call).await;
+                    Some(bare)
+                }
+                Some(Frame::GoAway(goaway)) => {
+                    assert_eq!(goaway.code, Code::REPLACED);
+                    None
+                }
+                other => panic!("neither served nor told to go: {other:?}"),
+            }
+        });
+    }
+    let stayed: Vec<_> = ends.join_all().await.into_iter().flatten().collect();
+    assert_eq!(call.await.unwrap().unwrap(), "who");
+    assert_eq!(stayed.len(), 1, "one stays");
+    assert_eq!(Some(stayed[0].welcome.incarnation), newest, "the newest");
+    drop(stayed);
+    bed.all_show(&[1, 2, 3], "edges", 0).await;
+}
+
+async fn a_service_that_leaves_does_not_disturb_another(bed: &Bed) {
+    let edges = [bed.edge(1).await, bed.edge(2).await, bed.edge(3).await];
+    let stays = bed.service(1, "stays").await;
+    let leaves = bed.service(2, "leaves").await;
+    leaves.close().await;
+    for round in 0..100 {
+        for edge in &edges {
+            let who = edge.call_within("who", "", Duration::from_secs(30)).await;
+            assert!(who.as_ref().is_ok_and(|who| who == "stays"), "round {round}: {who:?}");
+        }
+    }
+    stays.close().await;
+}

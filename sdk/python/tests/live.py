@@ -1,0 +1,173 @@
+"""Against real nodes: `live.py EDGES SERVICES`, each a comma-separated list of node addresses.
+
+Prints one line for each thing that holds; whoever runs it breaks the cluster when asked to
+(`ask: ...`) and answers with a line on stdin.
+"""
+
+import asyncio
+import pathlib
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import limes  # noqa: E402
+
+#: How long anything may take on a busy machine, in seconds.
+PATIENCE = 100.0
+
+
+async def failing(work) -> limes.CallError:
+    try:
+        found = await work
+    except limes.CallError as error:
+        return error
+    raise AssertionError(f"was answered {found!r}")
+
+
+async def ask(what: str) -> str:
+    print(f"ask: {what}", flush=True)
+    line = await asyncio.wait_for(asyncio.to_thread(sys.stdin.readline), PATIENCE)
+    return line.strip()
+
+
+async def until(what: str, look) -> None:
+    end = time.monotonic() + PATIENCE
+    while not await look():
+        assert time.monotonic() < end, f"not in time: {what}"
+        await asyncio.sleep(0.02)
+
+
+async def talk(edge: limes.Edge, service: limes.Service) -> None:
+    """Calls, messages, errors, deadlines, cancels."""
+    cancelled, heard = asyncio.Event(), asyncio.Queue()
+
+    async def greet(call: limes.Call) -> bytes:
+        return b"hello " + call.body + b" from %d" % call.peer
+
+    async def fail(call: limes.Call) -> bytes:
+        raise limes.Failed("no such record")
+
+    async def hang(call: limes.Call) -> bytes:
+        try:
+            await asyncio.sleep(PATIENCE)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return b""
+
+    async def hear(message: limes.Message) -> None:
+        if message.body == b"bad":
+            raise limes.Failed("not like that")
+        heard.put_nowait(message)
+
+    for method, handler in (("greet", greet), ("fail", fail), ("hang", hang)):
+        await service.register(method, handler)
+    await service.subscribe("alarms", hear)
+    edge.handle("greet", greet)
+    edge.receive(hear)
+
+    assert await edge.call("greet", b"ann") == b"hello ann from %d" % edge.id
+    assert await service.call(edge.id, "greet", b"bob") == b"hello bob from %d" % service.id
+    large = bytes(range(256)) * 8192
+    assert (await edge.call("greet", large)).startswith(b"hello " + large)
+    many = await asyncio.gather(*(edge.call("greet", b"%d" % at) for at in range(1000)))
+    assert many[999] == b"hello 999 from %d" % edge.id
+    print("calls both ways", flush=True)
+
+    await edge.publish("alarms", b"fire")
+    await service.publish(edge.id, "orders", b"stop")
+    got = [await asyncio.wait_for(heard.get(), PATIENCE) for _ in range(2)]
+    assert [(m.topic, m.body) for m in got] == [("alarms", b"fire"), ("orders", b"stop")], got
+    refused = await failing(edge.publish("alarms", b"bad"))
+    assert (refused.code_name, refused.text) == ("APPLICATION", "not like that"), refused
+    print("messages both ways", flush=True)
+
+    error = await failing(edge.call("fail"))
+    assert (error.code_name, error.may_have_run, error.text) == ("APPLICATION", True, "no such record"), error
+    error = await failing(edge.call("nothing"))
+    assert (error.code_name, error.may_have_run) == ("NO_METHOD", False), error
+    error = await failing(service.call(77, "greet"))
+    assert (error.code_name, error.may_have_run) == ("NO_EDGE", False), error
+    error = await failing(service.call(edge.id, "nothing"))
+    assert (error.code_name, error.may_have_run) == ("NO_METHOD", False), error
+    error = await failing(edge.publish("nothing"))
+    assert error.code_name == "NO_SERVICE" and not error.may_have_run, error
+    error = await failing(edge.call("hang", timeout=0.5))
+    assert (error.code_name, error.may_have_run) == ("TIMEOUT", True), error
+    await asyncio.wait_for(cancelled.wait(), PATIENCE)
+    cancelled.clear()
+    waiting = asyncio.create_task(edge.call("hang"))
+    await asyncio.sleep(0.2)
+    waiting.cancel()
+    await asyncio.wait_for(cancelled.wait(), PATIENCE)
+    print("errors, deadlines, cancels", flush=True)
+
+
+async def move(edge: limes.Edge) -> None:
+    """Its node is stopped in order while calls go on: none fails, the edge keeps its id."""
+    before, stop, calls = (edge.id, edge.node), asyncio.Event(), 0
+
+    async def work() -> None:
+        nonlocal calls
+        while not stop.is_set():
+            await edge.call("greet", b"on and on")
+            calls += 1
+
+    workers = [asyncio.create_task(work()) for _ in range(4)]
+    await ask(f"stop {edge.node}")
+
+    async def moved() -> bool:
+        assert not any(worker.done() for worker in workers), "a call failed"
+        return edge.node != before[1] and calls > 50
+
+    await until("the edge has moved", moved)
+    stop.set()
+    await asyncio.gather(*workers)
+    assert edge.id == before[0], (edge.id, before)
+    print("moved without a failed call", flush=True)
+
+
+async def come_back(edge: limes.Edge, service: limes.Service) -> None:
+    """The service's node is killed: it comes back elsewhere, with its methods."""
+    before = service.node
+    await ask(f"kill {before}")
+
+    async def served() -> bool:
+        try:
+            return (await edge.call("greet", b"again", timeout=5)).startswith(b"hello again")
+        except limes.CallError:
+            return False
+
+    await until("the service serves again", served)
+
+    async def elsewhere() -> bool:
+        return service.node != before
+
+    await until("the service is elsewhere", elsewhere)
+    print("came back with its methods", flush=True)
+
+
+async def main(edges: str, services: str) -> None:
+    edge_at, service_at = edges.split(","), services.split(",")
+    service = await limes.connect_service("python", service_at[0], timeout=PATIENCE)
+    service.given = service_at
+    edge = await limes.connect_edge(edge_at[-1], meta=b"a snake", keepalive=1.0, timeout=PATIENCE)
+    await talk(edge, service)
+    await ask(f"call {edge.id}")
+    # Three keepalives of silence: pings hold the connection.
+    node = edge.link
+    await asyncio.sleep(3.5)
+    assert edge.link is node, "the idle connection was lost"
+    print("alive by pings", flush=True)
+    await move(edge)
+    await come_back(edge, service)
+    await edge.close()
+    await service.close()
+    error = await failing(edge.call("greet"))
+    assert not error.may_have_run, error
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:3]))

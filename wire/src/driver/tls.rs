@@ -1,0 +1,295 @@
+//! TLS for both sides (PROTOCOL 1.4), with rustls and one provider.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::Transport;
+
+/// The protocol's name in ALPN.
+pub const ALPN: &[u8] = b"limes/1";
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is not there or holds no PEM of the kind that is wanted.
+    #[error("{}: {text}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        text: String,
+    },
+    /// A server without a certificate.
+    #[error("no certificate is given")]
+    NoCertificate,
+    /// No authority to check the other side by.
+    #[error("no root certificate is given, and the system has none")]
+    NoRoots,
+    /// No name that a certificate could be for.
+    #[error("{0:?} is no name that a certificate can be for")]
+    Name(String),
+    /// Anything else that rustls does not take.
+    #[error(transparent)]
+    Rustls(#[from] rustls::Error),
+}
+
+impl TlsError {
+    fn file(path: &Path, error: impl fmt::Display) -> Self {
+        TlsError::File { path: path.to_owned(), text: error.to_string() }
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// A certificate with its chain, and its key.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads both from PEM files; the file of the certificate holds its chain behind it.
+    ///
+    /// # Errors
+    /// A file cannot be read, or holds nothing of the kind.
+    pub fn from_files(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = certificates(cert)?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::file(key, error))?;
+        Ok(Identity { chain, key })
+    }
+
+    /// Reads both from PEM text.
+    ///
+    /// # Errors
+    /// There is nothing of the kind in it.
+    pub fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let given = Path::new("the given PEM");
+        let chain = CertificateDer::pem_slice_iter(cert)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| TlsError::file(given, error))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::file(given, error))?;
+        Ok(Identity { chain, key })
+    }
+
+    fn certify(self) -> Result<CertifiedKey, TlsError> {
+        if self.chain.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        Ok(CertifiedKey::from_der(self.chain, self.key, &provider())?)
+    }
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Identity { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| TlsError::file(path, error))?;
+    if found.is_empty() { Err(TlsError::file(path, "holds no certificate")) } else { Ok(found) }
+}
+
+/// Authorities by which the other side is checked.
+#[derive(Debug, Clone)]
+pub struct Roots(RootCertStore);
+
+impl Default for Roots {
+    fn default() -> Self {
+        Roots::new()
+    }
+}
+
+impl Roots {
+    /// None yet.
+    pub fn new() -> Self {
+        Roots(RootCertStore::empty())
+    }
+
+    /// Adds those of a PEM file.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds none.
+    pub fn add_file(&mut self, path: &Path) -> Result<(), TlsError> {
+        for certificate in certificates(path)? {
+            self.0.add(certificate).map_err(|error| TlsError::file(path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Adds those of PEM text.
+    ///
+    /// # Errors
+    /// There is something else in it.
+    pub fn add_pem(&mut self, pem: &[u8]) -> Result<(), TlsError> {
+        let given = Path::new("the given PEM");
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            self.0.add(certificate.map_err(|error| TlsError::file(given, error))?)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those of the system.
+    fn system() -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Roots(roots)
+    }
+}
+
+/// Several certificates: the first that is good for the name asked for, else the first of all.
+#[derive(Debug)]
+struct ByName(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let good = |key: &&Arc<CertifiedKey>| {
+            let parsed = key.cert.first().and_then(|cert| ParsedCertificate::try_from(cert).ok());
+            name.as_ref()
+                .zip(parsed.as_ref())
+                .is_some_and(|(name, parsed)| verify_server_name(parsed, name).is_ok())
+        };
+        self.0.iter().find(good).or_else(|| self.0.first()).cloned()
+    }
+}
+
+/// The accepting side's TLS; cheap to clone.
+#[derive(Clone)]
+pub struct TlsServer(TlsAcceptor);
+
+impl fmt::Debug for TlsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsServer")
+    }
+}
+
+impl TlsServer {
+    /// With these certificates, chosen by the name that the client asks for. With `clients`, those
+    /// must show a certificate that one of these authorities has signed.
+    ///
+    /// # Errors
+    /// No certificate, or one that does not fit its key.
+    pub fn new(identities: Vec<Identity>, clients: Option<Roots>) -> Result<Self, TlsError> {
+        let keys = identities.into_iter().map(|identity| identity.certify().map(Arc::new));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        let builder =
+            ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(roots) => {
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots.0), provider()).build();
+                builder.with_client_cert_verifier(verifier.map_err(|_| TlsError::NoRoots)?)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        // Edges that come back need no full handshake, and the node remembers nothing for it.
+        config.ticketer = ring::Ticketer::new()?;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 1;
+        Ok(TlsServer(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// Shakes hands on a socket. The caller bounds the time.
+    ///
+    /// # Errors
+    /// The other side speaks no TLS, or has not the right certificate.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket.
+    pub async fn accept(&self, socket: TcpStream) -> io::Result<Transport> {
+        let stream = self.0.accept(socket).await?;
+        Ok(Transport::Tls(Box::new(stream.into())))
+    }
+}
+
+/// The dialling side's TLS: whom it believes, and what it shows. Cheap to clone once made.
+#[derive(Clone)]
+pub struct TlsClient {
+    connector: TlsConnector,
+    name: Option<ServerName<'static>>,
+}
+
+impl fmt::Debug for TlsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsClient").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl TlsClient {
+    /// Believes `roots`, or those of the system if there are none; shows `identity` where it is asked
+    /// for one; wants a certificate for `name`, or for the host that is dialled.
+    ///
+    /// # Errors
+    /// Neither given nor system roots, a certificate that does not fit its key, or no proper name.
+    pub fn new(
+        roots: Option<Roots>,
+        identity: Option<Identity>,
+        name: Option<&str>,
+    ) -> Result<Self, TlsError> {
+        let roots = roots.filter(|roots| !roots.is_empty()).unwrap_or_else(Roots::system);
+        if roots.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots.0);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(Identity { chain, key }) => builder.with_client_auth_cert(chain, key)?,
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        let name = name.map(server_name).transpose()?;
+        Ok(TlsClient { connector: TlsConnector::from(Arc::new(config)), name })
+    }
+
+    /// Shakes hands on a socket that was dialled by this address. The caller bounds the time.
+    ///
+    /// # Errors
+    /// The other side speaks no TLS, or shows no certificate to believe.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket.
+    pub async fn connect(&self, address: &str, socket: TcpStream) -> io::Result<Transport> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => {
+                let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+                server_name(host.trim_matches(['[', ']'])).map_err(io::Error::other)?
+            }
+        };
+        let stream = self.connector.connect(name, socket).await?;
+        Ok(Transport::Tls(Box::new(stream.into())))
+    }
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name(name.to_owned()))
+}

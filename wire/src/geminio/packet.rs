@@ -1,0 +1,240 @@
+//! Packets: a header and a body of one of eighteen types.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{BODY_MAX, ConnData, HEADER, Header, Malformed, SessionData, Word};
+
+pub(super) const CONN: u8 = 0x01;
+const CONN_ACK: u8 = 0x02;
+const DIS_CONN: u8 = 0x11;
+const DIS_CONN_ACK: u8 = 0x12;
+const HEARTBEAT: u8 = 0x21;
+const HEARTBEAT_ACK: u8 = 0x22;
+const SESSION: u8 = 0x31;
+const SESSION_ACK: u8 = 0x32;
+const DISMISS: u8 = 0x41;
+const DISMISS_ACK: u8 = 0x42;
+
+/// In Conn's flags: assign an id, the one in the packet is a wish.
+const ACQUIRE_CLIENT: u8 = 0x08;
+/// In Session's second byte: assign a session id.
+const ACQUIRE_SESSION: u8 = 0x10;
+
+/// One packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Chosen by the sender; an answer repeats it.
+    pub id: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a packet says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// The first packet of the side that dialled.
+    Conn {
+        /// Assign an id; `client` is only a wish.
+        acquire: bool,
+        /// Code 0 to 3 of the heartbeat's interval: five seconds times four to the power of it.
+        heartbeat: u8,
+        /// The id wished for; 0 for none.
+        client: u64,
+        /// Meta.
+        data: ConnData,
+    },
+    /// The answer. Clients look at the error's text and not at `refused`.
+    ConnAck {
+        /// There is an error.
+        refused: bool,
+        /// The id given.
+        client: u64,
+        /// The error.
+        data: ConnData,
+    },
+    /// Farewell.
+    DisConn,
+    /// Its answer.
+    DisConnAck(ConnData),
+    /// Are you there?
+    Heartbeat,
+    /// Yes.
+    HeartbeatAck,
+    /// Opens a stream.
+    Session {
+        /// Assign a session id; `negotiate` only names this request.
+        acquire: bool,
+        /// The session id, or what names this request.
+        negotiate: u64,
+        /// Peer and meta.
+        data: SessionData,
+    },
+    /// The answer.
+    SessionAck {
+        /// From the request.
+        negotiate: u64,
+        /// The session id.
+        session: u64,
+        /// An error is not looked at by the clients that are known.
+        data: SessionData,
+    },
+    /// Closes a stream.
+    Dismiss {
+        /// Which.
+        session: u64,
+        /// Nothing, as a rule.
+        data: SessionData,
+    },
+    /// The answer.
+    DismissAck {
+        /// Which.
+        session: u64,
+        /// Nothing, as a rule.
+        data: SessionData,
+    },
+    /// Anything on a stream.
+    On(u64, Word),
+}
+
+impl Body {
+    fn kind(&self) -> u8 {
+        match self {
+            Body::Conn { .. } => CONN,
+            Body::ConnAck { .. } => CONN_ACK,
+            Body::DisConn => DIS_CONN,
+            Body::DisConnAck(_) => DIS_CONN_ACK,
+            Body::Heartbeat => HEARTBEAT,
+            Body::HeartbeatAck => HEARTBEAT_ACK,
+            Body::Session { .. } => SESSION,
+            Body::SessionAck { .. } => SESSION_ACK,
+            Body::Dismiss { .. } => DISMISS,
+            Body::DismissAck { .. } => DISMISS_ACK,
+            Body::On(_, word) => word.kind(),
+        }
+    }
+
+    /// Appends the body; a payload that is better not copied is given back.
+    fn put(&self, out: &mut BytesMut) -> Bytes {
+        match self {
+            Body::Conn { acquire, heartbeat, client, data } => {
+                out.put_u8(if *acquire { ACQUIRE_CLIENT } else { 0 } | (heartbeat & 3) << 4);
+                out.put_u8(0);
+                out.put_u64(*client);
+                data.put(out);
+            }
+            Body::ConnAck { refused, client, data } => {
+                out.put_u8(u8::from(*refused));
+                out.put_u64(*client);
+                data.put(out);
+            }
+            Body::DisConnAck(data) => {
+                out.put_u8(u8::from(!data.error.is_empty()));
+                data.put(out);
+            }
+            Body::DisConn | Body::Heartbeat | Body::HeartbeatAck => {}
+            Body::Session { acquire, negotiate, data } => {
+                out.put_u8(0);
+                out.put_u8(if *acquire { ACQUIRE_SESSION } else { 0 });
+                out.put_u64(*negotiate);
+                data.put(out);
+            }
+            Body::SessionAck { negotiate, session, data } => {
+                out.put_u16(0);
+                out.put_u64(*negotiate);
+                out.put_u64(*session);
+                data.put(out);
+            }
+            Body::Dismiss { session, data } | Body::DismissAck { session, data } => {
+                out.put_u64(*session);
+                data.put(out);
+            }
+            Body::On(session, word) => {
+                out.put_u64(*session);
+                return word.encode(out);
+            }
+        }
+        Bytes::new()
+    }
+
+    fn get(kind: u8, mut body: Bytes) -> Result<Body, Malformed> {
+        let len = body.len();
+        let fixed = match kind {
+            CONN => 10,
+            CONN_ACK => 9,
+            DIS_CONN_ACK => 1,
+            SESSION => 10,
+            SESSION_ACK => 18,
+            DISMISS | DISMISS_ACK => 8,
+            // What comes without a body is not looked at if it has one.
+            DIS_CONN => return Ok(Body::DisConn),
+            HEARTBEAT => return Ok(Body::Heartbeat),
+            HEARTBEAT_ACK => return Ok(Body::HeartbeatAck),
+            kind if Word::is_kind(kind) => 8,
+            unknown => return Err(Malformed::Unknown(unknown)),
+        };
+        if len < fixed {
+            return Err(Malformed::Short(len));
+        }
+        Ok(match kind {
+            CONN => {
+                let flags = body.get_u8();
+                body.advance(1);
+                let (acquire, heartbeat) = (flags & ACQUIRE_CLIENT != 0, flags >> 4 & 3);
+                Body::Conn { acquire, heartbeat, client: body.get_u64(), data: ConnData::get(&body)? }
+            }
+            CONN_ACK => {
+                let refused = body.get_u8() != 0;
+                Body::ConnAck { refused, client: body.get_u64(), data: ConnData::get(&body)? }
+            }
+            DIS_CONN_ACK => {
+                body.advance(1);
+                Body::DisConnAck(ConnData::get(&body)?)
+            }
+            SESSION => {
+                body.advance(1);
+                let acquire = body.get_u8() & ACQUIRE_SESSION != 0;
+                Body::Session { acquire, negotiate: body.get_u64(), data: SessionData::get(&body)? }
+            }
+            SESSION_ACK => {
+                body.advance(2);
+                let (negotiate, session) = (body.get_u64(), body.get_u64());
+                Body::SessionAck { negotiate, session, data: SessionData::get(&body)? }
+            }
+            DISMISS => Body::Dismiss { session: body.get_u64(), data: SessionData::get(&body)? },
+            DISMISS_ACK => Body::DismissAck { session: body.get_u64(), data: SessionData::get(&body)? },
+            kind => Body::On(body.get_u64(), Word::decode(kind, body)?),
+        })
+    }
+}
+
+impl Packet {
+    /// Appends header and body, except for a payload that is better not copied: that one is given
+    /// back and belongs behind.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLarge`]: the receiver would end its connection. Nothing is appended then.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<Bytes, Malformed> {
+        let at = out.len();
+        out.put_bytes(0, HEADER);
+        let payload = self.body.put(out);
+        let len = out.len() - at - HEADER + payload.len();
+        if len > BODY_MAX {
+            out.truncate(at);
+            return Err(Malformed::TooLarge(len, BODY_MAX));
+        }
+        let header = Header { kind: self.body.kind(), id: self.id, len };
+        out[at..at + HEADER].copy_from_slice(&header.encode());
+        Ok(payload)
+    }
+
+    /// Reads a packet from its parts. Raw bytes are a slice of `body`, all else is copied.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the connection must end, for what follows cannot be trusted.
+    pub fn decode(header: Header, body: Bytes) -> Result<Packet, Malformed> {
+        if body.len() > BODY_MAX {
+            return Err(Malformed::TooLarge(body.len(), BODY_MAX));
+        }
+        Ok(Packet { id: header.id, body: Body::get(header.kind, body)? })
+    }
+}

@@ -1,0 +1,93 @@
+//! What is said on a stream, the default one included.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{Malformed, MessageData, SessionData};
+
+const MESSAGE: u8 = 0x51;
+const MESSAGE_ACK: u8 = 0x52;
+const DATA: u8 = 0x61;
+const REQUEST: u8 = 0x71;
+const RESPONSE: u8 = 0x72;
+const CANCEL: u8 = 0x73;
+const REGISTER: u8 = 0x81;
+const REGISTER_ACK: u8 = 0x82;
+
+/// What is said on a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    /// A message that wants an acknowledgement.
+    Message(MessageData),
+    /// The application is done with a message.
+    MessageAck(MessageData),
+    /// Raw bytes.
+    Data(Bytes),
+    /// A call.
+    Request(MessageData),
+    /// Its result.
+    Response(MessageData),
+    /// The caller no longer waits: 1 for cancelled, 2 for its deadline.
+    Cancel(u16),
+    /// The sender offers a method.
+    Register(Bytes),
+    /// It is known; the error is not looked at by the clients that are known.
+    RegisterAck(String),
+}
+
+impl Word {
+    /// The packet's type.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Word::Message(_) => MESSAGE,
+            Word::MessageAck(_) => MESSAGE_ACK,
+            Word::Data(_) => DATA,
+            Word::Request(_) => REQUEST,
+            Word::Response(_) => RESPONSE,
+            Word::Cancel(_) => CANCEL,
+            Word::Register(_) => REGISTER,
+            Word::RegisterAck(_) => REGISTER_ACK,
+        }
+    }
+
+    /// Whether a type is one of these.
+    pub fn is_kind(kind: u8) -> bool {
+        matches!(kind, MESSAGE | MESSAGE_ACK | DATA | REQUEST | RESPONSE | CANCEL | REGISTER | REGISTER_ACK)
+    }
+
+    /// Reads what follows the session id.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(kind: u8, mut rest: Bytes) -> Result<Word, Malformed> {
+        Ok(match kind {
+            MESSAGE => Word::Message(MessageData::get(&rest)?),
+            MESSAGE_ACK => Word::MessageAck(MessageData::get(&rest)?),
+            DATA => Word::Data(rest),
+            REQUEST => Word::Request(MessageData::get(&rest)?),
+            RESPONSE => Word::Response(MessageData { custom: Bytes::new(), ..MessageData::get(&rest)? }),
+            CANCEL => {
+                let len = rest.len();
+                Word::Cancel(rest.try_get_u16().map_err(|_| Malformed::Short(len))?)
+            }
+            REGISTER => Word::Register(rest),
+            REGISTER_ACK => Word::RegisterAck(SessionData::get(&rest)?.error),
+            unknown => return Err(Malformed::Unknown(unknown)),
+        })
+    }
+
+    /// Appends what follows the session id; a payload that is better not copied is given back.
+    pub fn encode(&self, out: &mut BytesMut) -> Bytes {
+        match self {
+            Word::Message(data) | Word::MessageAck(data) | Word::Request(data) => data.put(out),
+            Word::Response(data) if data.custom.is_empty() => data.put(out),
+            Word::Response(data) => MessageData { custom: Bytes::new(), ..data.clone() }.put(out),
+            Word::Data(bytes) => return bytes.clone(),
+            Word::Cancel(reason) => out.put_u16(*reason),
+            Word::Register(method) => out.put_slice(method),
+            Word::RegisterAck(error) => {
+                SessionData { error: error.clone(), ..SessionData::default() }.put(out);
+            }
+        }
+        Bytes::new()
+    }
+}
