@@ -298,7 +298,9 @@ async fn a_flipped_byte_anywhere_is_seen() {
         for at in 0..bytes.len() {
             // What lies behind the records means nothing: a few of those will do, and a third of the old.
             let newest = name == *segments(&disk).last().unwrap() || name == "mark";
-            if if at > records + 40 { at % 97 != 0 } else { !newest && at % 3 != 0 } {
+            let skipped =
+                if at > records + 40 { !at.is_multiple_of(97) } else { !newest && !at.is_multiple_of(3) };
+            if skipped {
                 continue;
             }
             let damaged = disk.copy();
@@ -319,7 +321,9 @@ async fn a_cut_file_is_seen() {
         let records = used(&bytes);
         let newest = name == *segments(&disk).last().unwrap() || name == "mark";
         // Every byte of the newest records, and some of the older ones.
-        let tried = |len: usize| if len <= records + 8 { newest || len.is_multiple_of(11) } else { len.is_multiple_of(97) };
+        let tried = |len: usize| {
+            if len <= records + 8 { newest || len.is_multiple_of(11) } else { len.is_multiple_of(97) }
+        };
         for len in (0..bytes.len()).filter(|len| tried(*len)) {
             for zeros in [false, true] {
                 let damaged = disk.copy();
