@@ -3,16 +3,24 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+use crate::net::Net;
+use crate::{http, settings};
 
 /// How long the cluster may take to come up.
 const START: Duration = Duration::from_secs(60);
+
+/// How long a node may take to say how it is.
+const ANSWER: Duration = Duration::from_millis(500);
+/// How often a node that is waited for is asked.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// One node's addresses.
 #[derive(Debug, Clone)]
@@ -21,6 +29,8 @@ pub struct NodeAddrs {
     pub edges: String,
     /// For services.
     pub services: String,
+    /// For metrics and health.
+    pub metrics: String,
 }
 
 /// A running cluster. Dropping it ends all its processes.
@@ -29,6 +39,7 @@ pub struct Cluster {
     binary: PathBuf,
     dir: PathBuf,
     nodes: Vec<NodeAddrs>,
+    net: Option<Net>,
     _dev: Child,
     restarted: Vec<Option<Child>>,
 }
@@ -39,6 +50,19 @@ impl Cluster {
     /// # Errors
     /// It did not become ready in time.
     pub async fn start(binary: &Path, dir: &Path, nodes: usize) -> io::Result<Self> {
+        Cluster::spawn(binary, dir, nodes, None).await
+    }
+
+    /// As [`Cluster::start`], on a new folder, with nodes that reach each other through a [`Net`].
+    ///
+    /// # Errors
+    /// As there; or the folder is not new.
+    pub async fn start_netted(binary: &Path, dir: &Path, nodes: usize) -> io::Result<Self> {
+        let net = settings::write(dir, nodes).await?;
+        Cluster::spawn(binary, dir, nodes, Some(net)).await
+    }
+
+    async fn spawn(binary: &Path, dir: &Path, nodes: usize, net: Option<Net>) -> io::Result<Self> {
         let mut dev = Command::new(binary)
             .args(["dev", "--ports", "auto", "--nodes", &nodes.to_string(), "--dir"])
             .arg(dir)
@@ -59,9 +83,9 @@ impl Cluster {
         timeout(START, ready).await.map_err(|_| io::Error::other("the cluster did not become ready"))??;
         // What it says later is read and dropped: a full pipe would stop it.
         tokio::spawn(async move { while matches!(lines.next_line().await, Ok(Some(_))) {} });
-        let addrs = (1..=nodes).map(|i| addrs(dir, i)).collect::<io::Result<_>>()?;
+        let addrs = (1..=nodes).map(|i| settings::read(dir, i)).collect::<io::Result<_>>()?;
         let restarted = (0..nodes).map(|_| None).collect();
-        Ok(Cluster { binary: binary.into(), dir: dir.into(), nodes: addrs, _dev: dev, restarted })
+        Ok(Cluster { binary: binary.into(), dir: dir.into(), nodes: addrs, net, _dev: dev, restarted })
     }
 
     /// All nodes' addresses.
@@ -69,8 +93,22 @@ impl Cluster {
         &self.nodes
     }
 
+    /// What is between the nodes, if they were started with it.
+    pub fn net(&self) -> Option<&Net> {
+        self.net.as_ref()
+    }
+
     fn folder(&self, i: usize) -> PathBuf {
         self.dir.join(format!("node-{}", i + 1))
+    }
+
+    /// The process of node `i`, counted from 0.
+    ///
+    /// # Errors
+    /// It has not said, or is gone.
+    pub fn pid(&self, i: usize) -> io::Result<i32> {
+        let pid = std::fs::read_to_string(self.folder(i).join("limes.pid"))?;
+        pid.trim().parse().map_err(io::Error::other)
     }
 
     /// Sends a signal to node `i`, counted from 0.
@@ -78,9 +116,43 @@ impl Cluster {
     /// # Errors
     /// Its pid is not known, or it is gone.
     pub fn signal(&self, i: usize, signal: Signal) -> io::Result<()> {
-        let pid = std::fs::read_to_string(self.folder(i).join("limes.pid"))?;
-        let pid: i32 = pid.trim().parse().map_err(io::Error::other)?;
-        kill(Pid::from_raw(pid), signal).map_err(io::Error::from)
+        kill(Pid::from_raw(self.pid(i)?), signal).map_err(io::Error::from)
+    }
+
+    /// What node `i` says about itself at `/status`; nothing if it does not answer.
+    pub async fn status(&self, i: usize) -> Option<serde_json::Value> {
+        let asked = http::get(&self.nodes[i].metrics, "/status");
+        let body = timeout(ANSWER, asked).await.ok()?.ok()?;
+        serde_json::from_str(&body).ok()
+    }
+
+    /// The leader that all of these nodes name while they are ready; nodes are counted from 0.
+    pub async fn leader(&self, nodes: &[usize]) -> Option<usize> {
+        let mut named = None;
+        for i in nodes {
+            let status = self.status(*i).await?;
+            let leader = status.get("leader")?.as_str()?.strip_prefix("node-")?.parse::<usize>().ok()?;
+            if status.get("ready")?.as_bool() != Some(true) || *named.get_or_insert(leader) != leader {
+                return None;
+            }
+        }
+        named?.checked_sub(1)
+    }
+
+    /// Waits until all nodes are ready and name one leader; gives it, counted from 0.
+    ///
+    /// # Errors
+    /// Not within a minute.
+    pub async fn wait_ready(&self) -> io::Result<usize> {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        let until = Instant::now() + START;
+        while Instant::now() < until {
+            if let Some(leader) = self.leader(&all).await {
+                return Ok(leader);
+            }
+            sleep(LOOK).await;
+        }
+        Err(io::Error::other("the cluster did not become ready again"))
     }
 
     /// Brings node `i` back, as an operator would.
@@ -100,17 +172,4 @@ impl Cluster {
         self.restarted[i] = Some(child);
         Ok(())
     }
-}
-
-/// Reads a node's addresses from the settings that `limes dev` wrote.
-fn addrs(dir: &Path, i: usize) -> io::Result<NodeAddrs> {
-    let text = std::fs::read_to_string(dir.join(format!("node-{i}/limes.yaml")))?;
-    let settings: serde_norway::Value = serde_norway::from_str(&text).map_err(io::Error::other)?;
-    let addr = |section: &str| {
-        let addr = settings.get(section)?.get("listen")?.get("addr")?.as_str()?;
-        Some(addr.to_owned())
-    };
-    let both = addr("edgebound").zip(addr("servicebound"));
-    let (edges, services) = both.ok_or_else(|| io::Error::other("no addresses in limes.yaml"))?;
-    Ok(NodeAddrs { edges, services })
 }

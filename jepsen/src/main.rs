@@ -1,23 +1,51 @@
-//! `limes-jepsen`: kill or pause nodes in turn while calls flow. Exits 0 if all held, 1 if something
-//! did not, 2 if the run proves nothing.
+//! `limes-jepsen`: kill or pause nodes in turn while calls flow; exits 0 if all held, 1 if something did
+//! not, 2 if the run proves nothing. `limes-jepsen figures`: how long each fault is felt.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use limes_jepsen::checker::judge;
 use limes_jepsen::cluster::Cluster;
 use limes_jepsen::nemesis::{Fault, strike};
 use limes_jepsen::workload::Workload;
+use limes_jepsen::{binary, figures};
 use tokio::time::sleep;
 
 /// Breaks a cluster and judges what clients saw.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
-    /// The binary to be tested.
-    #[arg(long, default_value = "target/release/limes")]
-    binary: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What else it can do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Acts the fault table out on `limes dev` and prints median and worst beside the goal.
+    Figures {
+        /// The binary to be tested; if it is not given, this workspace's is built.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// How often.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+        runs: u16,
+        /// Prints one JSON object on one line, last, instead of the table.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Faults in turn.
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// The binary to be tested; if it is not given, this workspace's is built.
+    #[arg(long)]
+    binary: Option<PathBuf>,
     /// How long, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -38,11 +66,16 @@ struct Args {
     dir: PathBuf,
 }
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
+    let Args { command, run: args } = Args::parse();
+    let done = match command {
+        Some(Command::Figures { binary, runs, json }) => print_figures(binary, runs, json).await,
+        None => run(args).await,
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -52,8 +85,22 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> Result<bool, Failure> {
-    let mut cluster = Cluster::start(&args.binary, &args.dir, 3).await?;
+async fn print_figures(binary: Option<PathBuf>, runs: u16, json: bool) -> Result<bool, Failure> {
+    let table = figures::run(&binary::find(binary)?, usize::from(runs)).await?;
+    if json {
+        println!("{}", table.json());
+    } else {
+        println!("{table}");
+    }
+    Ok(true)
+}
+
+async fn run(args: RunArgs) -> Result<bool, Failure> {
+    let binary = binary::find(args.binary)?;
+    let mut cluster = match args.fault {
+        Fault::Cut => Cluster::start_netted(&binary, &args.dir, 3).await?,
+        Fault::Kill | Fault::Pause => Cluster::start(&binary, &args.dir, 3).await?,
+    };
     let workload = Workload::start(&cluster, args.edges).await?;
     let until = Instant::now() + Duration::from_secs(args.seconds);
     let mut faults = 0;

@@ -15,6 +15,8 @@ pub enum Fault {
     Kill,
     /// SIGSTOP, and SIGCONT after a while.
     Pause,
+    /// The node and the others do not reach each other; clients reach all.
+    Cut,
 }
 
 /// Does a fault to node `i` for a while, then heals it.
@@ -32,6 +34,14 @@ pub async fn strike(cluster: &mut Cluster, i: usize, fault: Fault, length: Durat
             cluster.signal(i, Signal::SIGSTOP)?;
             sleep(length).await;
             cluster.signal(i, Signal::SIGCONT)
+        }
+        Fault::Cut => {
+            let net =
+                cluster.net().ok_or_else(|| io::Error::other("the cluster was started without a net"))?;
+            net.cut_off(&[i + 1]);
+            sleep(length).await;
+            net.heal();
+            Ok(())
         }
     }
 }

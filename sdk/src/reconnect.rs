@@ -211,7 +211,7 @@ async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
             });
             known.stay();
         }
-        known.leaving = leave.then(|| open.address.clone());
+        known.leave(leave.then(|| open.address.clone()));
         match reconnect(&client, &mut known, leave).await {
             Some(fresh) => {
                 let old = std::mem::replace(&mut open, fresh);

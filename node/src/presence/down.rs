@@ -1,8 +1,8 @@
 //! The leader's eye on the other nodes: who is silent too long is declared down, and only then.
 //!
 //! A leader that was itself asleep must not declare everyone else dead: its own ticks must have
-//! been regular for the whole time of the silence, and a ping and a read barrier that began since
-//! must have passed without the silent node.
+//! been regular and its quorum felt for the whole time of the silence, and a ping and a read barrier
+//! that began since must have passed without the silent node.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,17 +21,18 @@ const REGULAR: u32 = 4;
 /// Heartbeats that a suspect has for the last ping.
 const LAST_PING: u32 = 2;
 
-/// Since when this node has led, ticked regularly, and seen others down.
+/// Since when this node has ticked regularly, felt the quorum, and seen others down. A new leader
+/// counts the silence that it has heard before it led.
 struct Eye {
     regular_since: Instant,
-    leads_since: Option<Instant>,
+    ready_since: Option<Instant>,
     down_since: HashMap<NodeId, (Epoch, Instant)>,
 }
 
 /// Looks for as long as the node runs.
 pub(super) async fn run(node: Arc<Node>) {
     let now = Instant::now();
-    let mut eye = Eye { regular_since: now, leads_since: None, down_since: HashMap::new() };
+    let mut eye = Eye { regular_since: now, ready_since: None, down_since: HashMap::new() };
     let mut last = now;
     // The leader looks once a heartbeat.
     let heartbeat = node.config.cluster.heartbeat;
@@ -44,12 +45,9 @@ pub(super) async fn run(node: Arc<Node>) {
             eye.regular_since = now;
         }
         last = now;
-        let Some(replica) = node.replica() else { continue };
-        if !replica.is_leader() {
-            eye.leads_since = None;
-            continue;
-        }
-        eye.leads_since.get_or_insert(now);
+        // Who was cut off has heard nobody, whoever is to blame.
+        eye.ready_since = node.is_ready().then(|| eye.ready_since.unwrap_or(now));
+        let Some(replica) = node.replica().filter(|replica| replica.is_leader()) else { continue };
         for (silent, epoch) in suspects(&node, replica, &eye, now) {
             declare(&node, replica, silent, epoch).await;
         }
@@ -58,7 +56,7 @@ pub(super) async fn run(node: Arc<Node>) {
 }
 
 fn suspects(node: &Node, replica: &Replica, eye: &Eye, now: Instant) -> Vec<(NodeId, Epoch)> {
-    let begun = eye.regular_since.max(eye.leads_since.unwrap_or(now));
+    let begun = eye.regular_since.max(eye.ready_since.unwrap_or(now));
     let live: Vec<_> = replica.read(|tables| {
         tables.nodes().filter(|(_, row)| !row.down).map(|(id, row)| (id, row.epoch)).collect()
     });

@@ -4,19 +4,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::Bed;
+use crate::support::{Bed, memory_kb};
 
 /// Bytes of one block, and blocks of the stream.
 const BLOCK: usize = 64 << 10;
 const BLOCKS: usize = 1_024;
 /// What one stream may add to each gateway's memory.
 const BOUND_KB: u64 = 24 << 10;
-
-fn resident_kb(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
 
 /// Makes a block differ from all others.
 fn number_it(number: usize, block: &mut [u8]) {
@@ -27,7 +21,7 @@ pub(crate) async fn a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_sm
     let edge = bed.edge(1).await;
     let service = bed.service(3, "sink").await;
     let pids: Vec<u32> = [1, 3].iter().map(|i| bed.cluster.node(*i).pid().unwrap()).collect();
-    let before: Vec<u64> = pids.iter().map(|pid| resident_kb(*pid)).collect();
+    let before: Vec<u64> = pids.iter().map(|pid| memory_kb(*pid, "VmRSS:")).collect();
     let mut near = edge.open_stream("sink", "").await.unwrap();
     let mut far = service.accept_stream().await.unwrap();
     let pattern: Vec<u8> = (0..BLOCK).map(|n| (n ^ (n >> 8)) as u8).collect();
@@ -48,7 +42,7 @@ pub(crate) async fn a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_sm
         }
         if number % 128 == 31 {
             for (most, pid) in most.iter_mut().zip(&pids) {
-                *most = (*most).max(resident_kb(*pid));
+                *most = (*most).max(memory_kb(*pid, "VmRSS:"));
             }
         }
         far.stream.read_exact(&mut got).await.unwrap();

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use limes_jepsen::proxy::{Fate, Pids, Proxy};
+use limes_jepsen::net::Net;
 use limes_node::config::{Addr, Election, NodeConfig};
 use limes_node::dev::{Adjust, Cluster, Options, Ports};
 use limes_sdk::{Bytes, Edge, Service};
@@ -51,14 +51,14 @@ pub(crate) fn patient(config: &mut NodeConfig) {
 pub(crate) fn brisk(config: &mut NodeConfig) {
     config.cluster.heartbeat = Duration::from_millis(100);
     config.cluster.election = Election { min: Duration::from_millis(500), max: Duration::from_secs(1) };
-    config.cluster.down_after = Some(Duration::from_secs(3));
+    config.cluster.down_after = Some(Duration::from_secs(4));
 }
 
 /// A cluster in a folder of its own.
 pub(crate) struct Bed {
     pub(crate) cluster: Cluster,
-    /// In front of each node's mesh, if asked for.
-    mesh: Vec<Proxy>,
+    /// Between the nodes, if asked for.
+    net: Option<Arc<Net>>,
     _dir: TempDir,
     _turn: OwnedMutexGuard<()>,
 }
@@ -73,80 +73,46 @@ impl Bed {
         nodes: usize,
         adjust: impl Fn(&mut NodeConfig) + Send + Sync + 'static,
     ) -> Bed {
-        Bed::start_behind(nodes, Vec::new(), tempfile::tempdir().unwrap(), Arc::new(adjust)).await
+        Bed::start_behind(nodes, None, tempfile::tempdir().unwrap(), Arc::new(adjust)).await
     }
 
-    /// As [`Bed::start_with`], with nodes that reach each other through proxies: see [`Bed::cut_off`].
+    /// As [`Bed::start_with`], with nodes that reach each other through [`Bed::net`].
     pub(crate) async fn start_netted(
         nodes: usize,
         adjust: impl Fn(&mut NodeConfig) + Send + Sync + 'static,
     ) -> Bed {
         let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("cluster");
-        let pid = move |i| -> Option<u32> {
-            let text = std::fs::read_to_string(folder.join(format!("node-{i}/limes.pid"))).ok()?;
-            text.trim().parse().ok()
-        };
-        let pids: Pids = Arc::new(move || (1..=nodes).filter_map(&pid).collect());
-        let mut mesh = Vec::new();
-        for _ in 0..nodes {
-            mesh.push(Proxy::start_with("", pids.clone()).await.unwrap());
-        }
-        Bed::start_behind(nodes, mesh, dir, Arc::new(adjust)).await
-    }
-
-    async fn start_behind(nodes: usize, mesh: Vec<Proxy>, dir: TempDir, adjust: Adjust) -> Bed {
-        let turn = turn().await;
-        let mesh = Arc::new(mesh);
-        let proxies = mesh.clone();
+        let net = Arc::new(Net::start(&dir.path().join("cluster"), nodes).await.unwrap());
+        let proxied = net.clone();
         let both = move |config: &mut NodeConfig| {
             adjust(config);
-            for (proxy, member) in proxies.iter().zip(&mut config.cluster.initial) {
+            for (proxy, member) in proxied.proxies().iter().zip(&mut config.cluster.initial) {
                 if member.name == config.cluster.name {
                     proxy.set_target(config.cluster.listen.addr.to_string());
                 }
                 member.addr = Addr::new("127.0.0.1", proxy.address().port());
             }
         };
+        Bed::start_behind(nodes, Some(net), dir, Arc::new(both)).await
+    }
+
+    async fn start_behind(nodes: usize, net: Option<Arc<Net>>, dir: TempDir, adjust: Adjust) -> Bed {
+        let turn = turn().await;
         let options = Options {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_limes")),
             nodes: Some(nodes),
             dir: dir.path().join("cluster"),
             ports: Ports::Auto,
-            adjust: Arc::new(both),
+            adjust,
         };
         let cluster = Cluster::start(options).await.unwrap();
         cluster.wait_ready(PATIENCE).await.unwrap();
-        let mesh = Arc::into_inner(mesh).expect("the settings are written");
-        Bed { cluster, mesh, _dir: dir, _turn: turn }
+        Bed { cluster, net, _dir: dir, _turn: turn }
     }
 
-    /// Nothing gets through between these nodes and the others, nor among these.
-    pub(crate) fn cut_off(&self, nodes: &[usize]) {
-        let pids: Vec<_> = nodes.iter().map(|node| self.cluster.node(*node).pid()).collect();
-        for (at, proxy) in self.mesh.iter().enumerate() {
-            let (all, pids) = (nodes.contains(&(at + 1)), pids.clone());
-            proxy.rule(move |through| match all || pids.contains(&through.pid) {
-                true => Fate::Freeze,
-                false => Fate::Pass,
-            });
-        }
-    }
-
-    /// Of what `node` connects to others, Raft passes; links for calls and streams do not come up.
-    pub(crate) fn hold_links_of(&self, node: usize) {
-        let pid = self.cluster.node(node).pid();
-        for proxy in &self.mesh {
-            proxy.rule(move |through| match through.pid == pid && through.first == b'L' {
-                true => Fate::Freeze,
-                false => Fate::Pass,
-            });
-        }
-    }
-
-    /// All passes again, what came meanwhile first.
-    pub(crate) fn heal(&self) {
-        self.mesh.iter().for_each(|proxy| proxy.all(Fate::Pass));
+    /// The network between the nodes.
+    pub(crate) fn net(&self) -> &Net {
+        self.net.as_ref().expect("started with one")
     }
 
     pub(crate) fn edges(&self, node: usize) -> String {
@@ -243,4 +209,11 @@ pub(crate) async fn callable(service: &Service, edge: u64) {
         service.call_within(edge, "echo", "hi", Duration::from_secs(5)).await.ok()
     })
     .await;
+}
+
+/// A figure of a process's memory, in KiB, by its name in `/proc/PID/status`.
+pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
