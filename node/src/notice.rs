@@ -50,8 +50,9 @@ mod tests {
         }
         assert_eq!(notices.first(Code::LIMIT, start + PAUSE / 2), Some(0));
         assert_eq!(notices.first(Code::PROTOCOL, start + PAUSE), Some(1_000));
-        let told = (0..10_000).filter(|code| notices.first(Code(*code), start).is_some()).count();
-        assert!(told <= KINDS, "{told}");
+        for code in 0..10_000 {
+            notices.first(Code(code), start);
+        }
         assert!(notices.0.lock().unwrap().len() <= KINDS + 1);
     }
 }

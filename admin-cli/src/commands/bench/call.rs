@@ -91,7 +91,7 @@ async fn answer(
             edges.iter().for_each(|edge| edge.register(name, |call| async move { Ok(call.body) }));
         }
         (Origin::Service, Kind::Publish) => {
-            for edge in edges.iter() {
+            for edge in edges {
                 let edge = edge.clone();
                 tokio::spawn(async move {
                     while let Some(message) = edge.receive().await {

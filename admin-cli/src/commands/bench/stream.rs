@@ -60,7 +60,7 @@ async fn begin(bed: &Bed, shape: &Shape) -> Result<(Service, Vec<Edge>, Vec<Open
             });
         }
         Origin::Service => {
-            for edge in edges.iter() {
+            for edge in &edges {
                 let edge = edge.clone();
                 tokio::spawn(async move {
                     while let Some(incoming) = edge.accept_stream().await {
