@@ -16,7 +16,7 @@ use limes_wire::limits::Limits;
 use limes_wire::{By, Code};
 use proptest::prelude::*;
 
-use conn::{bare, drain, feed, feed_at, open, packet, said};
+use conn::{ask, bare, drain, feed, feed_at, open, packet};
 
 /// One line of the golden file.
 struct Golden {
