@@ -6,7 +6,6 @@ mod support;
 
 use limes_sdk::{ConnectError, Edge, Failed};
 use support::{Bed, PATIENCE};
-use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,15 +16,7 @@ async fn a_service_is_told_of_ends_and_decides_ids_and_who_may_come() {
 }
 
 async fn the_end_of_an_edge_is_told(bed: &Bed) {
-    let service = bed.service(2, "mourner").await;
-    let (tell, mut gone) = unbounded_channel();
-    service
-        .on_edge_offline(move |edge| {
-            let _ = tell.send(edge.edge);
-            async { Ok(()) }
-        })
-        .await
-        .unwrap();
+    let (_service, mut gone) = bed.mourner(2).await;
     let edge = bed.edge(1).await;
     let id = edge.id();
     edge.close().await;

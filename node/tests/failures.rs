@@ -14,7 +14,6 @@ use limes_sdk::{CallError, Edge, Service};
 use limes_wire::frame::Hello;
 use support::bare::Bare;
 use support::{Bed, PATIENCE, brisk, callable, until};
-use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -158,15 +157,7 @@ async fn killed_under_load(bed: &Bed, killed: usize, meanwhile: impl AsyncFnOnce
 /// One of them comes back elsewhere with its id; the others never do, and each one's end is told.
 async fn edges_of_a_killed_node(bed: &Bed, home: usize) {
     let other = 1 + home % 3;
-    let service = bed.service(other, "mourner").await;
-    let (tell, mut gone) = unbounded_channel();
-    service
-        .on_edge_offline(move |edge| {
-            let _ = tell.send(edge.edge);
-            async { Ok(()) }
-        })
-        .await
-        .unwrap();
+    let (service, mut gone) = bed.mourner(other).await;
     let edge = bed.edge(home).await;
     let id = edge.id();
     callable(&service, id).await;

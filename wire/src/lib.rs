@@ -10,6 +10,7 @@ pub mod driver;
 pub mod frame;
 pub mod geminio;
 pub mod limits;
+mod staged;
 pub mod stream;
 mod text;
 

@@ -19,6 +19,7 @@ use limes_node::config::{Addr, Election, NodeConfig};
 use limes_node::dev::{Adjust, Cluster, Options, Ports};
 use limes_sdk::{Bytes, Edge, Service};
 use tempfile::TempDir;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::sleep;
 
@@ -140,6 +141,18 @@ impl Bed {
             .await
             .unwrap();
         service
+    }
+
+    /// A service that is told of the end of each edge.
+    pub(crate) async fn mourner(&self, node: usize) -> (Service, UnboundedReceiver<u64>) {
+        let service = self.service(node, "mourner").await;
+        let (tell, gone) = unbounded_channel();
+        let told = service.on_edge_offline(move |edge| {
+            let _ = tell.send(edge.edge);
+            async { Ok(()) }
+        });
+        told.await.unwrap();
+        (service, gone)
     }
 
     /// The leader, and the two others.

@@ -3,21 +3,19 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::yamux;
 use crate::frame::Frame;
+use crate::staged::{COPY_MAX, Staged};
 
-/// Bodies up to this size are copied beside their heads: cheaper than a slice of their own.
-const COPY_MAX: usize = 512;
 /// Yamux bytes moved behind the limes frames at a time: what a call may have to wait for.
 const YAMUX_TURN: usize = 64 << 10;
 
 /// The output of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// In writing: order is fixed.
-    staged: VecDeque<Bytes>,
+    staged: Staged,
     /// Limes frames in order; `tail` comes last.
     limes: VecDeque<Bytes>,
     tail: BytesMut,
@@ -75,12 +73,12 @@ impl Queue {
     }
 
     fn stage(&mut self) {
-        if !self.staged.is_empty() {
+        if !self.staged.0.is_empty() {
             return;
         }
-        self.staged.append(&mut self.limes);
+        self.staged.0.append(&mut self.limes);
         if !self.tail.is_empty() {
-            self.staged.push_back(std::mem::take(&mut self.tail).freeze());
+            self.staged.0.push_back(std::mem::take(&mut self.tail).freeze());
         }
         let mut turn = 0;
         while turn < YAMUX_TURN {
@@ -88,33 +86,18 @@ impl Queue {
                 break;
             };
             turn += frame.len();
-            self.staged.push_back(frame);
+            self.staged.0.push_back(frame);
         }
     }
 
     pub(super) fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         self.stage();
-        let mut set = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&self.staged) {
-            *slice = IoSlice::new(chunk);
-            set += 1;
-        }
-        set
+        self.staged.show(slices)
     }
 
-    pub(super) fn advance(&mut self, mut written: usize) {
+    pub(super) fn advance(&mut self, written: usize) {
         self.bytes = self.bytes.saturating_sub(written);
-        while written > 0 {
-            let Some(front) = self.staged.front_mut() else {
-                break;
-            };
-            if written < front.len() {
-                front.advance(written);
-                break;
-            }
-            written -= front.len();
-            self.staged.pop_front();
-        }
+        self.staged.advance(written);
         if self.bytes == 0 {
             // An idle connection holds nothing.
             *self = Queue { partial: std::mem::take(&mut self.partial), ..Queue::default() };

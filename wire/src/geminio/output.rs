@@ -1,19 +1,16 @@
 //! What waits to be written.
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::{Malformed, Packet};
-
-/// Payloads up to this size are copied beside their heads: cheaper than a slice of their own.
-const COPY_MAX: usize = 512;
+use crate::staged::{COPY_MAX, Staged};
 
 /// Packets in order.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    staged: VecDeque<Bytes>,
+    staged: Staged,
     tail: BytesMut,
     bytes: usize,
 }
@@ -31,38 +28,25 @@ impl Output {
             self.tail.extend_from_slice(&payload);
         } else {
             self.stage();
-            self.staged.push_back(payload);
+            self.staged.0.push_back(payload);
         }
         Ok(())
     }
 
     fn stage(&mut self) {
         if !self.tail.is_empty() {
-            self.staged.push_back(self.tail.split().freeze());
+            self.staged.0.push_back(self.tail.split().freeze());
         }
     }
 
     pub(super) fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         self.stage();
-        let mut set = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&self.staged) {
-            *slice = IoSlice::new(chunk);
-            set += 1;
-        }
-        set
+        self.staged.show(slices)
     }
 
-    pub(super) fn advance(&mut self, mut written: usize) {
+    pub(super) fn advance(&mut self, written: usize) {
         self.bytes = self.bytes.saturating_sub(written);
-        while written > 0 {
-            let Some(front) = self.staged.front_mut() else { break };
-            if written < front.len() {
-                front.advance(written);
-                break;
-            }
-            written -= front.len();
-            self.staged.pop_front();
-        }
+        self.staged.advance(written);
         if self.bytes == 0 {
             // An idle connection holds nothing.
             *self = Output::default();

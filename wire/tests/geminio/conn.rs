@@ -1,0 +1,279 @@
+//! One connection in the geminio dialect, as the gateway sees it.
+
+use super::*;
+
+pub(crate) fn feed(conn: &mut Conn, bytes: &[u8]) -> Vec<Event> {
+    feed_at(conn, Instant::now(), bytes)
+}
+
+pub(crate) fn feed_at(conn: &mut Conn, now: Instant, bytes: &[u8]) -> Vec<Event> {
+    let mut bytes = BytesMut::from(bytes);
+    std::iter::from_fn(|| conn.next(now, &mut bytes).unwrap()).collect()
+}
+
+pub(crate) fn drain(conn: &mut Conn) -> Vec<u8> {
+    let mut written = Vec::new();
+    loop {
+        let mut slices = [IoSlice::new(&[]); 4];
+        let count = conn.chunks(&mut slices);
+        if count == 0 {
+            return written;
+        }
+        let shown: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+        conn.advance(shown.len());
+        written.extend(shown);
+    }
+}
+
+/// What has been written, as packets.
+pub(crate) fn said(conn: &mut Conn) -> Vec<Packet> {
+    let bytes = drain(conn);
+    let (mut rest, mut packets) = (&bytes[..], Vec::new());
+    while !rest.is_empty() {
+        let len = Header::decode(*rest.first_chunk().unwrap()).unwrap().len;
+        packets.push(decode(&rest[..HEADER + len]).unwrap());
+        rest = &rest[HEADER + len..];
+    }
+    packets
+}
+
+pub(crate) fn open() -> Conn {
+    let mut conn = Conn::server(Instant::now(), Limits::default());
+    let events = feed(&mut conn, &golden("a1"));
+    assert_eq!(events, [Event::Hello(Hello { acquire: true, client: 77, meta: Bytes::from_static(b"m1") })]);
+    conn.welcome(1001);
+    assert_eq!(drain(&mut conn), golden("a2"));
+    conn
+}
+
+pub(crate) fn packet(id: u64, body: Body) -> Vec<u8> {
+    encode(&Packet { id, body })
+}
+
+pub(crate) fn bare() -> SessionData {
+    SessionData::default()
+}
+
+pub(crate) fn ask(negotiate: u64) -> Vec<u8> {
+    let data = SessionData { peer: "svc-a".into(), meta: Bytes::from_static(b"m"), ..bare() };
+    packet(90, Body::Session { acquire: true, negotiate, data })
+}
+
+#[test]
+fn a_connection_answers_as_the_reference_does() {
+    let mut conn = open();
+    assert_eq!(feed(&mut conn, &golden("b1")), []);
+    assert_eq!(drain(&mut conn), golden("b2"));
+    let events = feed(&mut conn, &golden("c1"));
+    let [Event::Word(1, id, Word::Register(method))] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(&method[..], b"hello");
+    conn.send(Instant::now(), 1, *id, Word::RegisterAck(String::new())).unwrap();
+    assert_eq!(drain(&mut conn), golden("c2"));
+    let events = feed(&mut conn, &golden("f2"));
+    assert_eq!(events, [Event::Word(1, 0x6b03_e277_d4d5_9e32, Word::Cancel(1))]);
+    // The client closes.
+    assert_eq!(feed(&mut conn, &golden("k1")), [Event::Leaving]);
+    let dismissed = said(&mut conn);
+    assert_eq!(encode(&dismissed[0]), golden("k2"));
+    assert_eq!(dismissed[1].body, Body::Dismiss { session: 1, data: bare() });
+    assert_eq!(feed(&mut conn, &golden("b1")), [], "no heartbeat is answered any more");
+    assert_eq!(feed(&mut conn, &golden("k5")), [Event::Over]);
+    let farewell = said(&mut conn);
+    assert_eq!(farewell[0].body, Body::DisConn);
+    assert_eq!(encode(&farewell[1]), golden("k7"));
+    assert_eq!(feed(&mut conn, &golden("b1")), [], "nothing is heard after that");
+}
+
+#[test]
+fn a_refusal_has_a_text_and_the_id() {
+    let mut conn = Conn::server(Instant::now(), Limits::default());
+    feed(&mut conn, &golden("a1"));
+    conn.refuse(1001, "refused <by> service");
+    let words = said(&mut conn);
+    let data = limes_wire::geminio::ConnData { error: "refused <by> service".into(), ..Default::default() };
+    assert_eq!(words[0].body, Body::ConnAck { refused: true, client: 1001, data });
+    assert_eq!((words[0].id, &words[1].body), (0x6b03_e277_d4d5_9e1a, &Body::DisConn));
+}
+
+#[test]
+fn a_second_conn_and_a_first_packet_that_is_none_end_the_connection() {
+    let mut conn = open();
+    let now = Instant::now();
+    assert_eq!(conn.next(now, &mut BytesMut::from(&golden("a1")[..])).unwrap_err().code, Code::PROTOCOL);
+    let mut conn = Conn::server(now, Limits::default());
+    assert_eq!(conn.next(now, &mut BytesMut::from(&golden("b1")[..])).unwrap_err().code, Code::PROTOCOL);
+}
+
+#[test]
+fn what_comes_before_the_answer_is_dropped_and_empty_bodies_are_skipped() {
+    let mut conn = Conn::server(Instant::now(), Limits::default());
+    feed(&mut conn, &golden("a1"));
+    assert_eq!(feed(&mut conn, &golden("e1")), []);
+    conn.welcome(1001);
+    drain(&mut conn);
+    let mut beat = Header { kind: 0x21, id: 5, len: 3 }.encode().to_vec();
+    beat.extend_from_slice(b"abc");
+    beat.extend_from_slice(&golden("c1"));
+    assert_eq!(feed(&mut conn, &beat).len(), 1, "the body of a heartbeat is not taken for a header");
+}
+
+#[test]
+fn a_stream_gets_the_number_that_its_client_knows() {
+    let mut conn = open();
+    let events = feed(&mut conn, &ask(1 << 62));
+    assert_eq!(
+        events,
+        [Event::Opening { session: 1 << 62, peer: "svc-a".into(), meta: Bytes::from_static(b"m") }]
+    );
+    // Data that is not due yet, and the answer.
+    assert_eq!(feed(&mut conn, &packet(1, Body::On(1 << 62, Word::Data(Bytes::from_static(b"x"))))), []);
+    assert!(conn.accept(1 << 62));
+    assert!(!conn.accept(1 << 62));
+    let words = said(&mut conn);
+    assert_eq!(
+        (words[0].id, &words[0].body),
+        (90, &Body::SessionAck { negotiate: 1 << 62, session: 1 << 62, data: bare() })
+    );
+    let data = Word::Data(Bytes::from_static(b"raw"));
+    let events = feed(&mut conn, &packet(2, Body::On(1 << 62, data.clone())));
+    assert_eq!(events, [Event::Word(1 << 62, 2, data)]);
+    // A number that is taken: another one is given.
+    let events = feed(&mut conn, &ask(1 << 62));
+    assert!(matches!(events[..], [Event::Opening { session: 2, .. }]), "{events:?}");
+    // Closed by the client: both halves, and the number is free again.
+    let events = feed(&mut conn, &packet(3, Body::Dismiss { session: 1 << 62, data: bare() }));
+    assert_eq!(events, [Event::Ended(1 << 62)]);
+    let words = said(&mut conn);
+    assert_eq!((words[0].id, &words[0].body), (3, &Body::DismissAck { session: 1 << 62, data: bare() }));
+    assert_eq!(words[1].body, Body::Dismiss { session: 1 << 62, data: bare() });
+    let ack = packet(words[1].id, Body::DismissAck { session: 1 << 62, data: bare() });
+    assert_eq!((feed(&mut conn, &ack), conn.streams()), (vec![], 1));
+}
+
+#[test]
+fn fault_a_stream_to_nobody_that_stays_open() {
+    let mut conn = open();
+    feed(&mut conn, &ask(1 << 62));
+    conn.dismiss(Instant::now(), 1 << 62);
+    let bodies: Vec<Body> = said(&mut conn).into_iter().map(|packet| packet.body).collect();
+    let session = 1 << 62;
+    assert_eq!(
+        bodies,
+        [
+            Body::SessionAck { negotiate: session, session, data: bare() },
+            Body::Dismiss { session, data: bare() },
+        ]
+    );
+}
+
+#[test]
+fn nothing_is_sent_on_an_offered_stream_before_it_is_taken() {
+    let now = Instant::now();
+    let mut conn = open();
+    let session = conn.offer(now, "1001".into(), Bytes::from_static(b"m")).unwrap();
+    assert_eq!(session, 2);
+    drain(&mut conn);
+    conn.send(Instant::now(), session, 9, Word::Data(Bytes::from_static(b"early"))).unwrap();
+    assert_eq!(conn.queued(), 0);
+    let ack = packet(1, Body::SessionAck { negotiate: session, session, data: bare() });
+    assert_eq!(feed(&mut conn, &ack), [Event::Accepted(session)]);
+    assert_eq!(feed(&mut conn, &ack), [], "once");
+    conn.send(Instant::now(), session, 9, Word::Data(Bytes::from_static(b"late"))).unwrap();
+    assert!(conn.queued() > 0);
+    // One that nobody takes ends by itself.
+    let lost = conn.offer(now, String::new(), Bytes::new()).unwrap();
+    let mut later = now + Duration::from_secs(30);
+    feed_at(&mut conn, later, &golden("b1"));
+    conn.handle_timeout(later).unwrap();
+    assert_eq!(feed_at(&mut conn, later, b""), [Event::Ended(lost)]);
+    later += Duration::from_secs(30);
+    feed_at(&mut conn, later, &golden("b1"));
+    conn.handle_timeout(later).unwrap();
+    assert_eq!(conn.streams(), 1, "and is forgotten");
+}
+
+/// 1.10: the client throws away what its reader has not taken when the handshake is over.
+#[test]
+fn fault_the_tail_of_a_stream_is_lost_at_its_close() {
+    for (packets, held) in [(32_u64, false), (33, true)] {
+        let now = Instant::now();
+        let mut conn = open();
+        feed(&mut conn, &ask(7 << 60));
+        conn.accept(7 << 60);
+        for id in 0..packets {
+            conn.send(Instant::now(), 7 << 60, id, Word::Data(Bytes::from_static(b"x"))).unwrap();
+        }
+        conn.dismiss(now, 7 << 60);
+        conn.dismiss(now, 7 << 60);
+        let words = said(&mut conn);
+        let dismisses = words.iter().filter(|packet| matches!(packet.body, Body::Dismiss { .. })).count();
+        assert_eq!(dismisses, 1, "whoever closes twice says it once");
+        // Data that is still on its way is heard.
+        let data = packet(3, Body::On(7 << 60, Word::Data(Bytes::from_static(b"y"))));
+        assert_eq!(feed(&mut conn, &data).len(), 1);
+        let events = feed_at(&mut conn, now, &packet(4, Body::Dismiss { session: 7 << 60, data: bare() }));
+        assert_eq!(events, [Event::Ended(7 << 60)]);
+        assert_eq!(feed(&mut conn, &data), [], "behind its Dismiss nothing comes");
+        assert_eq!(said(&mut conn).is_empty(), held);
+        if held {
+            assert_eq!(conn.poll_timeout(), now + TAIL);
+            conn.handle_timeout(now + TAIL).unwrap();
+            let words = said(&mut conn);
+            assert_eq!(
+                (words[0].id, &words[0].body),
+                (4, &Body::DismissAck { session: 7 << 60, data: bare() })
+            );
+        }
+        feed(&mut conn, &packet(9, Body::DismissAck { session: 7 << 60, data: bare() }));
+        assert_eq!(conn.streams(), 0);
+    }
+}
+
+#[test]
+fn streams_are_bounded() {
+    let mut conn = Conn::server(Instant::now(), Limits { streams: 2, ..Limits::default() });
+    feed(&mut conn, &golden("a1"));
+    conn.welcome(1);
+    for number in 0..3 {
+        let events = feed(&mut conn, &ask((1 << 60) + number));
+        assert_eq!(events.len(), usize::from(number < 2));
+    }
+    assert_eq!(conn.offer(Instant::now(), String::new(), Bytes::new()), Err(Code::BUSY));
+}
+
+/// All that clients say in the golden file, in one row, cut at every byte.
+#[test]
+fn bytes_may_come_in_any_pieces() {
+    let said: Vec<u8> = goldens()
+        .iter()
+        .filter(|golden| {
+            golden.from_client && !golden.tag.starts_with(['x', 'k']) && !matches!(&golden.tag[..], "a6")
+        })
+        .flat_map(|golden| golden.bytes.clone())
+        .collect();
+    let whole = run(&[&said]);
+    assert!(whole.len() > 10, "{whole:?}");
+    for cut in 0..said.len() {
+        assert_eq!(run(&[&said[..cut], &said[cut..]]), whole, "cut at {cut}");
+    }
+    let single: Vec<&[u8]> = said.chunks(1).collect();
+    assert_eq!(run(&single), whole);
+}
+
+fn run(pieces: &[&[u8]]) -> Vec<Event> {
+    let now = Instant::now();
+    let mut conn = Conn::server(now, Limits::default());
+    let (mut input, mut events) = (BytesMut::new(), Vec::new());
+    for piece in pieces {
+        input.extend_from_slice(piece);
+        while let Some(event) = conn.next(now, &mut input).unwrap() {
+            match &event {
+                Event::Hello(_) => conn.welcome(1001),
+                Event::Opening { session, .. } => drop(conn.accept(*session)),
+                _ => {}
+            }
+            events.push(event);
+        }
+    }
+    events
+}
