@@ -24,10 +24,19 @@ pub(crate) enum Error {
     Refused(#[from] Status),
     #[error("no answer within {ANSWER:?}")]
     Late,
+    #[error("{0}")]
+    Bench(String),
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
     #[error("cannot print: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// What went wrong under load, or on the way to it.
+    pub(crate) fn bench(error: impl ToString) -> Self {
+        Error::Bench(error.to_string())
+    }
 }
 
 /// What a node said, and what may help.

@@ -184,3 +184,56 @@ async fn what_cannot_be_done_is_one_line_and_an_exit_status() {
     assert!(output.stdout.is_empty());
     assert_eq!(ctl(&nobody, &["launch"]).await.status.code(), Some(2));
 }
+
+/// Each bench, briefly, against a folder as `limes dev` makes it, whose one node is this process.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_puts_load_on_a_cluster_and_says_what_it_costs() {
+    let bed = Bed::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let node = dir.path().join("node-1");
+    std::fs::create_dir(&node).unwrap();
+    let listen = |addr: &str| format!("{{listen: {{addr: '{addr}'}}}}");
+    let settings = format!("edgebound: {}\nservicebound: {}\n", listen(&bed.edges), listen(&bed.services));
+    std::fs::write(node.join("limes.yaml"), settings).unwrap();
+    std::fs::write(node.join("limes.pid"), std::process::id().to_string()).unwrap();
+    let dir = dir.path().to_str().unwrap();
+    let runs: [&[&str]; 8] = [
+        &["call"],
+        &["call", "--from", "service"],
+        &["publish", "--size", "1KiB"],
+        &["publish", "--from", "service"],
+        &["stream"],
+        &["stream", "--open", "--from", "service"],
+        &["connect", "--in-flight", "4"],
+        &["idle"],
+    ];
+    for run in runs {
+        let load = ["--dir", dir, "--edges", "3", "--in-flight", "6", "--duration", "600ms", "--json"];
+        let load =
+            load.iter().filter(|arg| !(run.contains(&"connect") && ["--in-flight", "6"].contains(arg)));
+        let args: Vec<&str> = ["bench"].iter().chain(run).chain(load).copied().collect();
+        let output = bed.ctl(&args).await;
+        assert!(output.status.success(), "{run:?}: {output:?}");
+        let stdout = text(&output.stdout);
+        let report: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(report["errors"], 0, "{run:?}: {report}");
+        if run.contains(&"idle") {
+            assert!(report["edges"] == 3 && report["rss_kb_per_edge"].is_number(), "{report}");
+            continue;
+        }
+        for figure in ["operations", "per_second", "p50_us", "p99_us"] {
+            assert!(
+                report[figure].as_f64().is_some_and(|figure| figure > 0.0),
+                "{run:?}: {figure}: {report}"
+            );
+        }
+        assert!(report["gateway_cpu_us_per_op"].is_number(), "{run:?}: {report}");
+        assert!(report["p50_us"].as_u64() <= report["p99_us"].as_u64(), "{report}");
+    }
+    // For people, and from a node that is asked: what its processes spend is not known then.
+    let table = text(&bed.ctl(&["bench", "call", "--edges", "1", "--duration", "100ms"]).await.stdout);
+    assert!(table.contains("unknown (see --dir)") && table.contains(" a second"), "{table}");
+    let nobody = bed.ctl(&["bench", "call", "--dir", "/nowhere"]).await;
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    bed.end().await;
+}

@@ -1,7 +1,7 @@
 //! The network between the nodes of one folder: a proxy in front of each node's mesh.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::proxy::{Fate, Proxy};
@@ -9,7 +9,6 @@ use crate::proxy::{Fate, Proxy};
 /// A proxy in front of each node's mesh. Nodes are counted from 1, as in their names.
 #[derive(Debug)]
 pub struct Net {
-    folder: PathBuf,
     proxies: Vec<Proxy>,
 }
 
@@ -19,11 +18,12 @@ impl Net {
     /// # Errors
     /// No ports are free.
     pub async fn start(folder: &Path, nodes: usize) -> io::Result<Net> {
-        let mut net = Net { folder: folder.to_owned(), proxies: Vec::new() };
+        let mut net = Net { proxies: Vec::new() };
         for _ in 0..nodes {
             let place = folder.to_owned();
-            let pids = Arc::new(move || (1..=nodes).filter_map(|node| pid(&place, node)).collect());
-            net.proxies.push(Proxy::start_with("", pids).await?);
+            let known = move |node| Some((node, pid(&place, node)?));
+            let clients = Arc::new(move || (1..=nodes).filter_map(&known).collect());
+            net.proxies.push(Proxy::start_with("", clients).await?);
         }
         Ok(net)
     }
@@ -36,10 +36,10 @@ impl Net {
     /// Nothing gets through between these nodes and the others, nor among these, as in a network that
     /// drops their packets.
     pub fn cut_off(&self, nodes: &[usize]) {
-        let pids: Vec<_> = nodes.iter().map(|node| pid(&self.folder, *node)).collect();
         for (proxy, node) in self.proxies.iter().zip(1..) {
-            let (is_cut, pids) = (nodes.contains(&node), pids.clone());
-            proxy.rule(move |through| match is_cut || pids.contains(&through.pid) {
+            let (is_cut, cut) = (nodes.contains(&node), nodes.to_vec());
+            let from_cut = move |client: Option<usize>| client.is_some_and(|node| cut.contains(&node));
+            proxy.rule(move |through| match is_cut || from_cut(through.client) {
                 true => Fate::Freeze,
                 false => Fate::Pass,
             });
@@ -48,10 +48,9 @@ impl Net {
 
     /// Of what `node` connects to others, Raft passes; links for calls and streams do not come up.
     pub fn hold_links_of(&self, node: usize) {
-        let pid = pid(&self.folder, node);
         for proxy in &self.proxies {
             // The native protocol begins with an L, Raft's HTTP/2 with a P.
-            proxy.rule(move |through| match through.pid == pid && through.first == b'L' {
+            proxy.rule(move |through| match through.client == Some(node) && through.first == b'L' {
                 true => Fate::Freeze,
                 false => Fate::Pass,
             });

@@ -33,8 +33,8 @@ pub enum Fate {
 pub struct Through {
     /// Who connected.
     pub from: SocketAddr,
-    /// The process that connected, if the proxy was told whom to look for (Linux only).
-    pub pid: Option<u32>,
+    /// Which of the proxy's [`Clients`] connected, if any did (Linux only).
+    pub client: Option<usize>,
     /// The first byte that the client sent; 0 before it did.
     pub first: u8,
 }
@@ -42,8 +42,8 @@ pub struct Through {
 /// Decides about each connection.
 pub type Rule = Arc<dyn Fn(&Through) -> Fate + Send + Sync>;
 
-/// Gives the processes among which the one that connected is looked for.
-pub type Pids = Arc<dyn Fn() -> Vec<u32> + Send + Sync>;
+/// Gives the processes among which the one that connected is looked for, each under a number.
+pub type Clients = Arc<dyn Fn() -> Vec<(usize, u32)> + Send + Sync>;
 
 /// A proxy on loopback. Dropping it closes its listener and all connections through it.
 #[derive(Debug)]
@@ -77,12 +77,12 @@ impl Proxy {
     ///
     /// # Errors
     /// No port is free.
-    pub async fn start_with(target: impl Into<String>, pids: Pids) -> io::Result<Proxy> {
+    pub async fn start_with(target: impl Into<String>, clients: Clients) -> io::Result<Proxy> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let target = Arc::new(Mutex::new(target.into()));
         let rule = watch::Sender::new(Held(Arc::new(|_: &Through| Fate::Pass)));
-        let work = accept(listener, target.clone(), rule.subscribe(), pids);
+        let work = accept(listener, target.clone(), rule.subscribe(), clients);
         let task = tokio::spawn(work).abort_handle();
         Ok(Proxy { address, target, rule, task })
     }
@@ -114,20 +114,25 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: Arc<Mutex<String>>, rule: watch::Receiver<Held>, pids: Pids) {
+async fn accept(
+    listener: TcpListener,
+    target: Arc<Mutex<String>>,
+    rule: watch::Receiver<Held>,
+    clients: Clients,
+) {
     // Ends with this task, and with it all connections.
     let mut open = tokio::task::JoinSet::new();
     while let Ok((near, from)) = listener.accept().await {
         while open.try_join_next().is_some() {}
         let to = target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        open.spawn(serve(near, from, to, rule.clone(), pids.clone()));
+        open.spawn(serve(near, from, to, rule.clone(), clients.clone()));
     }
 }
 
-async fn serve(near: TcpStream, from: SocketAddr, to: String, rule: watch::Receiver<Held>, pids: Pids) {
-    let find = move || owner(from.port(), &pids());
-    let pid = tokio::task::spawn_blocking(find).await.unwrap_or_default();
-    let through = Arc::new(Mutex::new(Through { from, pid, first: 0 }));
+async fn serve(near: TcpStream, from: SocketAddr, to: String, rule: watch::Receiver<Held>, clients: Clients) {
+    let find = move || owner(from.port(), &clients());
+    let client = tokio::task::spawn_blocking(find).await.unwrap_or_default();
+    let through = Arc::new(Mutex::new(Through { from, client, first: 0 }));
     let Ok(far) = TcpStream::connect(&to).await else { return };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let (near_read, near_write) = near.into_split();
@@ -188,8 +193,8 @@ async fn carry(
 
 /// Which of some processes holds the loopback socket with this local port: from `/proc`, so `None`
 /// on systems that have none.
-fn owner(port: u16, pids: &[u32]) -> Option<u32> {
-    if pids.is_empty() {
+fn owner(port: u16, clients: &[(usize, u32)]) -> Option<usize> {
+    if clients.is_empty() {
         return None;
     }
     let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
@@ -200,13 +205,14 @@ fn owner(port: u16, pids: &[u32]) -> Option<u32> {
         .filter(|columns| columns.get(1) == Some(&local.as_str()))
         .filter_map(|columns| Some(format!("socket:[{}]", columns.get(9)?)))
         .collect();
-    pids.iter().copied().find(|pid| {
+    let holds = |pid: u32| {
         let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
         files
             .flatten()
             .filter_map(|file| std::fs::read_link(file.path()).ok())
             .any(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()))
-    })
+    };
+    clients.iter().find(|(_, pid)| holds(*pid)).map(|(number, _)| *number)
 }
 
 #[cfg(test)]
@@ -242,13 +248,13 @@ mod tests {
     #[tokio::test]
     async fn bytes_wait_while_it_is_frozen_and_a_cut_ends_the_connection() {
         let me = std::process::id();
-        let pids: Pids = Arc::new(move || vec![1, me]);
-        let proxy = Proxy::start_with(echo().await.to_string(), pids).await.unwrap();
+        let clients: Clients = Arc::new(move || vec![(1, 1), (2, me)]);
+        let proxy = Proxy::start_with(echo().await.to_string(), clients).await.unwrap();
         let mut one = TcpStream::connect(proxy.address()).await.unwrap();
         let mut other = TcpStream::connect(proxy.address()).await.unwrap();
         assert_eq!(say(&mut one, b"hello").await, b"hello");
         let port = one.local_addr().unwrap().port();
-        proxy.rule(move |through| match (through.from.port() == port, through.pid == Some(me)) {
+        proxy.rule(move |through| match (through.from.port() == port, through.client == Some(2)) {
             (true, true) => Fate::Freeze,
             _ => Fate::Pass,
         });

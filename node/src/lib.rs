@@ -13,6 +13,7 @@ pub mod demo;
 pub mod dev;
 mod directory;
 mod forward;
+mod geminio;
 mod isolation;
 mod leader;
 mod listen;

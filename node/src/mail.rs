@@ -14,6 +14,8 @@ use limes_wire::frame::{GoAway, Ran, Welcome};
 use limes_wire::{Code, Str};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::geminio::Wish;
+
 /// The mailbox of a session or of a mesh link.
 pub(crate) type Outbox = Mailbox<Mail>;
 
@@ -46,6 +48,8 @@ pub(crate) enum Mail {
     Takeover { edge: EdgeId, incarnation: Incarnation, moving: bool, told: oneshot::Sender<()> },
     /// Measure that the peer is alive (mesh links only).
     Ping,
+    /// Something about a stream of this peer (sessions in the geminio dialect only).
+    Stream(Box<Wish>),
 }
 
 /// A call or a message, with all that is needed to deliver it.
@@ -67,6 +71,8 @@ pub(crate) struct Request {
     pub(crate) deadline: Instant,
     /// Method or topic.
     pub(crate) name: Str,
+    /// What goes beside the payload, between peers of a dialect that has it; else empty.
+    pub(crate) custom: Bytes,
     /// The payload, never copied.
     pub(crate) body: Bytes,
     /// Where it has been sent in vain, after one redirect: there is no second, and not to there.
@@ -209,7 +215,7 @@ pub(crate) enum NotTaken {
 
 /// Puts a request into the mailbox of whoever delivers it. Never waits.
 pub(crate) fn hand_over(outbox: &Outbox, request: Box<Request>) -> Result<(), NotTaken> {
-    let bytes = request.body.len() + request.name.len();
+    let bytes = request.body.len() + request.custom.len() + request.name.len();
     let unwrap = |mail| match mail {
         Mail::Request(request) => Some(request),
         _ => None,

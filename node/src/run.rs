@@ -26,7 +26,7 @@ const RAFT_WAITING: usize = 64;
 /// How long removals of closed sessions may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Why a node could not start.
+/// Why a node could not start, or not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address is not to be had.
@@ -35,6 +35,9 @@ pub enum StartError {
     /// The member could not start.
     #[error(transparent)]
     Raft(#[from] limes_raft::StartError),
+    /// It ran, and cannot go on.
+    #[error("this node stops: {0}")]
+    Failed(String),
 }
 
 /// Runs a node until `shutdown` is ready, then drains and leaves. Prints one ready line on stdout.
@@ -75,6 +78,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     task::spawn(task::Kind::Control, pressure::watch(node.clone()));
     tokio::select! {
         () = ready(&node, &replica) => {}
+        why = replica.failed() => return Err(StartError::Failed(why)),
         () = &mut shutdown => {
             replica.shutdown().await;
             return Ok(());
@@ -85,7 +89,11 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
         spawn(Box::pin(listen::serve_peers(node.clone(), services, Role::Service, service_tls))),
     ];
     announce(&node, &replica);
-    shutdown.await;
+    tokio::select! {
+        () = shutdown => {}
+        // Its peers notice at once, for its sockets close; nothing that it says now could be relied on.
+        why = replica.failed() => return Err(StartError::Failed(why)),
+    }
     accept.iter().for_each(tokio::task::JoinHandle::abort);
     leave(&node, &replica).await;
     Ok(())
@@ -133,7 +141,7 @@ fn announce(node: &Node, replica: &Replica) {
         let row = tables.members().find(|member| Some(member.node) == status.leader);
         row.map_or_else(|| "unknown".to_owned(), |row| row.name.clone())
     });
-    let cluster: String = node.cluster().iter().map(|byte| format!("{byte:02x}")).collect();
+    let cluster = limes_raft::hex(&node.cluster());
     println!(
         "ready: {} member {} cluster {cluster} leader {leader} term {}",
         node.name(),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use limes_routing::{Epoch, NodeId, ServiceId, SessionNo, Tables, pick};
+use limes_routing::{Epoch, Incarnation, NodeId, ServiceId, SessionNo, Tables, pick};
 
 use crate::mail::Target;
 
@@ -37,7 +37,8 @@ impl pick::Candidate for Candidate {
     }
 }
 
-/// Live service sessions by what they offer, ordered by service id and then session.
+/// Live service sessions by what they offer, those of one service beside each other: methods ordered
+/// by the digits of the service's id, topics by when the service came, names by its id.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceIndex {
     methods: HashMap<String, Vec<Candidate>>,
@@ -64,6 +65,7 @@ impl ServiceIndex {
     /// The index of these tables.
     pub(crate) fn of(tables: &Tables) -> Self {
         let mut index = ServiceIndex::default();
+        let mut since: HashMap<ServiceId, Incarnation> = HashMap::new();
         for row in tables.services() {
             let candidate = Candidate {
                 service: row.service,
@@ -78,7 +80,68 @@ impl ServiceIndex {
                 index.topics.entry(topic.to_string()).or_default().push(candidate);
             }
             index.names.entry(row.name.to_string()).or_default().push(candidate);
+            let first = since.entry(row.service).or_insert(row.home.incarnation);
+            *first = row.home.incarnation.min(*first);
+        }
+        for list in index.methods.values_mut() {
+            // The reference's order, for its hash: by the id's decimal digits, so 10 before 9.
+            list.sort_by_cached_key(|candidate| candidate.service.0.to_string());
+        }
+        for list in index.topics.values_mut() {
+            list.sort_by_key(|candidate| since.get(&candidate.service).copied());
         }
         index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use limes_routing::pick::{Choice, Policy, pick};
+    use limes_routing::{Batch, Event, Founder, Levels, NodeAddrs, Origin, Revision};
+
+    use super::*;
+
+    /// One node with services of these ids, which come in this order and offer and take the same.
+    fn tables(services: &[u64]) -> Tables {
+        let mut tables = Tables::new();
+        let node = NodeId(1);
+        let founders = vec![Founder { node, name: "node-1".into(), mesh: String::new() }];
+        let made = Event::ClusterMade { cluster: [1; 16], key: vec![1; 32].into(), founders };
+        let levels = Levels { min: 1, max: 1 };
+        let up = Event::NodeUp { node, boot: [1; 16], addrs: NodeAddrs::default(), levels };
+        for (at, event) in [made, up].into_iter().enumerate() {
+            let batch = Batch { origin: None, time_ms: 0, events: vec![event] };
+            tables.apply(Revision(at as u64 + 1), &batch);
+        }
+        let epoch = tables.live_epoch(node).unwrap();
+        for (at, service) in services.iter().enumerate() {
+            let (service, session) = (ServiceId(*service), SessionNo(at as u64 + 1));
+            let (meta, addr) = (bytes::Bytes::new(), "".into());
+            let events = vec![
+                Event::ServiceOnline { service, session, name: "svc".into(), instance: [0; 16], meta, addr },
+                Event::MethodsRegistered { service, session, names: vec!["m".into()] },
+                Event::TopicsSubscribed { service, session, names: vec!["t".into()] },
+            ];
+            let number = at as u64 + 1;
+            let batch = Batch { origin: Some(Origin { node, epoch, number }), time_ms: 0, events };
+            tables.apply(Revision(10 + at as u64), &batch);
+        }
+        tables
+    }
+
+    #[test]
+    fn the_order_is_the_references_and_so_is_what_an_edge_is_led_to() {
+        let index = ServiceIndex::of(&tables(&[100, 9, 10, 9]));
+        let ids = |list: &[Candidate]| list.iter().map(|one| one.service.0).collect::<Vec<_>>();
+        assert_eq!(ids(index.method("m")), [10, 100, 9, 9], "by the digits");
+        assert_eq!(ids(index.topic("t")), [100, 9, 9, 10], "in the order in which they came");
+        let led = |list: &[Candidate], edge: u64| {
+            let choice = Choice { policy: Policy::Modulo, key: edge, local: NodeId(1), near: false };
+            pick(list, choice, |_| true).map(|one| one.service.0)
+        };
+        let edge = 0x6b03_e276_ec87_d735_u64;
+        let at = (edge % 3) as usize;
+        assert_eq!(led(index.method("m"), edge), Some([10, 100, 9][at]));
+        assert_eq!(led(index.topic("t"), edge), Some([100, 9, 10][at]));
     }
 }

@@ -79,15 +79,15 @@ impl Metrics {
         }
     }
 
-    /// A row of this node had no session here, and nothing had been proposed about it.
-    pub(crate) fn ghost(&self) {
-        count(&self.ghosts, 1);
-    }
-
     /// The node ended a connection whose peer broke a rule or crossed a limit.
     pub(crate) fn cut(&self, code: Code) {
         let at = usize::try_from(code.0).unwrap_or(CODES).min(CODES - 1);
         count(&self.cut.0[at], 1);
+    }
+
+    /// A row of this node had no session here, and nothing had been proposed about it.
+    pub(crate) fn ghost(&self) {
+        count(&self.ghosts, 1);
     }
 
     /// A stream ended after so many bytes.

@@ -37,6 +37,8 @@ pub(crate) struct Caller {
     pub(crate) id: u64,
     /// Its address.
     pub(crate) remote: SocketAddr,
+    /// It would say more than bytes, if the receiver is of its dialect.
+    pub(crate) tunnel: bool,
 }
 
 /// Serves one stream that a peer has opened, to its end.
@@ -134,13 +136,13 @@ type Attach = Result<RecordStream, (Code, Revision, String)>;
 async fn attach(node: &Node, caller: Caller, open: &Open, way: Way) -> Attach {
     let onward = Open { peer: caller.id, ..open.clone() };
     if way.node == node.id() {
-        return enter(&way.outbox, &onward).await;
+        return enter(&way.outbox, onward, caller.tunnel).await;
     }
     let Some(link) = node.peers.streams(way.node) else {
         return Err((Code::GONE, Revision(0), "the way to the receiver's node is down".to_owned()));
     };
     let mut far = open_on(&link).await?;
-    let hop = StreamTarget { target: way.target, caller: caller.id }.into_open(open);
+    let hop = StreamTarget { target: way.target, caller: caller.id, tunnel: caller.tunnel }.into_open(open);
     far.write_open(&hop).await.map_err(broken)?;
     match far.read_accept().await {
         Ok(_) => Ok(far),
@@ -151,9 +153,13 @@ async fn attach(node: &Node, caller: Caller, open: &Open, way: Way) -> Attach {
     }
 }
 
-async fn enter(outbox: &crate::mail::Outbox, open: &Open) -> Attach {
+async fn enter(outbox: &crate::mail::Outbox, mut open: Open, tunnel: bool) -> Attach {
     let mut far = open_on(outbox).await?;
-    far.write_open(open).await.map_err(broken)?;
+    if far.is_memory() {
+        // A peer of the geminio dialect, whose session wants to know.
+        open.meta = [&[u8::from(tunnel)][..], &open.meta].concat().into();
+    }
+    far.write_open(&open).await.map_err(broken)?;
     Ok(far)
 }
 
@@ -184,7 +190,7 @@ pub(crate) async fn serve_mesh(node: Arc<Node>, stream: Stream) {
         return near.reset(Code::MOVED, &text).await;
     };
     let onward = Open { peer: target.caller, ..open };
-    match timeout(OPEN_TIME, enter(&outbox, &onward)).await {
+    match timeout(OPEN_TIME, enter(&outbox, onward, target.tunnel)).await {
         Ok(Ok(far)) => {
             if near.write_accept(&[]).await.is_ok() {
                 carry(&node, near, far).await;

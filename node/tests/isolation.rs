@@ -30,25 +30,41 @@ async fn a_node_whose_links_are_not_up_yet_denies_nobody(bed: &Bed) {
     let (service, far) = (bed.service(3, "greeter").await, bed.edge(3).await);
     service.subscribe(["alarms"]).await.unwrap();
     bed.cluster.kill9(1).await.unwrap();
-    bed.cluster.restart(1).unwrap();
-    // Before it has dialled: the file with its pid comes first.
     bed.net().hold_links_of(1);
+    bed.cluster.restart(1).unwrap();
     bed.cluster.wait_ready(PATIENCE).await.unwrap();
     let edge = bed.edge(1).await;
     let near = bed.service(1, "caller").await;
     near.withdraw("echo").await.unwrap();
+    let ((), (called, told, opened), (called_back, opened_back)) = tokio::join!(
+        async {
+            let absent = edge.call_within("nothing", "", PATIENCE).await.unwrap_err();
+            assert_eq!(absent.kind(), Kind::NoMethod, "{absent}");
+        },
+        async {
+            tokio::join!(
+                edge.call_within("echo", "", PATIENCE),
+                edge.publish("alarms", ""),
+                edge.open_stream("greeter", "")
+            )
+        },
+        async {
+            tokio::join!(
+                near.call_within(far.id(), "echo", "", PATIENCE),
+                near.open_stream(far.id(), "tcp", "")
+            )
+        },
+    );
     let errors = [
-        edge.call_within("echo", "", PATIENCE).await.unwrap_err(),
-        edge.publish("alarms", "").await.unwrap_err(),
-        edge.open_stream("greeter", "").await.map(drop).unwrap_err(),
-        near.call_within(far.id(), "echo", "", PATIENCE).await.unwrap_err(),
-        near.open_stream(far.id(), "tcp", "").await.map(drop).unwrap_err(),
+        called.unwrap_err(),
+        told.unwrap_err(),
+        opened.map(drop).unwrap_err(),
+        called_back.unwrap_err(),
+        opened_back.map(drop).unwrap_err(),
     ];
     for error in errors {
         assert_eq!((error.kind(), error.retryable()), (Kind::Gone, true), "{error}");
     }
-    let absent = edge.call_within("nothing", "", PATIENCE).await.unwrap_err();
-    assert_eq!(absent.kind(), Kind::NoMethod, "{absent}");
     bed.net().heal();
     until("it is reached", || async { edge.call_within("echo", "x", PATIENCE).await.ok() }).await;
     for client in [&edge, &far] {

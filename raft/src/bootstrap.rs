@@ -1,137 +1,197 @@
-//! How a member comes by its identity: founding a cluster or joining one.
+//! How a member comes by its identity: founding a cluster, joining one, or finding out that the
+//! identity it has is still good.
 //!
 //! The first founder by the order of `initial` makes the cluster, and only after every other
 //! founder has answered that it has no cluster id. It writes its own identity first, then gives each
 //! other founder its number, and initialises Raft when all have written theirs. Whoever is started
-//! again in between goes on where it was. Everybody else joins: it asks until a cluster answers.
+//! again in between goes on where it was, also if it lost its disk. Everybody else joins: it asks
+//! until a cluster answers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngCore;
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::identity::{self, Identity};
-use crate::network::{Clients, IdentifyReply};
+use crate::door::Door;
+use crate::identity::{Identity, hex};
+use crate::known::Known;
+use crate::network::{Clients, IdentifyReply, RpcError};
+use crate::quorum::{self, State, Voter};
 use crate::replica::StartError;
-use crate::settings::Config;
+use crate::settings::{Config, PeerAddr};
+use crate::standing::{Standing, Word, judge};
 
 /// How often the others are asked.
 const ASK: Duration = Duration::from_millis(150);
 /// Unanswered rounds after which the log says what is waited for.
 const PATIENCE: u32 = 40;
 
-/// How long a member that has an identity waits for a founder's word before it goes on all the same.
+/// How long a member that has an identity waits for others' word before it goes on all the same.
 const HOME: Duration = Duration::from_secs(5);
+/// How long it waits for the rest once one of its own cluster has answered.
+const REST: Duration = Duration::from_millis(1_500);
 
-/// The identity of a member that may not have one yet.
-pub(crate) struct Founding {
-    dir: PathBuf,
-    /// Its number if it founds, by its own list of founders.
-    founder: Option<u64>,
-    identity: Mutex<Option<Identity>>,
+/// What became of the search.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Who this member is; it is on disk.
+    Identity(Identity),
+    /// Its directory must not be used any more.
+    Outdated(String),
 }
 
-impl Founding {
-    pub(crate) fn new(config: &Config, identity: Option<Identity>) -> Self {
-        let founder = config.initial.iter().zip(1..).find(|(peer, _)| peer.name == config.name);
-        let founder = founder.map(|(_, number)| number);
-        Founding { dir: config.dir.clone(), founder, identity: Mutex::new(identity) }
-    }
-
-    /// Takes the number that the first founder gives.
-    pub(crate) fn found(&self, cluster: [u8; 16], node: u64) -> Result<(), String> {
-        match self.founder {
-            Some(founder) if founder == node => self.accept(cluster, node),
-            _ => Err(format!("by its own cluster.initial this node is not founder {node}")),
-        }
-    }
-
-    pub(crate) fn identity(&self) -> Option<Identity> {
-        *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes an identity, durably; the same again is fine, another is refused.
-    pub(crate) fn accept(&self, cluster: [u8; 16], node: u64) -> Result<(), String> {
-        let mut held = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = Identity { cluster, node };
-        match *held {
-            Some(known) if known == fresh => Ok(()),
-            Some(_) => Err("this node already belongs to a cluster".to_owned()),
-            None => {
-                identity::write(&self.dir, fresh).map_err(|error| error.to_string())?;
-                *held = Some(fresh);
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Finds out who this member is; returns when its identity is on disk.
+/// Finds out who this member is. `next` is the index of its log's newest entry, plus one.
 ///
 /// # Errors
 /// The disk failed, or the configuration cannot work.
-pub(crate) async fn find(config: &Config, founding: &Founding) -> Result<Identity, StartError> {
+pub(crate) async fn find(config: &Config, door: &Door, next: u64) -> Result<Found, StartError> {
     let founds = config.initial.first().is_some_and(|first| first.name == config.name);
     let clients = Clients::new([0; 16], config.timing);
     let mut nonce = [0; 16];
     rand::rng().fill_bytes(&mut nonce);
     let mut rounds: u32 = 0;
-    if let Some(identity) = founding.identity() {
-        check_home(config, &clients, identity).await?;
-        return Ok(identity);
+    if let Some(identity) = door.identity() {
+        return check_home(config, door, identity, next).await;
     }
     loop {
-        if let Some(identity) = founding.identity() {
-            return Ok(identity);
+        if let Some(identity) = door.identity() {
+            return Ok(Found::Identity(identity));
         }
-        let Answers { answers, silent } = ask_all(config, &clients).await;
-        let cluster = one_cluster(&answers)?;
-        let unfounded = answers.iter().all(|(_, answer)| answer.cluster.is_empty());
+        let asked = ask_all(config, &clients, &config.initial, None).await;
+        let cluster = one_cluster(&asked.answers)?;
         if let Some(cluster) = cluster {
-            if let Some(identity) = join(config, founding, cluster, nonce).await? {
-                return Ok(identity);
+            if let Some(identity) = join(config, door, cluster, nonce).await? {
+                return Ok(Found::Identity(identity));
             }
-        } else if founds && silent.is_empty() && unfounded {
-            let mut cluster = [0; 16];
-            rand::rng().fill_bytes(&mut cluster);
+        } else if founds
+            && asked.silent.is_empty()
+            && !door.has_lost()
+            && let Some(cluster) = found(&asked.answers)
+        {
             info!(founders = config.initial.len(), "founding a cluster");
-            founding.accept(cluster, 1).map_err(StartError::Identity)?;
+            door.accept(cluster, 1).map_err(StartError::Identity)?;
             continue;
         }
         rounds += 1;
         if rounds.is_multiple_of(PATIENCE) {
-            let founded: Vec<_> = answers
-                .iter()
-                .filter(|(_, answer)| !answer.cluster.is_empty())
-                .map(|(name, _)| name)
-                .collect();
-            warn!(?silent, ?founded, "waiting for the other nodes of cluster.initial");
+            say(config, door, &asked, cluster);
         }
         sleep(ASK).await;
     }
 }
 
-/// Refuses a directory of another cluster: one that most founders belong to. A single one that
-/// differs may itself be the one in the wrong place. Whoever finds nobody goes on: it may be the
-/// first that is back.
-async fn check_home(config: &Config, clients: &Clients, identity: Identity) -> Result<(), StartError> {
-    let others = config.initial.iter().filter(|peer| peer.name != config.name).count();
-    let until = Instant::now() + HOME;
+/// The id of the cluster that is to be founded: a new one if nobody has any. If the others have one
+/// that was never used, this founder gave it to them and lost its disk before it could go on.
+fn found(answers: &[(String, IdentifyReply)]) -> Option<[u8; 16]> {
+    if answers.iter().any(|(_, answer)| answer.lost) {
+        return None;
+    }
+    let mut given = answers.iter().filter(|(_, answer)| !answer.cluster.is_empty());
+    let Some((_, first)) = given.next() else {
+        let mut cluster = [0; 16];
+        rand::rng().fill_bytes(&mut cluster);
+        return Some(cluster);
+    };
+    let same = given.all(|(_, other)| other.cluster == first.cluster && other.unused);
+    if same && first.unused { first.cluster.as_ref().try_into().ok() } else { None }
+}
+
+/// Says what is waited for.
+fn say(config: &Config, door: &Door, asked: &Asked, cluster: Option<&IdentifyReply>) {
+    let Asked { answers, silent } = asked;
+    if let Some(cluster) = cluster {
+        let without = |name: &str| name == config.name || answers.iter().any(|(n, a)| n == name && a.lost);
+        if let Some(words) = quorum::words(&voters(&cluster.members, answers, without)) {
+            error!("{words}");
+        }
+        return;
+    }
+    let lost = answers.iter().filter(|(_, answer)| answer.lost).count() + usize::from(door.has_lost());
+    if lost > 0 && silent.is_empty() && answers.iter().all(|(_, answer)| answer.cluster.is_empty()) {
+        error!(
+            "no node of cluster.initial has its data any more, {lost} of them because it was damaged and set aside: put \
+             back the data directory of a majority; or, to begin anew without what was there, move away the \
+             data directories of all nodes"
+        );
+        return;
+    }
+    let founded: Vec<_> =
+        answers.iter().filter(|(_, answer)| !answer.cluster.is_empty()).map(|(name, _)| name).collect();
+    warn!(?silent, ?founded, "waiting for the other nodes of cluster.initial");
+}
+
+/// What is known of each voter.
+pub(crate) fn voters(
+    members: &[crate::network::Acquainted],
+    answers: &[(String, IdentifyReply)],
+    without_data: impl Fn(&str) -> bool,
+) -> Vec<Voter> {
+    let state = |member: &crate::network::Acquainted| {
+        let answer = answers.iter().find(|(name, _)| *name == member.name).map(|(_, answer)| answer);
+        match answer {
+            _ if without_data(&member.name) => State::WithoutData,
+            Some(answer) if answer.node == member.node => State::Here,
+            Some(_) => State::WithoutData,
+            None => State::Silent,
+        }
+    };
+    let voters = members.iter().filter(|member| member.voter);
+    voters.map(|member| Voter { name: member.name.clone(), state: state(member) }).collect()
+}
+
+/// What is known of each voter, seen from one that runs.
+pub(crate) async fn look_around(config: &Config, clients: &Clients, me: u64, known: Known) -> Vec<Voter> {
+    let peers = peers(config, &known);
+    let asked = ask_all(config, clients, &peers, None).await;
+    let voter = |member: &crate::known::Acquaintance| {
+        let answer = asked.answers.iter().find(|(name, _)| *name == member.name).map(|(_, answer)| answer);
+        match answer {
+            _ if member.node == me => State::Here,
+            Some(answer) if answer.node == member.node => State::Here,
+            Some(_) => State::WithoutData,
+            None => State::Silent,
+        }
+    };
+    let voters = known.members.iter().filter(|member| member.voter);
+    voters.map(|member| Voter { name: member.name.clone(), state: voter(member) }).collect()
+}
+
+/// The founders, and whoever else is known to be a member.
+fn peers(config: &Config, known: &Known) -> Vec<PeerAddr> {
+    let mut peers: BTreeMap<String, String> =
+        config.initial.iter().map(|peer| (peer.name.clone(), peer.addr.clone())).collect();
+    for member in &known.members {
+        peers.insert(member.name.clone(), member.mesh.clone());
+    }
+    peers.into_iter().map(|(name, addr)| PeerAddr { name, addr }).collect()
+}
+
+/// Refuses a directory of another cluster (one that most founders belong to; a single one that differs
+/// may itself be the one in the wrong place), of a member that was removed, and an old copy. Whoever
+/// finds nobody goes on: it may be the first that is back.
+async fn check_home(
+    config: &Config,
+    door: &Door,
+    identity: Identity,
+    next: u64,
+) -> Result<Found, StartError> {
+    let clients = Clients::new(identity.cluster, config.timing);
+    let peers = peers(config, &door.known());
+    let others = peers.iter().filter(|peer| peer.name != config.name).count();
+    let mut until = Instant::now() + HOME;
+    let mut met = false;
     while others > 0 && Instant::now() < until {
-        let Answers { answers, .. } = ask_all(config, clients).await;
+        let Asked { answers, .. } = ask_all(config, &clients, &peers, Some(identity.node)).await;
         let mut elsewhere: BTreeMap<&[u8], Vec<&str>> = BTreeMap::new();
         for (name, answer) in answers.iter().filter(|(_, answer)| !answer.cluster.is_empty()) {
             elsewhere.entry(answer.cluster.as_ref()).or_default().push(name);
         }
-        if elsewhere.remove(&identity.cluster[..]).is_some() {
-            return Ok(());
-        }
-        if let Some((cluster, names)) =
-            elsewhere.iter().find(|(_, names)| names.len() * 2 > config.initial.len())
+        let home = elsewhere.remove(&identity.cluster[..]).is_some();
+        if !home
+            && let Some((cluster, names)) =
+                elsewhere.iter().find(|(_, names)| names.len() * 2 > config.initial.len())
         {
             return Err(StartError::Elsewhere {
                 dir: config.dir.clone(),
@@ -140,31 +200,58 @@ async fn check_home(config: &Config, clients: &Clients, identity: Identity) -> R
                 names: names.join(" and "),
             });
         }
+        for (name, answer) in answers.iter().filter(|(_, answer)| answer.cluster == identity.cluster[..]) {
+            match judge(&identity, next, &word(config, identity.node, name, answer)) {
+                Standing::Sound => {}
+                Standing::Outdated(why) => return Ok(Found::Outdated(why)),
+                Standing::Removed(why) => return Err(StartError::Removed(config.dir.clone(), why)),
+            }
+        }
         if answers.len() == others {
-            return Ok(());
+            break;
+        }
+        if home && !met {
+            (met, until) = (true, until.min(Instant::now() + REST));
         }
         sleep(ASK).await;
     }
-    Ok(())
+    Ok(Found::Identity(identity))
 }
 
-fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+/// What an answer says of this member.
+fn word(config: &Config, node: u64, from: &str, answer: &IdentifyReply) -> Word {
+    let me = answer.members.iter().find(|member| member.node == node);
+    let namesakes = answer.members.iter().filter(|member| member.name == config.name);
+    Word {
+        from: from.to_owned(),
+        made: answer.made,
+        revision: answer.revision,
+        belongs: me.is_some(),
+        boot: me.map(|member| member.boot.clone()).unwrap_or_default(),
+        named: namesakes.map(|member| member.node).max().unwrap_or(0),
+        acknowledged: answer.acknowledged,
+    }
 }
 
-/// What the nodes of `cluster.initial` say, by their names, and who says nothing.
-struct Answers {
+/// What nodes say, by their names, and who says nothing.
+struct Asked {
     answers: Vec<(String, IdentifyReply)>,
     silent: Vec<String>,
 }
 
-async fn ask_all(config: &Config, clients: &Clients) -> Answers {
-    let others = config.initial.iter().filter(|peer| peer.name != config.name);
+async fn ask_all(config: &Config, clients: &Clients, peers: &[PeerAddr], me: Option<u64>) -> Asked {
+    let others = peers.iter().filter(|peer| peer.name != config.name);
     let asks = others.map(|peer| async move {
-        let answer = async { clients.ask(&peer.addr)?.identify().await }.await;
-        (peer, answer)
+        let answer = async {
+            let mut client = clients.ask(&peer.addr)?;
+            match me {
+                Some(node) => client.know(node, &config.name).await,
+                None => client.identify().await,
+            }
+        };
+        (peer, answer.await)
     });
-    let mut all = Answers { answers: Vec::new(), silent: Vec::new() };
+    let mut all = Asked { answers: Vec::new(), silent: Vec::new() };
     for (peer, answer) in futures::future::join_all(asks).await {
         match answer {
             Ok(answer) if answer.name == peer.name => all.answers.push((peer.name.clone(), answer)),
@@ -195,7 +282,7 @@ fn one_cluster(answers: &[(String, IdentifyReply)]) -> Result<Option<&IdentifyRe
 /// Asks the leader of a cluster to be let in.
 async fn join(
     config: &Config,
-    founding: &Founding,
+    door: &Door,
     cluster: &IdentifyReply,
     nonce: [u8; 16],
 ) -> Result<Option<Identity>, StartError> {
@@ -212,8 +299,8 @@ async fn join(
     match asked.await {
         Ok(node) => {
             info!(node, "joining the cluster as a new member");
-            founding.accept(id, node).map_err(StartError::Identity)?;
-            Ok(founding.identity())
+            door.accept(id, node).map_err(StartError::Identity)?;
+            Ok(door.identity())
         }
         Err(error) => {
             info!(%error, "the cluster has not let this node in yet");
@@ -234,9 +321,7 @@ pub(crate) async fn found_others(config: &Config, identity: Identity) -> Result<
             let found = async { clients.ask(&peer.addr)?.found(identity.cluster, node).await };
             match found.await {
                 Ok(()) => break,
-                Err(crate::network::RpcError::Status(status))
-                    if status.code() == tonic::Code::FailedPrecondition =>
-                {
+                Err(RpcError::Status(status)) if status.code() == tonic::Code::FailedPrecondition => {
                     return Err(StartError::OtherCluster(peer.name.clone(), status.message().to_owned()));
                 }
                 Err(_) => sleep(ASK).await,

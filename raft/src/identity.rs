@@ -1,23 +1,67 @@
-//! Who this member is: the cluster's id and its own number, beside the log.
+//! Who this member is, beside the log: the cluster's id, its own number, and how often it has lived.
+//!
+//! A life begins with each start. Its number is durable here before anybody hears of it, so a member
+//! that others know in a later life than its own directory does has got an old copy of it.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use rand::RngCore;
+
 const NAME: &str = "identity";
 const MAGIC: &[u8; 8] = b"limes-id";
+/// The format's number. Format 1 had none in its place, and was never released.
+const FORMAT: u8 = 2;
+/// Bytes of the file.
+const LEN: usize = 8 + 1 + 16 + 8 + 8 + 4 + 4 + 4;
 
-/// The cluster's id and the member's number; never changed once written.
+/// The cluster's id and the member's number, never changed once written; and its lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) cluster: [u8; 16],
     pub(crate) node: u64,
+    /// The log that belongs to it.
+    pub(crate) log: u64,
+    /// How often the member has been started.
+    pub(crate) lives: u32,
+    /// Drawn for the newest life: an old copy that was started counts it a second time.
+    pub(crate) salt: u32,
+}
+
+impl Identity {
+    /// The next life, durable when this returns.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(crate) fn next_life(self, dir: &Path) -> io::Result<Self> {
+        let next = Identity { lives: self.lives + 1, salt: rand::rng().next_u32(), ..self };
+        write(dir, next)?;
+        Ok(next)
+    }
+
+    /// The nonce of this life.
+    pub(crate) fn boot(&self) -> [u8; 16] {
+        let mut boot = [0; 16];
+        boot[..8].copy_from_slice(&self.log.to_be_bytes());
+        boot[8..12].copy_from_slice(&self.lives.to_be_bytes());
+        boot[12..].copy_from_slice(&self.salt.to_be_bytes());
+        boot
+    }
+
+    /// Whether a nonce is that of a life which this directory has seen.
+    pub(crate) fn has_lived(&self, boot: [u8; 16]) -> bool {
+        let lives = u32::from_be_bytes([boot[8], boot[9], boot[10], boot[11]]);
+        boot[..8] == self.log.to_be_bytes()
+            && (lives < self.lives || lives == self.lives && boot[12..] == self.salt.to_be_bytes())
+    }
 }
 
 /// Reads the identity; `None` for an empty directory.
 ///
 /// # Errors
-/// It is there and cannot be read, or is damaged.
+/// It is there and cannot be read, is damaged ([`io::ErrorKind::InvalidData`]), or is of other
+/// software ([`io::ErrorKind::Unsupported`]).
 pub(crate) fn read(dir: &Path) -> io::Result<Option<Identity>> {
     let bytes = match std::fs::read(dir.join(NAME)) {
         Ok(bytes) => bytes,
@@ -25,27 +69,55 @@ pub(crate) fn read(dir: &Path) -> io::Result<Option<Identity>> {
         Err(error) => return Err(error),
     };
     let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the identity file is damaged");
-    let bytes: [u8; 36] = bytes.try_into().map_err(|_| damaged())?;
-    let (body, sum) = bytes.split_at(32);
-    if crc32c::crc32c(body).to_be_bytes() != *sum || body[..8] != *MAGIC {
+    let (body, sum) = bytes.split_last_chunk::<4>().ok_or_else(damaged)?;
+    if crc32c::crc32c(body).to_be_bytes() != *sum || !body.starts_with(MAGIC) {
         return Err(damaged());
     }
-    let cluster = body[8..24].try_into().map_err(|_| damaged())?;
-    let node = u64::from_be_bytes(body[24..].try_into().map_err(|_| damaged())?);
-    Ok(Some(Identity { cluster, node }))
+    if body[8] != FORMAT || bytes.len() != LEN {
+        let text = "the identity file has a format that this version does not know";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    let number = |at: usize| body[at..at + 8].try_into().map(u64::from_be_bytes).map_err(|_| damaged());
+    Ok(Some(Identity {
+        cluster: body[9..25].try_into().map_err(|_| damaged())?,
+        node: number(25)?,
+        log: number(33)?,
+        lives: body[41..45].try_into().map(u32::from_be_bytes).map_err(|_| damaged())?,
+        salt: body[45..49].try_into().map(u32::from_be_bytes).map_err(|_| damaged())?,
+    }))
 }
 
 /// Writes the identity; durable when it returns.
 pub(crate) fn write(dir: &Path, identity: Identity) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(36);
+    let mut bytes = Vec::with_capacity(LEN);
     bytes.extend_from_slice(MAGIC);
+    bytes.push(FORMAT);
     bytes.extend_from_slice(&identity.cluster);
     bytes.extend_from_slice(&identity.node.to_be_bytes());
+    bytes.extend_from_slice(&identity.log.to_be_bytes());
+    bytes.extend_from_slice(&identity.lives.to_be_bytes());
+    bytes.extend_from_slice(&identity.salt.to_be_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
-    let fresh = dir.join("identity.new");
+    replace(dir, NAME, &[&bytes])
+}
+
+/// Replaces a file whole; durable when it returns.
+pub(crate) fn replace(dir: &Path, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}.new"));
     let mut file = File::create(&fresh)?;
-    file.write_all(&bytes)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
     file.sync_all()?;
-    std::fs::rename(fresh, dir.join(NAME))?;
+    std::fs::rename(fresh, dir.join(name))?;
     File::open(dir)?.sync_all()
+}
+
+/// A cluster's id as people read it.
+pub fn hex(id: &[u8]) -> String {
+    use std::fmt::Write as _;
+    id.iter().fold(String::with_capacity(id.len() * 2), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use limes_routing::{Epoch, NodeId, Revision};
 use openraft::ReadPolicy;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::identity::Identity;
@@ -23,6 +24,8 @@ pub(crate) struct Member {
     pub(crate) clients: Clients,
     pub(crate) log: SegmentLog,
     pub(crate) timing: Timing,
+    /// Set when another member knows a later life of this one than its own directory does.
+    pub(crate) outdated: watch::Sender<bool>,
     stopping: AtomicBool,
 }
 
@@ -58,7 +61,8 @@ impl Member {
         log: SegmentLog,
         timing: Timing,
     ) -> Self {
-        Member { identity, raft, shared, clients, log, timing, stopping: AtomicBool::new(false) }
+        let (outdated, stopping) = (watch::Sender::new(false), AtomicBool::new(false));
+        Member { identity, raft, shared, clients, log, timing, outdated, stopping }
     }
 
     /// Its number.
@@ -85,6 +89,13 @@ impl Member {
 
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// The index up to which a follower has acknowledged the log, if this member leads and knows.
+    pub(crate) fn acknowledged_by(&self, node: u64) -> Option<u64> {
+        let metrics = self.raft.data_metrics();
+        let metrics = metrics.borrow_watched();
+        Some(metrics.replication.as_ref()?.get(&node)?.as_ref()?.index)
     }
 
     /// The index that a read must wait for, if this member leads with a quorum behind it.

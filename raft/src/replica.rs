@@ -2,32 +2,33 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use limes_routing::{Epoch, Event, NodeId, Revision, Tables, Verdict};
 use openraft::RaftMetrics;
-use rand::RngCore;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::barrier::{BarrierError, Barriers};
-use crate::bootstrap::{self, Founding};
+use crate::bootstrap::{self, Found};
 use crate::change::{self, ChangeError};
 use crate::disk::{self, Disk};
+use crate::door::Door;
 use crate::history::{History, Limits};
-use crate::log::OpenError;
+use crate::identity::Identity;
+use crate::log::{OpenError, SegmentLog};
 use crate::machine::{Machine, Shared};
 use crate::member::{Member, Status};
-use crate::network::{Clients, Factory, Service, Verb, serve};
+use crate::network::{Clients, Factory, Verb, serve};
 use crate::observer::Observer;
 use crate::proposer::{ProposeError, Proposer, propose_plain};
 use crate::settings::{Config, raft_config};
 use crate::tasks::Tasks;
-use crate::types::{Node, Raft, TypeConfig};
-use crate::{membership, upkeep};
+use crate::types::{Node, Raft, SnapshotMeta, TypeConfig};
+use crate::{known, membership, upkeep};
 
 /// Between two attempts at the first election: a few times what a founder takes to open an empty log.
 const FIRST_ELECTION_PAUSE: Duration = Duration::from_millis(50);
@@ -46,6 +47,17 @@ pub enum StartError {
         "{0}; this is the only node of its cluster: restore a snapshot, or move the directory away to begin anew"
     )]
     Damaged(OpenError),
+    /// What is on the disk is of other software.
+    #[error("{0}")]
+    Unknown(OpenError),
+    /// The directory is an old copy, and there is nobody to join.
+    #[error(
+        "{path} is an old copy: {1}; nobody else could let it in again: put the newest directory back", path = .0.display()
+    )]
+    Outdated(PathBuf, String),
+    /// The member was removed.
+    #[error("{1}; move {path} away to join as a new member", path = .0.display())]
+    Removed(PathBuf, String),
     /// The identity could not be taken.
     #[error("cannot take an identity: {0}")]
     Identity(String),
@@ -96,19 +108,11 @@ impl Replica {
         if config.initial.is_empty() {
             return Err(StartError::NoFounders);
         }
-        let alone = config.initial.iter().all(|peer| peer.name == config.name);
-        let Disk { identity, log, snapshot } = disk::open(&config.dir, alone).await?;
         let tasks = Arc::new(Tasks::default());
-        let founding = Arc::new(Founding::new(&config, identity));
-        let slot = Arc::new(OnceLock::new());
-        let name = config.name.clone();
-        tasks.spawn(serve(
-            Service { name, founding: founding.clone(), member: slot.clone(), alive: config.timing.alive() },
-            incoming,
-        ));
-        let identity = bootstrap::find(&config, &founding).await?;
-        let mut boot = [0; 16];
-        rand::rng().fill_bytes(&mut boot);
+        let door = Arc::new(Door::new(&config));
+        tasks.spawn(serve(config.name.clone(), door.clone(), config.timing.alive(), incoming));
+        let (identity, log, snapshot) = identify(&config, &door).await?;
+        let boot = identity.boot();
         let node = NodeId(identity.node);
         observer.identified(node, identity.cluster, boot);
         let history = History::start(config.dir.join("history"), Limits::default());
@@ -117,18 +121,29 @@ impl Replica {
             .map_err(|error| StartError::Disk(config.dir.clone(), error))?;
         let clients = Clients::new(identity.cluster, config.timing);
         let raft_config = raft_config(config.timing).map_err(|error| StartError::Raft(error.to_string()))?;
-        let raft = Raft::new(identity.node, raft_config, Factory(clients.clone()), log.clone(), machine)
+        let known = Arc::new(door.known());
+        let factory = Factory { clients: clients.clone(), me: identity.node, shared: shared.clone(), known };
+        let raft = Raft::new(identity.node, raft_config, factory, log.clone(), machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let member = Arc::new(Member::new(identity, raft, shared, clients, log, config.timing));
-        let _ = slot.set(member.clone());
+        door.open(member.clone());
         initialise(&member, &config).await?;
         tasks.spawn(upkeep::stay_up(member.clone(), config.clone(), boot));
+        tasks.spawn(upkeep::explain(member.clone(), config.clone()));
+        tasks.spawn(known::keep(member.clone()));
         tasks.spawn(membership::tend(member.clone(), config));
         tasks.spawn(upkeep::snapshots(member.clone()));
         let proposer = Proposer::start(member.clone(), &tasks);
         let barriers = Barriers::start(member.clone(), &tasks);
         Ok(Replica { member, proposer, barriers, tasks })
+    }
+
+    /// Waits until this member cannot go on: its disk has failed, an entry has no meaning to this
+    /// version, or its directory turns out to be an old copy. Gives the reason in one line; the process
+    /// should end.
+    pub async fn failed(&self) -> String {
+        upkeep::failed(&self.member).await
     }
 
     /// This member's number.
@@ -287,6 +302,32 @@ impl Replica {
             warn!("raft did not stop in time");
         }
         self.tasks.abort();
+    }
+}
+
+type Snapshot = Option<(SnapshotMeta, bytes::Bytes)>;
+
+/// Opens the disk and finds out who this member is, and begins its next life. What turns out to be an
+/// old copy is treated as damaged.
+async fn identify(config: &Config, door: &Door) -> Result<(Identity, SegmentLog, Snapshot), StartError> {
+    let failed = |error| StartError::Disk(config.dir.clone(), error);
+    let alone = config.initial.iter().all(|peer| peer.name == config.name);
+    loop {
+        let disk = disk::open(&config.dir, alone).await?;
+        door.show(&disk);
+        let Disk { log, snapshot, next, .. } = disk;
+        match bootstrap::find(config, door, next).await? {
+            Found::Identity(identity) => {
+                let identity = identity.next_life(&config.dir).map_err(failed)?;
+                return Ok((identity, log, snapshot));
+            }
+            Found::Outdated(why) if alone => return Err(StartError::Outdated(config.dir.clone(), why)),
+            Found::Outdated(why) => {
+                drop(log);
+                disk::set_aside(&config.dir, &format!("the directory is an old copy: {why}"))
+                    .map_err(failed)?;
+            }
+        }
     }
 }
 

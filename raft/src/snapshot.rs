@@ -1,18 +1,22 @@
 //! Snapshots on disk: one file, checked, replaced whole.
 
-use std::fs::File;
-use std::io::{self, Cursor, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Cursor};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use limes_routing::Tables;
 use openraft::RaftSnapshotBuilder;
 
+use crate::encode::{decode, encode};
+use crate::identity;
 use crate::machine::Shared;
 use crate::types::{LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig};
 
 const NAME: &str = "snapshot";
+/// What the file begins with; the number is the format's. Then: checksum of all that follows, length
+/// of the meta, meta, tables.
+const MAGIC: &[u8; 16] = b"limes-snapshot-2";
 
 /// Builds one snapshot from a cheap copy of the tables, beside apply.
 pub struct Builder {
@@ -44,10 +48,6 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     }
 }
 
-fn path(dir: &Path) -> PathBuf {
-    dir.join(NAME)
-}
-
 /// Replaces the snapshot on disk, unless that is newer; durable when it returns.
 pub(crate) fn save(shared: &Shared, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
     let index = meta.last_log_id.map_or(0, |last| last.index);
@@ -61,17 +61,10 @@ pub(crate) fn save(shared: &Shared, meta: &SnapshotMeta, body: &Bytes) -> io::Re
 }
 
 fn write(dir: &Path, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
-    let meta = bincode::serialize(meta).map_err(io::Error::other)?;
-    let fresh = dir.join("snapshot.new");
-    let mut file = File::create(&fresh)?;
-    let sum = crc32c::crc32c_append(crc32c::crc32c(&meta), body);
-    file.write_all(&sum.to_be_bytes())?;
-    file.write_all(&(meta.len() as u32).to_be_bytes())?;
-    file.write_all(&meta)?;
-    file.write_all(body)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path(dir))?;
-    File::open(dir)?.sync_all()
+    let meta = encode(meta);
+    let len = (meta.len() as u32).to_be_bytes();
+    let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&len), &meta), body);
+    identity::replace(dir, NAME, &[MAGIC, &sum.to_be_bytes(), &len, &meta, body])
 }
 
 /// Reads the snapshot on disk; `None` if there is none.
@@ -79,20 +72,32 @@ fn write(dir: &Path, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
 /// # Errors
 /// It cannot be read, or it is damaged.
 pub(crate) fn read(dir: &Path) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
-    let file = match std::fs::read(path(dir)) {
+    let file = match std::fs::read(dir.join(NAME)) {
         Ok(file) => Bytes::from(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let damaged =
         |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot is damaged: {what}"));
-    let (sum, rest) = file.split_first_chunk::<4>().ok_or_else(|| damaged("cut"))?;
-    let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("cut"))?;
+    let (magic, rest) = file.split_first_chunk::<16>().ok_or_else(|| damaged("cut"))?;
+    let (sum, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("cut"))?;
+    if magic != MAGIC {
+        let ours = magic.starts_with(&MAGIC[..15]);
+        let text = "the snapshot has a format that this version does not know";
+        return Err(if ours {
+            io::Error::new(io::ErrorKind::Unsupported, text)
+        } else {
+            damaged("a wrong begin")
+        });
+    }
     if crc32c::crc32c(rest) != u32::from_be_bytes(*sum) {
         return Err(damaged("a wrong checksum"));
     }
+    let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("cut"))?;
     let len = u32::from_be_bytes(*len) as usize;
-    let meta = rest.get(..len).ok_or_else(|| damaged("cut"))?;
-    let meta: SnapshotMeta = bincode::deserialize(meta).map_err(|error| damaged(&error.to_string()))?;
-    Ok(Some((meta, file.slice(8 + len..))))
+    if rest.len() < len {
+        return Err(damaged("cut"));
+    }
+    let meta: SnapshotMeta = decode(file.slice(24..24 + len)).map_err(|error| damaged(&error.to_string()))?;
+    Ok(Some((meta, file.slice(24 + len..))))
 }

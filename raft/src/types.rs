@@ -6,10 +6,9 @@ use std::io::Cursor;
 use bytes::Bytes;
 use openraft::impls::BasicNode;
 use openraft::type_config::alias;
-use serde::{Deserialize, Serialize};
 
 /// One encoded [`limes_routing::Batch`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data(pub Bytes);
 
 impl fmt::Display for Data {
@@ -19,7 +18,7 @@ impl fmt::Display for Data {
 }
 
 /// The answer to a proposal: that it is applied. Verdicts go to the observer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Applied;
 
 openraft::declare_raft_types!(
@@ -41,6 +40,8 @@ pub type LogId = alias::LogIdOf<TypeConfig>;
 pub type Vote = alias::VoteOf<TypeConfig>;
 /// One entry of the log.
 pub type Entry = alias::EntryOf<TypeConfig>;
+/// Who votes and who learns.
+pub type Membership = openraft::Membership<u64, Node>;
 /// The configuration and where it was logged.
 pub type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
 /// What a snapshot is of.

@@ -7,14 +7,23 @@ use limes_routing::{Event, Reason, Verdict};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, warn};
 
+use openraft::type_config::async_runtime::watch::WatchReceiver;
+
+use crate::bootstrap;
+use crate::known::Known;
 use crate::member::Member;
 use crate::proposer::propose_plain;
+use crate::quorum;
 use crate::settings::{Config, LEVELS, SNAPSHOT_LOG_BYTES};
 
 /// Pause before the next attempt to be up.
 const AGAIN: Duration = Duration::from_millis(50);
 /// The longest pause after refusals.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often it is said what is missing, at most.
+const EXPLAIN: Duration = Duration::from_secs(5);
+/// How often it is seen whether Raft still runs.
+const PULSE: Duration = Duration::from_millis(100);
 /// How often it is seen whether a snapshot is due.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -48,6 +57,45 @@ fn refused(reason: Reason) {
     match reason {
         Reason::NoMember => error!("this node has been removed from the cluster: stop it"),
         reason => warn!(%reason, "this node cannot come up"),
+    }
+}
+
+/// Says in words what is missing while nobody leads.
+pub(crate) async fn explain(member: Arc<Member>, config: Config) {
+    let pause = EXPLAIN.max(member.timing.no_quorum_after() * 2);
+    let mut alone = 0;
+    while !member.is_stopping() {
+        sleep(pause).await;
+        alone = if member.leader().is_none() { alone + 1 } else { 0 };
+        let known = member.shared.read(Known::of);
+        if alone == 0 || !known.made {
+            continue;
+        }
+        let voters = bootstrap::look_around(&config, &member.clients, member.identity.node, known).await;
+        if let Some(words) = quorum::words(&voters) {
+            error!("{words}");
+        }
+    }
+}
+
+/// Waits until the member cannot go on.
+pub(crate) async fn failed(member: &Member) -> String {
+    let mut outdated = member.outdated.subscribe();
+    let mut tick = interval(PULSE);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = outdated.wait_for(|outdated| *outdated) => {
+                return "another node knows a later life of this member than its directory does: it is an old copy; \
+                        start the node again, and it joins as a new member".to_owned();
+            }
+        }
+        let state = member.raft.metrics().borrow_watched().running_state.clone();
+        if let Err(fatal) = state
+            && !member.is_stopping()
+        {
+            return format!("raft has stopped: {fatal}");
+        }
     }
 }
 

@@ -25,51 +25,151 @@ fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
 }
 
-/// Kills a follower, does something to its disk, and sees it come back as a new member.
-fn comes_back_after(harm: impl FnOnce(&Path)) {
+/// Starts a member that cannot be trusted, and sees it come back as a new one in the place of the old.
+fn comes_back(cluster: &mut Cluster, harmed: usize) {
+    cluster.restart(harmed);
+    let new = cluster.at(harmed).replica.node();
+    assert!(new.0 > 3, "it must not vote again under its old number, but is {new}");
+    let name = cluster.places[harmed].name.clone();
+    eventually("three vote again, without the old number", || {
+        let tables = cluster.agree();
+        let rows: Vec<_> =
+            tables.members().filter(|member| member.name == name).map(|row| row.node).collect();
+        tables.members().count() == 3 && tables.members().all(|member| member.voter) && rows == [new]
+    });
+}
+
+/// A copy of a directory, as a backup program makes it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else if std::fs::copy(&from, &to).is_err() {
+            // It went away meanwhile, as files of a running node do.
+        }
+    }
+}
+
+fn put_back(backup: &Path, dir: &Path) {
+    std::fs::remove_dir_all(dir).unwrap();
+    copy(backup, dir);
+}
+
+/// What the recorder of a running member says when it cannot go on.
+fn failure(cluster: &Cluster, at: usize) -> String {
+    let replica = cluster.at(at).replica.clone();
+    cluster.at(at).run(async move { replica.failed().await })
+}
+
+#[test]
+fn an_old_copy_of_a_directory_does_not_vote() {
+    let mut cluster = Cluster::start(3);
+    cluster.at(0).submit(online(1)).unwrap();
+    let victim = cluster.follower();
+    let dir = cluster.places[victim].dir.clone();
+    let (first, second) = (dir.with_extension("backup-1"), dir.with_extension("backup-2"));
+    cluster.kill(victim);
+    copy(&dir, &first);
+    cluster.restart(victim);
+    assert!(cluster.at(victim).replica.node().0 <= 3, "what is as it was left goes on");
+    cluster.at(victim).submit(online(2)).unwrap();
+    cluster.agree();
+    // A copy from before its last start.
+    cluster.kill(victim);
+    put_back(&first, &dir);
+    comes_back(&mut cluster, victim);
+    // A copy of this very life, from before entries that it has acknowledged.
+    copy(&dir, &second);
+    for edge in 10..40 {
+        cluster.at(victim).submit(online(edge)).unwrap();
+    }
+    cluster.agree();
+    let number = cluster.at(victim).replica.node();
+    cluster.kill(victim);
+    put_back(&second, &dir);
+    comes_back(&mut cluster, victim);
+    assert_ne!(cluster.at(victim).replica.node(), number);
+    // The number that was replaced long ago.
+    cluster.kill(victim);
+    put_back(&first, &dir);
+    comes_back(&mut cluster, victim);
+    // All stand still, and the old copy is the first to start: nobody can tell it. The others can, and
+    // it does not answer them.
+    let third = dir.with_extension("backup-3");
+    cluster.kill(victim);
+    copy(&dir, &third);
+    cluster.restart(victim);
+    cluster.agree();
+    (0..3).for_each(|at| cluster.kill(at));
+    put_back(&third, &dir);
+    cluster.start_places(&[victim]);
+    let others: Vec<usize> = (0..3).filter(|at| *at != victim).collect();
+    cluster.start_places(&others);
+    let why = failure(&cluster, victim);
+    assert!(why.contains("old copy"), "{why}");
+    others.iter().for_each(|at| cluster.at(*at).wait_up());
+    cluster.kill(victim);
+    comes_back(&mut cluster, victim);
+}
+
+#[test]
+fn nobody_founds_a_cluster_over_what_was_damaged() {
+    let mut cluster = Cluster::start(3);
+    cluster.at(0).submit(online(1)).unwrap();
+    (0..3).for_each(|at| cluster.kill(at));
+    for place in &cluster.places {
+        damage_log(&place.dir);
+    }
+    let starting: Vec<_> = (0..3).map(|at| cluster.begin(at)).collect();
+    for (at, starting) in starting.iter().enumerate() {
+        let time = std::time::Duration::from_millis(if at == 0 { 2_500 } else { 1 });
+        assert!(starting.is_waiting(time), "node {at} must not found another cluster");
+        assert!(cluster.places[at].dir.join("rejoin").exists());
+        assert!(cluster.places[at].dir.with_extension("damaged-1").is_dir());
+    }
+    starting.into_iter().for_each(support::Starting::kill);
+    // Whoever means to begin anew says so by taking the rest away.
+    for place in &cluster.places {
+        eventually("it can be removed", || std::fs::remove_dir_all(&place.dir).is_ok());
+    }
+    cluster.start_places(&[0, 1, 2]);
+    cluster.places.iter().for_each(|place| place.running().wait_up());
+    assert!(cluster.agree().edge(EdgeId(1)).is_none());
+}
+
+/// One after the other in one cluster: each member that loses its data is replaced before the next.
+#[test]
+fn whatever_is_damaged_is_set_aside() {
     let mut cluster = Cluster::start(3);
     for edge in 0..20 {
         cluster.at(edge as usize % 3).submit(online(edge)).unwrap();
     }
-    let harmed = cluster.follower();
-    let old = cluster.at(harmed).replica.node();
-    cluster.kill(harmed);
-    let dir = cluster.places[harmed].dir.clone();
-    harm(&dir);
-    cluster.restart(harmed);
-    let new = cluster.at(harmed).replica.node();
-    assert!(new.0 > 3, "it must not vote again as number {old}, but is {new}");
-    assert!(dir.join("damaged-1").is_dir(), "what was there is kept aside");
-    eventually("three vote again, without the old number", || {
-        let tables = cluster.agree();
-        tables.members().count() == 3 && tables.members().all(|member| member.voter && member.node != old)
-    });
-    assert!(cluster.agree().members().any(|member| member.node == new));
+    let harms: [fn(&Path); 5] = [
+        damage_log,
+        |dir| std::fs::remove_file(dir.join("identity")).unwrap(),
+        |dir| std::fs::remove_dir_all(dir.join("log")).unwrap(),
+        |dir| flip(&dir.join("identity"), 30),
+        |dir| std::fs::write(dir.join("snapshot"), b"not a snapshot").unwrap(),
+    ];
+    for harm in harms {
+        let harmed = cluster.follower();
+        cluster.kill(harmed);
+        let dir = cluster.places[harmed].dir.clone();
+        remove_aside(&dir);
+        harm(&dir);
+        comes_back(&mut cluster, harmed);
+        let aside = dir.with_extension("damaged-1");
+        assert!(aside.is_dir(), "what was there is kept in {}", aside.display());
+        assert!(!dir.join("rejoin").exists(), "it has joined again");
+    }
+    cluster.agree();
 }
 
-#[test]
-fn a_damaged_log_is_set_aside() {
-    comes_back_after(damage_log);
-}
-
-#[test]
-fn a_log_without_its_identity_is_set_aside() {
-    comes_back_after(|dir| std::fs::remove_file(dir.join("identity")).unwrap());
-}
-
-#[test]
-fn an_identity_without_its_log_is_set_aside() {
-    comes_back_after(|dir| std::fs::remove_dir_all(dir.join("log")).unwrap());
-}
-
-#[test]
-fn a_damaged_identity_is_set_aside() {
-    comes_back_after(|dir| flip(&dir.join("identity"), 30));
-}
-
-#[test]
-fn a_damaged_snapshot_is_set_aside() {
-    comes_back_after(|dir| std::fs::write(dir.join("snapshot"), b"not a snapshot").unwrap());
+fn remove_aside(dir: &Path) {
+    let _ = std::fs::remove_dir_all(dir.with_extension("damaged-1"));
 }
 
 #[test]
@@ -84,7 +184,7 @@ fn the_only_node_says_what_is_damaged_and_touches_nothing() {
     assert!(matches!(error, StartError::Damaged(_)), "{error}");
     assert!(error.to_string().contains(".seg"), "it says where: {error}");
     assert_eq!(files(&dir.join("log")), before);
-    assert!(!dir.join("damaged-1").exists());
+    assert!(!dir.with_extension("damaged-1").exists());
 }
 
 #[test]

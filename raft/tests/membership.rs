@@ -25,16 +25,32 @@ fn a_cluster_is_founded_only_when_every_founder_answers() {
 
 #[test]
 fn founders_killed_while_founding_go_on_later() {
-    for round in 0..3u64 {
+    for round in 0..4u64 {
         let mut cluster = Cluster::places(3);
         let starting: Vec<_> = (0..3).map(|at| cluster.begin(at)).collect();
-        std::thread::sleep(Duration::from_millis(40 + round * 60));
+        std::thread::sleep(Duration::from_millis(40 + round * 40));
         starting.into_iter().for_each(support::Starting::kill);
-        cluster.start_places(&[0, 1, 2]);
+        // In some rounds a founder loses its disk in between, and another is late.
+        let wiped = usize::try_from(round).ok().filter(|round| *round < 2);
+        if let Some(at) = wiped {
+            eventually("it can be removed", || {
+                let _ = std::fs::remove_dir_all(&cluster.places[at].dir);
+                !cluster.places[at].dir.exists()
+            });
+        }
+        let first: Vec<_> = [0, 1].map(|at| (at, cluster.begin(at))).into();
+        std::thread::sleep(Duration::from_millis(100));
+        cluster.start_places(&[2]);
+        for (at, starting) in first {
+            cluster.places[at].running = Some(starting.finish(LIMIT).unwrap());
+        }
         cluster.places.iter().for_each(|place| place.running().wait_up());
-        let tables = cluster.agree();
-        assert_eq!(tables.members().count(), 3);
-        assert!(cluster.running().all(|(at, running)| running.replica.node().0 == at as u64 + 1));
+        eventually("three vote", || {
+            let tables = cluster.agree();
+            tables.members().count() == 3 && tables.members().all(|member| member.voter)
+        });
+        let numbers = |(at, running): (usize, &support::Running)| running.replica.node().0 == at as u64 + 1;
+        assert!(wiped.is_some() || cluster.running().all(numbers));
     }
 }
 
@@ -161,6 +177,8 @@ fn a_removed_member_is_gone_with_its_rows() {
     let name = cluster.places[gone].name.clone();
     ask(&cluster, leader, |replica| async move { replica.remove(&name).await }).unwrap();
     cluster.kill(gone);
+    let Err(error) = cluster.begin(gone).finish(LIMIT) else { panic!("it was removed") };
+    assert!(matches!(error, StartError::Removed(..)), "{error}");
     let tables = cluster.agree();
     assert!(tables.edge(EdgeId(5)).is_none());
     assert!(tables.members().all(|member| member.node != number));

@@ -15,6 +15,11 @@ pub const EDGE_ONLINE: &str = "edge_online";
 /// An edge has gone.
 pub const EDGE_OFFLINE: &str = "edge_offline";
 
+/// Whether a method is one of these: then edges may not call it.
+pub fn is_reserved(method: &str) -> bool {
+    matches!(method, GET_EDGE_ID | EDGE_ONLINE | EDGE_OFFLINE)
+}
+
 /// The body of each callback.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EdgeFacts {

@@ -268,13 +268,16 @@ fn fault_a_message_that_kills_its_receiver() {
     let mut conn = open();
     drain(&mut conn);
     let data = MessageData { value: vec![7; 7_864_236].into(), topic: "t".into(), ..MessageData::default() };
-    conn.send(1, 1, Word::Message(data.clone())).unwrap();
+    conn.send(Instant::now(), 1, 1, Word::Message(data.clone())).unwrap();
     assert!(drain(&mut conn).len() <= HEADER + BODY_MAX);
     let grown = MessageData { custom: vec![0; 8].into(), ..data };
-    assert!(matches!(conn.send(1, 2, Word::Message(grown)), Err(Malformed::TooLarge(_, BODY_MAX))));
+    assert!(matches!(
+        conn.send(Instant::now(), 1, 2, Word::Message(grown)),
+        Err(Malformed::TooLarge(_, BODY_MAX))
+    ));
     assert_eq!(conn.queued(), 0, "nothing of it is sent");
-    conn.send(1, 3, Word::Data(vec![0; BODY_MAX - 8].into())).unwrap();
-    assert!(conn.send(1, 4, Word::Data(vec![0; BODY_MAX - 7].into())).is_err());
+    conn.send(Instant::now(), 1, 3, Word::Data(vec![0; BODY_MAX - 8].into())).unwrap();
+    assert!(conn.send(Instant::now(), 1, 4, Word::Data(vec![0; BODY_MAX - 7].into())).is_err());
 }
 
 /// 6.1: a peer that is silent is cut off, whatever it does or does not answer.
@@ -365,7 +368,7 @@ fn a_connection_answers_as_the_reference_does() {
     let events = feed(&mut conn, &golden("c1"));
     let [Event::Word(1, id, Word::Register(method))] = &events[..] else { panic!("{events:?}") };
     assert_eq!(&method[..], b"hello");
-    conn.send(1, *id, Word::RegisterAck(String::new())).unwrap();
+    conn.send(Instant::now(), 1, *id, Word::RegisterAck(String::new())).unwrap();
     assert_eq!(drain(&mut conn), golden("c2"));
     let events = feed(&mut conn, &golden("f2"));
     assert_eq!(events, [Event::Word(1, 0x6b03_e277_d4d5_9e32, Word::Cancel(1))]);
@@ -471,12 +474,12 @@ fn nothing_is_sent_on_an_offered_stream_before_it_is_taken() {
     let session = conn.offer(now, "1001".into(), Bytes::from_static(b"m")).unwrap();
     assert_eq!(session, 2);
     drain(&mut conn);
-    conn.send(session, 9, Word::Data(Bytes::from_static(b"early"))).unwrap();
+    conn.send(Instant::now(), session, 9, Word::Data(Bytes::from_static(b"early"))).unwrap();
     assert_eq!(conn.queued(), 0);
     let ack = packet(1, Body::SessionAck { negotiate: session, session, data: bare() });
     assert_eq!(feed(&mut conn, &ack), [Event::Accepted(session)]);
     assert_eq!(feed(&mut conn, &ack), [], "once");
-    conn.send(session, 9, Word::Data(Bytes::from_static(b"late"))).unwrap();
+    conn.send(Instant::now(), session, 9, Word::Data(Bytes::from_static(b"late"))).unwrap();
     assert!(conn.queued() > 0);
     // One that nobody takes ends by itself.
     let lost = conn.offer(now, String::new(), Bytes::new()).unwrap();
@@ -499,7 +502,7 @@ fn fault_the_tail_of_a_stream_is_lost_at_its_close() {
         feed(&mut conn, &ask(7 << 60));
         conn.accept(7 << 60);
         for id in 0..packets {
-            conn.send(7 << 60, id, Word::Data(Bytes::from_static(b"x"))).unwrap();
+            conn.send(now, 7 << 60, id, Word::Data(Bytes::from_static(b"x"))).unwrap();
         }
         conn.dismiss(now, 7 << 60);
         conn.dismiss(now, 7 << 60);

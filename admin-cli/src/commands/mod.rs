@@ -1,5 +1,6 @@
 //! One file per verb.
 
+mod bench;
 mod edge;
 mod service;
 mod status;
@@ -17,6 +18,9 @@ pub(crate) enum Command {
     Status,
     /// What changes, line by line, until it is stopped: first the state, unless --from says where.
     Watch(watch::Options),
+    /// Puts load on the cluster and says what it costs.
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Edges of the whole cluster.
     #[command(subcommand)]
     Edge(edge::Command),
@@ -30,6 +34,7 @@ impl Command {
         match self {
             Command::Status => status::run(context).await,
             Command::Watch(options) => watch::run(context, options).await,
+            Command::Bench(command) => command.run(context).await,
             Command::Edge(command) => command.run(context).await,
             Command::Service(command) => command.run(context).await,
         }

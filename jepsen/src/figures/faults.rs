@@ -63,7 +63,8 @@ pub(super) async fn takeovers(cluster: &Cluster, table: &mut Table) -> Result<()
         let figure =
             if home == 0 { &mut table.takeover_same_node_ms } else { &mut table.takeover_other_node_ms };
         figure.add(took);
-        old.close().await;
+        // It says good-bye into the ice: nobody waits for that.
+        tokio::spawn(async move { old.close().await });
         new.close().await;
     }
     service.close().await;

@@ -24,6 +24,8 @@ pub struct Limits {
     pub calls: usize,
     /// Payload bytes in flight of one connection, beyond the first.
     pub queued: Size,
+    /// Methods and topics of one service's connection.
+    pub names: usize,
     /// Streams open at once on one connection.
     pub streams: usize,
     /// Silence after which a peer is pinged; twice as long ends the session.
@@ -60,6 +62,7 @@ impl Default for Limits {
             body: Size::bytes(wire.body as u64),
             calls: wire.calls,
             queued: Size::bytes(wire::IN_FLIGHT_BYTES_MAX as u64),
+            names: 4_096,
             streams: wire.streams,
             keepalive: wire.keepalive,
             handshake: wire.handshake,
@@ -102,6 +105,7 @@ impl Settings for Limits {
             "Payload bytes in flight of one connection, beyond the first; more are told busy. At most 16MiB.",
             &mut self.queued,
         );
+        v.leaf("names", "Methods and topics of one service's connection; more are refused.", &mut self.names);
         v.leaf("streams", "Streams open at once on one connection.", &mut self.streams);
         v.leaf(
             "keepalive",

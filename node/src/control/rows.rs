@@ -58,7 +58,7 @@ pub(super) fn status(node: &Node, replica: &Replica, tables: &Tables) -> StatusR
     });
     let names = Names::of(tables);
     StatusReply {
-        cluster: replica.cluster().iter().map(|byte| format!("{byte:02x}")).collect(),
+        cluster: limes_raft::hex(&replica.cluster()),
         revision: tables.revision().0,
         leader: status.leader.map(|leader| names.name(leader)).unwrap_or_default(),
         term: status.term,

@@ -52,6 +52,9 @@ impl Start {
             Some(ordinal) => Position { revision, ordinal: ordinal.parse().map_err(|_| wrong())? },
             None => Position::end_of(revision),
         };
+        if of.len() != 2 * cluster.len() || !of.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
         if of != hex(cluster) {
             return Err(Status::failed_precondition(format!("{text:?} is a position of another cluster")));
         }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use limes_wire::driver::{Mailbox, drive, tune};
-use limes_wire::{Conn, limits::Limits};
+use limes_wire::{Code, Conn, limits::Limits};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::ACCEPT_PAUSE;
+use super::gate::{Gate, Place};
+use crate::config::Cap;
 use crate::mesh::Link;
 use crate::node::Node;
 use crate::task;
@@ -22,15 +24,19 @@ pub(crate) type RaftIo = mpsc::Sender<TcpStream>;
 const HTTP2: &[u8] = b"PRI * ";
 /// The first bytes of the native protocol.
 const NATIVE: &[u8] = b"LIMES\r";
+/// Connections that may keep us guessing at once; past it the oldest makes room.
+const GUESSES: usize = 1_024;
 /// How long a connection may keep us guessing.
 const SNIFF_TIME: Duration = Duration::from_secs(5);
 
 /// Accepts until the task is dropped.
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, raft: RaftIo) {
+    let gate = Gate::new(Cap::Unlimited, GUESSES);
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => {
-                task::spawn(task::Kind::Mesh, route(node.clone(), socket, raft.clone()));
+            Ok((socket, remote)) => {
+                let Ok(place) = gate.enter(remote.ip()) else { continue };
+                task::spawn(task::Kind::Mesh, route(node.clone(), socket, raft.clone(), place));
             }
             Err(error) => {
                 warn!(%error, "cannot accept nodes; is the limit of open files reached?");
@@ -40,11 +46,16 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, raft: RaftIo) 
     }
 }
 
-async fn route(node: Arc<Node>, socket: TcpStream, raft: RaftIo) {
+async fn route(node: Arc<Node>, socket: TcpStream, raft: RaftIo, mut place: Place) {
     if let Err(error) = tune(&socket) {
         return debug!(%error, "cannot set socket options");
     }
-    match timeout(SNIFF_TIME, sniff(&socket)).await {
+    let guess = tokio::select! {
+        guess = timeout(SNIFF_TIME, sniff(&socket)) => guess,
+        () = place.shed() => return debug!("a mesh connection that said nothing made room for others"),
+    };
+    place.welcomed();
+    match guess {
         Ok(Ok(Dialect::Raft)) => {
             if raft.send(socket).await.is_err() {
                 debug!("raft is not running; a node's connection is closed");
@@ -59,7 +70,9 @@ async fn route(node: Arc<Node>, socket: TcpStream, raft: RaftIo) {
         }
         Ok(Ok(Dialect::Neither)) => {
             node.metrics.strange();
-            warn!(remote = ?socket.peer_addr().ok(), "mesh port: neither Raft nor a node; closed");
+            if let Some(more) = node.notices.first(Code::PROTOCOL, Instant::now()) {
+                warn!(remote = ?socket.peer_addr().ok(), more, "mesh port: neither Raft nor a node; closed");
+            }
         }
         Ok(Err(error)) => debug!(%error, "mesh connection broke before it spoke"),
         Err(_) => debug!("mesh connection said nothing; closed"),

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use limes_wire::driver::tls::TlsServer;
-use limes_wire::driver::{Mailbox, Transport, drive, tune};
+use limes_wire::driver::{Mailbox, Transport, drive, drive_geminio, tune};
 use limes_wire::frame::{Frame, GoAway, Role};
-use limes_wire::{Code, Conn};
+use limes_wire::{Code, Conn, geminio};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tracing::warn;
@@ -41,7 +41,10 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tl
                 node.metrics.accepted(role);
                 let newcomer = Newcomer { node: node.clone(), role, remote, place };
                 match &tls {
-                    None => newcomer.begin(Transport::Plain(socket), Instant::now()),
+                    None => {
+                        let greeting = newcomer.greet(Transport::Plain(socket), Instant::now());
+                        task::spawn(task::Kind::Session, greeting);
+                    }
                     Some(tls) => {
                         task::spawn(task::Kind::Session, newcomer.secure(tls.clone(), socket));
                     }
@@ -99,7 +102,7 @@ impl Newcomer {
             () = self.place.shed() => return self.failed(Code::LIMIT, "made room for others"),
         };
         match result {
-            Ok(Ok(transport)) => self.begin(transport, began),
+            Ok(Ok(transport)) => self.greet(transport, began).await,
             Ok(Err(error)) => self.failed(Code::PROTOCOL, &error.to_string()),
             Err(_) => self.failed(Code::HANDSHAKE_TIMEOUT, "no TLS handshake in time"),
         }
@@ -112,12 +115,31 @@ impl Newcomer {
         }
     }
 
-    /// Drives the connection in a task of its own.
-    fn begin(self, transport: Transport, began: Instant) {
+    /// Finds the peer's dialect by its first byte.
+    async fn greet(self, mut transport: Transport, began: Instant) {
+        let time = self.node.config.limits.handshake.saturating_sub(began.elapsed());
+        let first = tokio::select! {
+            first = timeout(time, transport.first()) => first,
+            // Told below, by mail.
+            () = self.place.shed() => Ok(Ok(None)),
+        };
+        let is_geminio = matches!(first, Ok(Ok(Some(byte))) if byte == geminio::MAGIC[0]);
+        self.begin(transport, began, is_geminio);
+    }
+
+    /// Drives the connection in a task of its own. Whoever has said nothing is told so in the native
+    /// dialect, which has words for it.
+    fn begin(self, transport: Transport, began: Instant, is_geminio: bool) {
         let Newcomer { node, role, remote, place } = self;
         let outbox = Mailbox::new();
         place.at(&outbox);
         let limits = node.config.limits.connection();
+        if is_geminio {
+            let handler = crate::geminio::Session::new(node, role, outbox.clone(), remote, place);
+            let conn = geminio::Conn::server(began, limits);
+            task::spawn(task::Kind::Session, drive_geminio(transport, conn, handler, outbox));
+            return;
+        }
         let handler = Session::new(node, role, outbox.clone(), remote).in_place(place);
         let conn = Conn::server(began, limits);
         task::spawn(task::Kind::Session, drive(transport, conn, handler, outbox));

@@ -16,6 +16,8 @@ const TAKEOVER: u8 = 0x84;
 const TOLD: u8 = 0x85;
 const PING: u8 = 0x86;
 const PONG: u8 = 0x87;
+/// A request with something beside its payload.
+const REQUEST_BESIDE: u8 = 0x88;
 
 /// One frame between nodes.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(crate) enum MeshFrame {
         remaining: Duration,
         /// Method or topic.
         name: Str,
+        /// What goes beside the payload; as a rule nothing.
+        custom: Bytes,
         /// The payload.
         body: Bytes,
     },
@@ -57,15 +61,22 @@ impl MeshFrame {
         let mut head = BytesMut::with_capacity(64);
         let mut body = Bytes::new();
         let kind = match self {
-            MeshFrame::Request { id, kind, target, caller, remaining, name, body: payload } => {
+            MeshFrame::Request { id, kind, target, caller, remaining, name, custom, body: payload } => {
                 head.put_u64(id);
                 head.put_u8(u8::from(kind == Kind::Message));
                 put_target(&mut head, target);
                 head.put_u64(caller);
                 head.put_u32(u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX).max(1));
-                head.put_slice(name.as_bytes());
-                body = payload;
-                REQUEST
+                if custom.is_empty() {
+                    head.put_slice(name.as_bytes());
+                    body = payload;
+                    REQUEST
+                } else {
+                    head.put_u32(custom.len() as u32);
+                    head.put_slice(name.as_bytes());
+                    body = [&custom[..], &payload[..]].concat().into();
+                    REQUEST_BESIDE
+                }
             }
             MeshFrame::Answer(id, answer) => {
                 head.put_u64(id);
@@ -94,7 +105,7 @@ impl MeshFrame {
 
     /// Reads an extension frame; `None`: it is none of ours.
     pub(crate) fn decode(frame: Extension) -> Option<MeshFrame> {
-        let Extension { kind, mut head, body, .. } = frame;
+        let Extension { kind, mut head, mut body, .. } = frame;
         match kind {
             PING => return Some(MeshFrame::Ping),
             PONG => return Some(MeshFrame::Pong),
@@ -102,13 +113,19 @@ impl MeshFrame {
         }
         let id = head.try_get_u64().ok()?;
         Some(match kind {
-            REQUEST => {
+            REQUEST | REQUEST_BESIDE => {
+                let beside = kind == REQUEST_BESIDE;
                 let kind = if head.try_get_u8().ok()? == 1 { Kind::Message } else { Kind::Call };
                 let target = get_target(&mut head)?;
                 let caller = head.try_get_u64().ok()?;
                 let remaining = Duration::from_millis(head.try_get_u32().ok()?.into());
+                let custom = if beside { head.try_get_u32().ok()? as usize } else { 0 };
+                if custom > body.len() {
+                    return None;
+                }
+                let custom = body.split_to(custom);
                 let name = Str::new(head).ok()?;
-                MeshFrame::Request { id, kind, target, caller, remaining, name, body }
+                MeshFrame::Request { id, kind, target, caller, remaining, name, custom, body }
             }
             ANSWER => MeshFrame::Answer(id, get_answer(&mut head, body)?),
             CANCEL => MeshFrame::Cancel(id),
@@ -221,16 +238,17 @@ mod tests {
             caller: 12,
             remaining: Duration::from_millis(250),
             name: Str::from_static("alarm"),
+            custom: Bytes::from_static(b"beside"),
             body: Bytes::from_static(b"payload"),
         };
-        let Some(MeshFrame::Request { id, kind, target: read, caller, remaining, name, body }) =
+        let Some(MeshFrame::Request { id, kind, target: read, caller, remaining, name, custom, body }) =
             MeshFrame::decode(frame.encode())
         else {
             panic!("not a request")
         };
         assert_eq!((id, kind, read, caller), (5, Kind::Message, target, 12));
         assert_eq!((remaining, &*name), (Duration::from_millis(250), "alarm"));
-        assert_eq!(&body[..], b"payload");
+        assert_eq!((&custom[..], &body[..]), (&b"beside"[..], &b"payload"[..]));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(crate) struct StreamTarget {
     pub(crate) target: Target,
     /// Shown to the receiver as the caller.
     pub(crate) caller: u64,
+    /// The caller has more to say than bytes; see [`crate::stream::Caller::tunnel`].
+    pub(crate) tunnel: bool,
 }
 
 impl StreamTarget {
@@ -23,6 +25,7 @@ impl StreamTarget {
         let mut meta = BytesMut::with_capacity(40 + open.meta.len());
         put_target(&mut meta, self.target);
         meta.put_u64(self.caller);
+        meta.put_u8(u8::from(self.tunnel));
         meta.put_slice(&open.meta);
         Open { meta: meta.freeze(), ..open.clone() }
     }
@@ -32,7 +35,8 @@ impl StreamTarget {
         let mut meta = hop.meta.clone();
         let target = get_target(&mut meta)?;
         let caller = meta.try_get_u64().ok()?;
-        Some((StreamTarget { target, caller }, Open { meta, ..hop }))
+        let tunnel = meta.try_get_u8().ok()? != 0;
+        Some((StreamTarget { target, caller, tunnel }, Open { meta, ..hop }))
     }
 
     /// The text of a MOVED reset: the revision at which the node knew better.

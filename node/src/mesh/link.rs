@@ -87,6 +87,7 @@ impl Link {
                 caller: request.caller,
                 remaining,
                 name: request.name.clone(),
+                custom: request.custom.clone(),
                 body: request.body.clone(),
             },
             cx,
@@ -153,7 +154,7 @@ impl Link {
 
     fn on_mesh(&mut self, frame: MeshFrame, cx: &mut Cx) {
         match frame {
-            MeshFrame::Request { id, kind, target, caller, remaining, name, body } => {
+            MeshFrame::Request { id, kind, target, caller, remaining, name, custom, body } => {
                 let request = Request {
                     kind,
                     origin: Origin::Peer(self.no, self.outbox.clone()),
@@ -163,6 +164,7 @@ impl Link {
                     key: caller,
                     deadline: super::frame::deadline(cx.now(), remaining),
                     name,
+                    custom,
                     body,
                     tried: Some(target),
                 };
@@ -267,7 +269,7 @@ impl Handler for Link {
             Mail::Ping => Self::say(MeshFrame::Ping, cx),
             Mail::Close(goaway) => cx.close(goaway),
             Mail::Routed(id, to) => self.serving.sent_to(id, to),
-            Mail::Welcome(_) | Mail::Named { .. } | Mail::Advise(_) | Mail::Retire(..) => {}
+            Mail::Stream(_) | Mail::Welcome(_) | Mail::Named { .. } | Mail::Advise(_) | Mail::Retire(..) => {}
         }
     }
 

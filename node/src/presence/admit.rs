@@ -22,6 +22,24 @@ use crate::node::Node;
 /// welcomed all the same (R4).
 const NOTICE: Duration = Duration::from_millis(50);
 
+/// How a newcomer speaks, and so in which words it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Frames.
+    Native,
+    /// The reference's packets. A service chooses its id; texts are those that its users know.
+    Geminio,
+}
+
+impl Dialect {
+    fn text(self, native: impl Into<String>, geminio: &str) -> String {
+        match self {
+            Dialect::Native => native.into(),
+            Dialect::Geminio => geminio.to_owned(),
+        }
+    }
+}
+
 /// Somebody who has said hello.
 pub(crate) struct Newcomer {
     /// Local session number.
@@ -30,6 +48,8 @@ pub(crate) struct Newcomer {
     pub(crate) outbox: Outbox,
     /// Its address.
     pub(crate) remote: SocketAddr,
+    /// How it speaks.
+    pub(crate) dialect: Dialect,
     /// What it said.
     pub(crate) hello: Hello,
 }
@@ -87,11 +107,11 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
     let hello = &newcomer.hello;
     let addr = newcomer.remote.to_string();
     let mut facts = EdgeFacts { edge: 0, meta: hello.meta.clone(), addr: addr.clone() };
-    let edge = identify(node, replica, hello, &facts).await?;
+    let edge = identify(node, replica, newcomer, &facts).await?;
     facts.edge = edge.0;
     let session = SessionNo(newcomer.no);
     let asked = if callback::has_provider(node, EDGE_ONLINE) {
-        Some(ask_online(node, replica, edge, session, &facts).await?)
+        Some(ask_online(node, replica, newcomer, &facts).await?)
     } else {
         None
     };
@@ -127,16 +147,23 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
 async fn identify(
     node: &Arc<Node>,
     replica: &Replica,
-    hello: &Hello,
+    newcomer: &Newcomer,
     facts: &EdgeFacts,
 ) -> Result<EdgeId, GoAway> {
     if callback::has_provider(node, GET_EDGE_ID) {
         return match callback::ask(node, GET_EDGE_ID, facts).await {
-            Said::Yes(body) => match body.first_chunk::<8>() {
-                Some(id) if u64::from_be_bytes(*id) != 0 => Ok(EdgeId(u64::from_be_bytes(*id))),
-                _ => Err(GoAway::new(Code::AUTH, "get_edge_id gave no id")),
+            Said::Yes(body) => match <[u8; 8]>::try_from(&body[..]).map(u64::from_be_bytes) {
+                Ok(0) if newcomer.dialect == Dialect::Geminio => allot(node, replica).await,
+                Ok(id) if id != 0 => Ok(EdgeId(id)),
+                _ => {
+                    let text = newcomer.dialect.text("get_edge_id gave no id", "illegal edgeID");
+                    Err(GoAway::new(Code::AUTH, text))
+                }
             },
-            Said::No(text) => Err(GoAway::new(Code::AUTH, format!("get_edge_id refused: {text}"))),
+            Said::No(text) => {
+                let text = newcomer.dialect.text(format!("get_edge_id refused: {text}"), &text);
+                Err(GoAway::new(Code::AUTH, text))
+            }
             Said::Nothing(failure) => {
                 Err(GoAway::new(failure.code, format!("get_edge_id did not answer: {}", failure.text)))
             }
@@ -144,12 +171,18 @@ async fn identify(
     }
     let keys = replica.read(|tables| tables.cluster().map(|c| c.keys.clone()).unwrap_or_default());
     let keys = keys.iter().map(|key| &key[..]);
-    if let Some(edge) = ticket::verify(keys, replica.cluster(), &hello.ticket, now_s()) {
+    if let Some(edge) = ticket::verify(keys, replica.cluster(), &newcomer.hello.ticket, now_s()) {
         return Ok(edge);
     }
     if !node.config.edgebound.edgeid_alloc_when_no_idservice_on {
-        return Err(GoAway::new(Code::AUTH, "no service gives edge ids, and allotting them is off"));
+        let native = "no service gives edge ids, and allotting them is off";
+        return Err(GoAway::new(Code::AUTH, newcomer.dialect.text(native, "service not online")));
     }
+    allot(node, replica).await
+}
+
+/// An edge id that nobody has.
+async fn allot(node: &Arc<Node>, replica: &Replica) -> Result<EdgeId, GoAway> {
     let reserve = |count| Event::EdgeIdsReserved { count };
     let id = node.presence.edge_ids.next(replica.proposer(), reserve).await;
     id.map(EdgeId).map_err(refusal)
@@ -159,17 +192,18 @@ async fn identify(
 async fn ask_online<'a>(
     node: &'a Arc<Node>,
     replica: &Replica,
-    edge: EdgeId,
-    session: SessionNo,
+    newcomer: &Newcomer,
     facts: &'a EdgeFacts,
 ) -> Result<Asked<'a>, GoAway> {
+    let (edge, session) = (EdgeId(facts.edge), SessionNo(newcomer.no));
     let mut asked = Asked { node, facts, session, heard: None, over: false };
     let at = online(replica.proposer().submit(Event::EdgeAdmitting { edge, session }).await)?;
     asked.heard = Some(Incarnation(at));
     match callback::ask(node, EDGE_ONLINE, facts).await {
         Said::No(text) => {
             asked.heard = None;
-            Err(GoAway::new(Code::REFUSED, format!("edge_online refused: {text}")))
+            let text = newcomer.dialect.text(format!("edge_online refused: {text}"), &text);
+            Err(GoAway::new(Code::REFUSED, text))
         }
         // Unanswered is not refused.
         Said::Yes(_) | Said::Nothing(_) => Ok(asked),
@@ -210,11 +244,14 @@ impl Drop for Asked<'_> {
 
 async fn service(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Result<Welcome, GoAway> {
     let hello = &newcomer.hello;
-    if hello.name.is_empty() {
-        return Err(GoAway::new(Code::PROTOCOL, "a service needs a name"));
-    }
-    let reserve = |count| Event::ServiceIdsReserved { count };
-    let id = node.presence.service_ids.next(replica.proposer(), reserve).await.map_err(refusal)?;
+    let id = match hello.claim.filter(|_| newcomer.dialect == Dialect::Geminio) {
+        // Granted unseen, on every node: its clients take the id of their first connection to all.
+        Some(wanted) => wanted,
+        None => {
+            let reserve = |count| Event::ServiceIdsReserved { count };
+            node.presence.service_ids.next(replica.proposer(), reserve).await.map_err(refusal)?
+        }
+    };
     let service = ServiceId(id);
     let entry = Entry { outbox: newcomer.outbox.clone(), who: Who::Service(service, false), silent: false };
     node.sessions.insert(newcomer.no, entry);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::callback::EdgeFacts;
+use limes_routing::pick;
+use limes_wire::callback::{EdgeFacts, GET_EDGE_ID};
 use limes_wire::frame::Ran;
 use limes_wire::{Code, Str};
 use tokio::sync::mpsc;
@@ -41,9 +42,11 @@ pub(super) async fn ask(node: &Arc<Node>, method: &'static str, facts: &EdgeFact
         id: node.sessions.issue(),
         target: Target::any_service(),
         caller: facts.edge,
-        key: facts.edge,
+        // Whose id is not known yet is not spread by it.
+        key: if method == GET_EDGE_ID { pick::mix(node.sessions.issue()) } else { facts.edge },
         deadline: Instant::now() + TIME,
         name: Str::from_static(method),
+        custom: Bytes::new(),
         body: facts.encode(),
         tried: None,
     };

@@ -30,7 +30,7 @@ use limes_wire::Code;
 use limes_wire::frame::GoAway;
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use admit::{Newcomer, admit};
+pub(crate) use admit::{Dialect, Newcomer, admit};
 pub(crate) use changes::{Changes, Seen};
 pub(crate) use naming::{Naming, name};
 pub(crate) use removals::{session_closed, settled};

@@ -28,6 +28,11 @@ pub(crate) async fn name(node: Arc<Node>, no: u64, naming: Naming, id: u64, name
     let Some(entry) = node.sessions.get(no) else { return };
     let Who::Service(service, _) = entry.who else { return };
     let session = SessionNo(no);
+    let adds = matches!(naming, Naming::Register | Naming::Subscribe);
+    if let Some(text) = adds.then(|| too_many(&node, session, naming, &names)).flatten() {
+        entry.outbox.push_always(Mail::Named { id, code: Code::LIMIT, text });
+        return;
+    }
     let names = names.iter().map(|name| name.as_str().into()).collect();
     let event = match naming {
         Naming::Register => Event::MethodsRegistered { service, session, names },
@@ -44,4 +49,20 @@ pub(crate) async fn name(node: Arc<Node>, no: u64, naming: Naming, id: u64, name
         },
     };
     entry.outbox.push_always(Mail::Named { id, code, text });
+}
+
+/// What a service is told whose names would be over the limit (PROTOCOL 9.2). Requests that are undecided
+/// are not seen; they are few, and bounded.
+fn too_many(node: &Node, session: SessionNo, naming: Naming, names: &[Str]) -> Option<String> {
+    let most = node.config.limits.names;
+    let me = node.id();
+    let held = node.replica()?.read(|tables| {
+        let mut rows = tables.services();
+        let row = rows.find(|row| row.home.node == me && row.home.session == session)?;
+        let held = if naming == Naming::Register { &row.methods } else { &row.topics };
+        let new = names.iter().filter(|name| !held.contains(name.as_str())).count();
+        Some(row.methods.len() + row.topics.len() + new)
+    });
+    held.filter(|held| *held > most)
+        .map(|_| format!("a service may have {most} methods and topics (limits.names)"))
 }

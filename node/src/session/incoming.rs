@@ -61,11 +61,12 @@ impl Incoming {
         }
     }
 
-    /// Forgets a request whose origin no longer waits; gives its wire id.
-    pub(crate) fn cancel(&mut self, key: Key) -> Option<u64> {
+    /// Forgets a request whose origin no longer waits; gives its wire id and
+    /// what sort it was.
+    pub(crate) fn cancel(&mut self, key: Key) -> Option<(u64, Kind)> {
         let wire_id = self.by_key.remove(&key)?;
-        self.held.remove(&wire_id);
-        Some(wire_id)
+        let held = self.held.remove(&wire_id)?;
+        Some((wire_id, held.kind))
     }
 
     /// Ends everything: the peer is gone. What it was given may have run.
@@ -98,6 +99,7 @@ mod tests {
             key: 5,
             deadline: Instant::now(),
             name: Str::from_static("echo"),
+            custom: Bytes::new(),
             body: Bytes::new(),
             tried: None,
         }
@@ -122,7 +124,7 @@ mod tests {
         let (sender, mut answers) = mpsc::unbounded_channel();
         let mut incoming = Incoming::default();
         let wire_id = incoming.insert(&request(41, Origin::Node(sender)));
-        assert_eq!(incoming.cancel(Key { origin: 0, id: 41 }), Some(wire_id));
+        assert_eq!(incoming.cancel(Key { origin: 0, id: 41 }), Some((wire_id, Kind::Call)));
         assert!(!incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::new())));
         incoming.fail_all(&Failure::may_have_run(Code::GONE, "gone"));
         assert!(answers.try_recv().is_err());

@@ -24,7 +24,7 @@ pub(crate) use outgoing::Outgoing;
 use crate::listen::Place;
 use crate::mail::{Failure, Mail, Outbox};
 use crate::node::Node;
-use crate::presence::Newcomer;
+use crate::presence::{Dialect, Newcomer};
 use crate::{forward, stream, task};
 
 /// Mail that may wait for a session to be welcomed.
@@ -173,11 +173,21 @@ impl Handler for Session {
             self.close(GoAway::new(Code::PROTOCOL, text), cx);
             return;
         }
+        if hello.name.is_empty() && self.role == Role::Service {
+            self.close(GoAway::new(Code::PROTOCOL, "a service needs a name"), cx);
+            return;
+        }
         self.state = State::Admitting;
         if let Some(place) = &self.place {
             place.spoke();
         }
-        let newcomer = Newcomer { no: self.no, outbox: self.outbox.clone(), remote: self.remote, hello };
+        let newcomer = Newcomer {
+            no: self.no,
+            outbox: self.outbox.clone(),
+            remote: self.remote,
+            dialect: Dialect::Native,
+            hello,
+        };
         task::spawn(task::Kind::Session, crate::presence::admit(self.node.clone(), newcomer));
     }
 
@@ -215,7 +225,7 @@ impl Handler for Session {
             Mail::Routed(id, to) => self.outgoing.sent_to(id, to),
             Mail::Answer(id, answer) => requests::answered(self, id, answer, cx),
             Mail::Cancel(key) => {
-                if let Some(id) = self.incoming.cancel(key) {
+                if let Some((id, _)) = self.incoming.cancel(key) {
                     cx.send(Frame::Cancel { id });
                 }
             }
@@ -226,7 +236,7 @@ impl Handler for Session {
             }
             Mail::Advise(_) => {}
             Mail::Retire(goaway, until) => self.retire(goaway, until, cx),
-            Mail::PeerDown | Mail::Takeover { .. } | Mail::Ping => {}
+            Mail::PeerDown | Mail::Takeover { .. } | Mail::Ping | Mail::Stream(_) => {}
         }
         self.close_if_finished(cx);
     }
@@ -235,7 +245,7 @@ impl Handler for Session {
         if self.state != State::Open {
             return;
         }
-        let caller = stream::Caller { role: self.role, id: self.id, remote: self.remote };
+        let caller = stream::Caller { role: self.role, id: self.id, remote: self.remote, tunnel: false };
         task::spawn(task::Kind::Stream, stream::serve(self.node.clone(), caller, stream));
     }
 

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::mail::{Key, Kind, Mail, Outbox};
+use limes_wire::Code;
+
+use crate::mail::{Failure, Key, Kind, Mail, Outbox};
+use crate::node::Node;
 
 /// Deadlines are looked at no finer than this: one scan serves all that end within it.
 const GRAIN: Duration = Duration::from_millis(5);
@@ -48,6 +51,37 @@ impl Outgoing {
     /// Payload bytes in flight.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Notes a request with a payload of so many bytes, unless a limit of its connection or of the node
+    /// (PROTOCOL 9.2), or a clash of ids, forbids it.
+    ///
+    /// # Errors
+    /// Why it is not to be sent.
+    pub(crate) fn admit(
+        &mut self,
+        node: &Node,
+        id: u64,
+        kind: Kind,
+        deadline: Instant,
+        bytes: usize,
+    ) -> Result<(), Failure> {
+        let limits = &node.config.limits;
+        if self.len() >= limits.calls {
+            let text = "too many calls and messages in flight on this connection (limits.calls)";
+            return Err(Failure::not_run(Code::BUSY, text));
+        }
+        if !self.is_empty() && self.bytes() + bytes > limits.queued.as_usize() {
+            let text = "too many bytes in flight on this connection (limits.queued)";
+            return Err(Failure::not_run(Code::BUSY, text));
+        }
+        if let Some(failure) = node.pressure.busy() {
+            return Err(failure);
+        }
+        if !self.insert(id, kind, deadline, bytes) {
+            return Err(Failure::not_run(Code::PROTOCOL, "the id is in use by a call in flight"));
+        }
+        Ok(())
     }
 
     /// Notes a request with a payload of so many bytes; false if the id is in use.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use limes_wire::driver::Cx;
 use limes_wire::frame::{Ack, Call, CallError, Done, Frame, GoAway, Message, Names, Ran, Reply, Role};
-use limes_wire::{Code, Str};
+use limes_wire::{Code, Str, callback};
 
 use super::{NAMING_MAX, Session, State};
 use crate::mail::{Answer, Failure, Kind, Mail, Origin, Request, Target};
@@ -66,20 +66,10 @@ fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
     let Asked { kind, id, peer, deadline, name, body } = asked;
     let refusal = if matches!(session.state, State::Retiring(_)) {
         Some(Failure::not_run(Code::DRAINING, "this session is being retired; use another"))
-    } else if session.outgoing.len() >= session.node.config.limits.calls {
-        let text = "too many calls and messages in flight on this connection (limits.calls)";
-        Some(Failure::not_run(Code::BUSY, text))
-    } else if !session.outgoing.is_empty()
-        && session.outgoing.bytes() + body.len() > session.node.config.limits.queued.as_usize()
-    {
-        let text = "too many bytes in flight on this connection (limits.queued)";
-        Some(Failure::not_run(Code::BUSY, text))
-    } else if let Some(failure) = session.node.pressure.busy() {
-        Some(failure)
-    } else if !session.outgoing.insert(id, kind, deadline, body.len()) {
-        Some(Failure::not_run(Code::PROTOCOL, "the id is in use by a call in flight"))
+    } else if session.role == Role::Edge && kind == Kind::Call && callback::is_reserved(&name) {
+        Some(Failure::not_run(Code::NO_METHOD, "the gateway alone calls this method"))
     } else {
-        None
+        session.outgoing.admit(&session.node, id, kind, deadline, body.len()).err()
     };
     if let Some(failure) = refusal {
         write_answer(session, kind, id, Answer::Failed(failure), cx);
@@ -101,6 +91,7 @@ fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
         key: session.node.pick_key(session.id, session.remote),
         deadline,
         name,
+        custom: Bytes::new(),
         body,
         tried: None,
     });

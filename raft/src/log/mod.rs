@@ -12,10 +12,17 @@
 //!   from it on is cleared.
 //!
 //! The mark is written after each sync and not itself synced: after a power loss it may be older
-//! than the log, never newer, and is a lower bound. A file cut below it, a gap in the numbers of the
-//! files, or entries that are not consecutive from the purge marker on, are damage as well. Each
-//! file begins with the vote and the markers of its time, so that older files can be unlinked.
+//! than the log, never newer, and is a lower bound. If it is gone, only a log whose end is perfect is
+//! taken. A file cut below the mark, a gap in the numbers of the files, or entries that are not
+//! consecutive from the purge marker on, are damage as well. Each file begins with the vote, the
+//! markers and the newest index of its time, so that older files can be unlinked and a missing one is
+//! missed.
+//!
+//! An error of a write or a sync is final for the process: nobody knows what the disk holds then.
+//! What lies behind the mark is written once more when the log is opened, for after a failed sync the
+//! kernel shows bytes that the disk may never have got.
 
+pub mod files;
 mod open;
 mod record;
 mod segment;

@@ -1,6 +1,9 @@
 //! One record of the log: length, checksum, group, kind, payload.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::encode::{DecodeError, Encode};
+use crate::types::{LogId, Vote};
 
 /// Bytes in front of each payload: length u32, checksum u32, group u32, kind u8, flags u8.
 pub(super) const HEAD: usize = 14;
@@ -23,14 +26,16 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The format's number is in the tags: 2 is 17 and up. Those of format 1, 1 to 6, were never
+    /// released.
     fn tag(self) -> u8 {
         match self {
-            Kind::Begin => 1,
-            Kind::Vote => 2,
-            Kind::Entry => 3,
-            Kind::Truncate => 4,
-            Kind::Purge => 5,
-            Kind::Committed => 6,
+            Kind::Begin => 17,
+            Kind::Vote => 18,
+            Kind::Entry => 19,
+            Kind::Truncate => 20,
+            Kind::Purge => 21,
+            Kind::Committed => 22,
         }
     }
 
@@ -41,16 +46,48 @@ impl Kind {
     }
 }
 
-/// A record found in a file.
+/// The payload of [`Kind::Begin`]: what the files before came to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found<'a> {
+pub(super) struct Begin {
+    /// Which log it is, the same in all its files.
+    pub(super) id: u64,
+    pub(super) vote: Option<Vote>,
+    pub(super) committed: Option<LogId>,
+    pub(super) purged: Option<LogId>,
+    /// The index of the newest entry.
+    pub(super) last: Option<u64>,
+}
+
+impl Encode for Begin {
+    fn put(&self, out: &mut BytesMut) {
+        self.id.put(out);
+        self.vote.put(out);
+        self.committed.put(out);
+        self.purged.put(out);
+        self.last.put(out);
+    }
+
+    fn get(from: &mut Bytes) -> Result<Self, DecodeError> {
+        Ok(Begin {
+            id: Encode::get(from)?,
+            vote: Encode::get(from)?,
+            committed: Encode::get(from)?,
+            purged: Encode::get(from)?,
+            last: Encode::get(from)?,
+        })
+    }
+}
+
+/// A record found in a file.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
     pub(super) kind: Kind,
     pub(super) group: u32,
     pub(super) is_last: bool,
-    pub(super) payload: &'a [u8],
+    pub(super) payload: Bytes,
 }
 
-impl Found<'_> {
+impl Found {
     pub(super) fn len(&self) -> usize {
         HEAD + self.payload.len()
     }
@@ -58,11 +95,13 @@ impl Found<'_> {
 
 /// What is at an offset.
 #[derive(Debug)]
-pub(super) enum At<'a> {
-    Record(Found<'a>),
+pub(super) enum At {
+    Record(Found),
     /// A length of zero, or the file's end.
     Nothing,
     Bad(&'static str),
+    /// A whole record of other software.
+    Unknown(String),
 }
 
 /// The checksum covers the place too: a record that is somewhere else is no record.
@@ -105,7 +144,7 @@ pub(super) fn may_begin(bytes: &[u8], group: u32) -> bool {
 }
 
 /// Looks at what lies at `offset` of a file's bytes.
-pub(super) fn look(file: &[u8], segment: u64, offset: usize) -> At<'_> {
+pub(super) fn look(file: &Bytes, segment: u64, offset: usize) -> At {
     let Some(rest) = file.get(offset..).filter(|rest| !rest.is_empty()) else { return At::Nothing };
     let Some(head) = rest.first_chunk::<HEAD>() else {
         return if rest.iter().all(|byte| *byte == 0) { At::Nothing } else { At::Bad("a cut head") };
@@ -128,8 +167,9 @@ pub(super) fn look(file: &[u8], segment: u64, offset: usize) -> At<'_> {
     match Kind::of(head[12]) {
         Some(kind) => {
             let is_last = head[13] & LAST_OF_GROUP != 0;
-            At::Record(Found { kind, group, is_last, payload: &record[HEAD..] })
+            let payload = file.slice(offset + HEAD..offset + HEAD + payload);
+            At::Record(Found { kind, group, is_last, payload })
         }
-        None => At::Bad("a kind of record that this version does not know"),
+        None => At::Unknown(format!("kind of record {} is not known to this version", head[12])),
     }
 }

@@ -2,23 +2,25 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
+use rand::Rng;
 use tokio::sync::oneshot;
 
-use super::open::{self, Begin, OpenError, Place};
-use super::record::{self, Kind};
-use super::segment::{self, Mark, SEGMENT};
+use super::files::{Files, Folder, LogFile};
+use super::open::{self, OpenError, Place};
+use super::record::{self, Begin, Kind};
+use super::segment::{self, BEGINNING, Mark};
 use super::writer::{Job, Writer, position};
+use crate::encode::{Encode, decode, encode};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Bytes of the newest entries that are kept in memory: what followers are sent and what is applied.
@@ -31,12 +33,14 @@ const READ: usize = 2 << 20;
 pub struct SegmentLog(Arc<Shared>);
 
 struct Shared {
-    dir: PathBuf,
+    id: u64,
+    files: Arc<dyn Files>,
     // Held for looking up and queueing, and for reads of old entries; never across an await.
     state: Mutex<State>,
 }
 
 struct State {
+    id: u64,
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
@@ -48,7 +52,9 @@ struct State {
     segment: u64,
     offset: u64,
     capacity: u64,
-    readers: BTreeMap<u64, Arc<File>>,
+    /// Bytes of a new file.
+    full: u64,
+    readers: BTreeMap<u64, Arc<dyn LogFile>>,
     jobs: Sender<Job>,
     durable: Arc<AtomicU64>,
     bytes: u64,
@@ -56,7 +62,7 @@ struct State {
 
 impl fmt::Debug for SegmentLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SegmentLog").field(&self.0.dir).finish()
+        f.debug_tuple("SegmentLog").field(&self.0.files.path("")).finish()
     }
 }
 
@@ -68,30 +74,54 @@ impl SegmentLog {
     /// [`OpenError::Damaged`] says what and where; the log must not be used again. [`OpenError::Io`]
     /// also if the directory is in use.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        std::fs::create_dir_all(dir)?;
-        let lock = segment::lock(dir)?;
-        let replayed = open::replay(dir)?;
-        let mark = segment::open_mark(dir)?;
+        SegmentLog::open_in(Arc::new(Folder::new(dir)))
+    }
+
+    /// As [`SegmentLog::open`], in a folder of another kind.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_in(files: Arc<dyn Files>) -> Result<Self, OpenError> {
+        let lock = files.lock()?;
+        let replayed = open::replay(files.as_ref())?;
+        let is_new = replayed.segments.is_empty();
+        let id = if is_new { rand::rng().random() } else { replayed.id };
+        let mark = files.open(segment::MARK)?;
+        if is_new {
+            // The mark is there before the first file: later a missing one means something.
+            BEGINNING.write(mark.as_ref())?;
+            mark.sync()?;
+            files.sync()?;
+        }
         let (jobs, queue) = channel();
+        let full = files.segment_bytes();
         let (file, segment, offset, capacity) = match replayed.segments.back() {
             Some((number, _)) => {
-                let (file, bytes) = segment::reopen(dir, *number, replayed.end)?;
+                let (file, bytes) = segment::reopen(files.as_ref(), *number, replayed.sure, replayed.end)?;
                 (file, *number, replayed.end, bytes)
             }
-            None => (segment::create(dir, 1, SEGMENT)?, 1, 0, SEGMENT),
+            None => (segment::create(files.as_ref(), 1, full)?, 1, 0, full),
         };
-        Mark { segment, offset }.write(&mark)?;
-        mark.sync_all()?;
+        Mark { segment, offset }.write(mark.as_ref())?;
+        mark.sync()?;
+        files.sync()?;
         let mut segments = replayed.segments;
-        if segments.is_empty() {
+        if is_new {
             segments.push_back((segment, 0));
         }
-        let group = replayed.group;
         let durable = Arc::new(AtomicU64::new(position(segment, offset)));
-        let writer =
-            Writer { _lock: lock, dir: dir.to_owned(), file, mark, segment, group, durable: durable.clone() };
+        let writer = Writer {
+            _lock: lock,
+            files: files.clone(),
+            file,
+            mark,
+            segment,
+            group: replayed.group,
+            durable: durable.clone(),
+        };
         std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run(&queue))?;
         let mut state = State {
+            id,
             vote: replayed.vote,
             committed: replayed.committed,
             purged: replayed.purged,
@@ -102,6 +132,7 @@ impl SegmentLog {
             segment,
             offset,
             capacity,
+            full,
             readers: BTreeMap::new(),
             jobs,
             durable,
@@ -110,7 +141,12 @@ impl SegmentLog {
         if offset == 0 {
             state.begin()?;
         }
-        Ok(SegmentLog(Arc::new(Shared { dir: dir.to_owned(), state: Mutex::new(state) })))
+        Ok(SegmentLog(Arc::new(Shared { id, files, state: Mutex::new(state) })))
+    }
+
+    /// Which log this is: drawn when it was made, and the same for ever.
+    pub fn id(&self) -> u64 {
+        self.0.id
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -162,7 +198,7 @@ impl SegmentLog {
             if bytes > max && !entries.is_empty() {
                 break;
             }
-            entries.push(state.entry(&self.0.dir, index, place)?);
+            entries.push(state.entry(self.0.files.as_ref(), index, place)?);
         }
         Ok(entries)
     }
@@ -172,10 +208,6 @@ fn stopped() -> io::Error {
     io::Error::other("the log's writer has stopped")
 }
 
-fn encode(value: &impl serde::Serialize) -> io::Result<Vec<u8>> {
-    bincode::serialize(value).map_err(io::Error::other)
-}
-
 impl State {
     fn send(&self, job: Job) -> io::Result<()> {
         self.jobs.send(job).map_err(|_| stopped())
@@ -183,14 +215,24 @@ impl State {
 
     /// The first record of a file.
     fn begin(&mut self) -> io::Result<()> {
-        let begin: Begin = (self.vote, self.committed, self.purged);
-        let payload = encode(&begin)?;
-        self.put(Kind::Begin, payload)
+        let newest = self.places.back().map(|place| place.log_id).or(self.purged);
+        let begin = Begin {
+            id: self.id,
+            vote: self.vote,
+            committed: self.committed,
+            purged: self.purged,
+            last: newest.map(|last| last.index),
+        };
+        self.put(Kind::Begin, &begin)
     }
 
     /// Queues a record at the next place, in a new file if this one is full; gives the place of its
     /// payload.
-    fn put(&mut self, kind: Kind, payload: Vec<u8>) -> io::Result<()> {
+    fn put(&mut self, kind: Kind, value: &impl Encode) -> io::Result<()> {
+        self.put_bytes(kind, encode(value))
+    }
+
+    fn put_bytes(&mut self, kind: Kind, payload: Bytes) -> io::Result<()> {
         let len = (record::HEAD + payload.len()) as u64;
         if payload.len() >= record::PAYLOAD_MAX {
             return Err(io::Error::other("an entry larger than the log can hold"));
@@ -199,7 +241,7 @@ impl State {
         if self.offset + len > self.capacity && kind != Kind::Begin {
             self.segment += 1;
             self.offset = 0;
-            self.capacity = SEGMENT.max(len + 4_096);
+            self.capacity = self.full.max(len + 4_096);
             self.segments.push_back((self.segment, 0));
             self.send(Job::Roll { segment: self.segment, bytes: self.capacity })?;
             self.begin()?;
@@ -211,9 +253,9 @@ impl State {
     }
 
     fn append(&mut self, entry: Entry) -> io::Result<()> {
-        let payload = encode(&entry)?;
+        let payload = encode(&entry);
         let len = payload.len();
-        self.put(Kind::Entry, payload)?;
+        self.put_bytes(Kind::Entry, payload)?;
         let log_id = entry.log_id;
         let offset = self.offset - len as u64;
         self.places.push_back(Place { log_id, segment: self.segment, offset, len: len as u32 });
@@ -239,7 +281,7 @@ impl State {
         }
     }
 
-    fn entry(&mut self, dir: &Path, index: u64, place: Place) -> io::Result<Entry> {
+    fn entry(&mut self, files: &dyn Files, index: u64, place: Place) -> io::Result<Entry> {
         if let Some((first, _)) = self.cache.front()
             && let Some(at) = index.checked_sub(first.log_id.index)
             && let Some((entry, _)) = self.cache.get(at as usize)
@@ -249,15 +291,15 @@ impl State {
         let file = match self.readers.get(&place.segment) {
             Some(file) => Arc::clone(file),
             None => {
-                let file = Arc::new(File::open(segment::path(dir, place.segment))?);
+                let file = files.open(&segment::name(place.segment))?;
                 self.readers.insert(place.segment, Arc::clone(&file));
                 file
             }
         };
         let mut payload = vec![0; place.len as usize];
-        file.read_exact_at(&mut payload, place.offset)?;
-        let entry: Entry = bincode::deserialize(&payload).map_err(io::Error::other)?;
-        if entry.log_id == place.log_id {
+        file.read_at(&mut payload, place.offset)?;
+        let entry: Option<Entry> = decode(payload.into()).ok();
+        if let Some(entry) = entry.filter(|entry| entry.log_id == place.log_id) {
             Ok(entry)
         } else {
             Err(io::Error::other(format!("entry {index} of the log has changed on disk")))
@@ -333,8 +375,7 @@ impl RaftLogStorage<TypeConfig> for SegmentLog {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.synced(|state| {
             state.vote = Some(*vote);
-            let payload = encode(vote)?;
-            state.put(Kind::Vote, payload)
+            state.put(Kind::Vote, vote)
         })
         .await
     }
@@ -343,7 +384,7 @@ impl RaftLogStorage<TypeConfig> for SegmentLog {
         let mut state = self.state();
         state.committed = committed;
         if let Some(committed) = committed {
-            state.put(Kind::Committed, encode(&committed)?)?;
+            state.put(Kind::Committed, &committed)?;
         }
         Ok(())
     }
@@ -368,8 +409,10 @@ impl RaftLogStorage<TypeConfig> for SegmentLog {
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         self.synced(|state| {
             let after = last.map(|last| last.index);
+            // Said first: a file that begins with it says what was there before.
+            state.put(Kind::Truncate, &after)?;
             state.truncate(after);
-            state.put(Kind::Truncate, encode(&after)?)
+            Ok(())
         })
         .await
     }
@@ -377,7 +420,7 @@ impl RaftLogStorage<TypeConfig> for SegmentLog {
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         let mut state = self.state();
         state.purged = state.purged.max(Some(log_id));
-        state.put(Kind::Purge, encode(&log_id)?)?;
+        state.put(Kind::Purge, &log_id)?;
         let gone = state.forget(log_id);
         if gone.is_empty() { Ok(()) } else { state.send(Job::Unlink(gone)) }
     }

@@ -1,17 +1,15 @@
 //! The one thread that writes: it gathers what waits into a group, writes it, syncs once.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use openraft::storage::IOFlushed;
 use tokio::sync::oneshot;
 
+use super::files::{Files, LogFile};
 use super::record::{self, Kind};
 use super::segment::{self, Mark};
 use crate::types::TypeConfig;
@@ -22,7 +20,7 @@ const GROUP: usize = 8 << 20;
 /// Something for the writer, in the order of the log.
 pub(super) enum Job {
     /// A record at its place.
-    Record { offset: u64, kind: Kind, payload: Vec<u8> },
+    Record { offset: u64, kind: Kind, payload: Bytes },
     /// Go on in a new file.
     Roll { segment: u64, bytes: u64 },
     /// Sync, then tell openraft.
@@ -36,10 +34,10 @@ pub(super) enum Job {
 /// What the writer holds.
 pub(super) struct Writer {
     /// Nobody else opens the directory while this one may write or remove files in it.
-    pub(super) _lock: File,
-    pub(super) dir: PathBuf,
-    pub(super) file: File,
-    pub(super) mark: File,
+    pub(super) _lock: Box<dyn Send>,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) file: Arc<dyn LogFile>,
+    pub(super) mark: Arc<dyn LogFile>,
     pub(super) segment: u64,
     pub(super) group: u32,
     pub(super) durable: Arc<AtomicU64>,
@@ -53,7 +51,7 @@ pub(super) fn position(segment: u64, offset: u64) -> u64 {
 /// One group being gathered.
 #[derive(Default)]
 struct Group {
-    records: Vec<(u64, Kind, Vec<u8>)>,
+    records: Vec<(u64, Kind, Bytes)>,
     bytes: usize,
     flushed: Vec<IOFlushed<TypeConfig>>,
     told: Vec<oneshot::Sender<io::Result<()>>>,
@@ -90,12 +88,13 @@ impl Writer {
         if failed.is_some() {
             return;
         }
-        match segment::create(&self.dir, segment, bytes) {
+        // What comes is told from what was cut off by the mark: it should not lag by a whole file.
+        match self.mark.sync().and_then(|()| segment::create(self.files.as_ref(), segment, bytes)) {
             Ok(file) => {
                 self.file = file;
                 self.segment = segment;
             }
-            Err(error) => *failed = Some(error.to_string()),
+            Err(error) => *failed = Some(broken(&error)),
         }
     }
 
@@ -104,8 +103,7 @@ impl Writer {
         if failed.is_none()
             && let Err(error) = self.write(&group)
         {
-            tracing::error!(%error, "the raft log cannot be written; this member stops");
-            *failed = Some(error.to_string());
+            *failed = Some(broken(&error));
         }
         let result = || failed.as_ref().map_or(Ok(()), |text| Err(io::Error::other(text.clone())));
         for flushed in group.flushed {
@@ -116,7 +114,7 @@ impl Writer {
         }
         if failed.is_none() {
             for number in group.unlink {
-                if let Err(error) = std::fs::remove_file(segment::path(&self.dir, number)) {
+                if let Err(error) = self.files.remove(&segment::name(number)) {
                     tracing::warn!(number, %error, "cannot remove an old file of the log");
                 }
             }
@@ -131,12 +129,18 @@ impl Writer {
             let is_last = at + 1 == group.records.len();
             record::put(&mut out, self.segment, *offset, self.group, is_last, *kind, payload);
         }
-        self.file.write_all_at(&out, *first)?;
-        self.file.sync_data()?;
+        self.file.write_at(&out, *first)?;
+        self.file.sync()?;
         let end = first + out.len() as u64;
         self.durable.store(position(self.segment, end), Ordering::Release);
-        Mark { segment: self.segment, offset: end }.write(&self.mark)
+        Mark { segment: self.segment, offset: end }.write(self.mark.as_ref())
     }
+}
+
+/// Says so once, here: whatever comes after an error fails with the same words.
+fn broken(error: &io::Error) -> String {
+    tracing::error!(%error, "the raft log cannot be written: this member must stop");
+    format!("the raft log cannot be written: {error}")
 }
 
 impl Group {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
@@ -13,8 +13,6 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -24,6 +22,9 @@ use super::proto::raft_client::RaftClient;
 use super::proto::{
     ChangeRequest, FoundRequest, IdentifyReply, IdentifyRequest, JoinRequest, Packet, ReadRequest,
 };
+use crate::encode::{DecodeError, Encode, decode, encode};
+use crate::known::Known;
+use crate::machine::Shared;
 use crate::settings::{CONNECT_TIME, SNAPSHOT_TIME, Timing};
 use crate::types::{Node, Snapshot, SnapshotData, TypeConfig, Vote};
 
@@ -44,7 +45,7 @@ pub(crate) enum RpcError {
     #[error("not an address: {0}")]
     Address(String),
     #[error("an answer without meaning: {0}")]
-    Decode(#[from] bincode::Error),
+    Decode(#[from] DecodeError),
 }
 
 impl RpcError {
@@ -131,13 +132,15 @@ async fn limit<T>(
 }
 
 impl Client {
-    fn packet(&self, to: u64, value: &impl Serialize) -> Result<Packet, RpcError> {
-        Ok(Packet { body: bincode::serialize(value)?.into(), cluster: self.cluster.clone(), to })
-    }
-
     /// Who are you?
     pub(crate) async fn identify(&mut self) -> Result<IdentifyReply, RpcError> {
-        limit(self.timing.rpc(), self.raft.identify(IdentifyRequest {})).await
+        self.know(0, "").await
+    }
+
+    /// Who are you, and what do you know of me?
+    pub(crate) async fn know(&mut self, node: u64, name: &str) -> Result<IdentifyReply, RpcError> {
+        let request = IdentifyRequest { cluster: self.cluster.clone(), node, name: name.into() };
+        limit(self.timing.rpc(), self.raft.identify(request)).await
     }
 
     /// You are this founder.
@@ -159,7 +162,7 @@ impl Client {
 
     /// Put this batch into the log; gives its index.
     pub(crate) async fn propose(&mut self, batch: Bytes) -> Result<u64, RpcError> {
-        let packet = Packet { body: batch, cluster: self.cluster.clone(), to: 0 };
+        let packet = Packet { body: batch, cluster: self.cluster.clone(), ..Packet::default() };
         Ok(limit(self.timing.append(), self.raft.propose(packet)).await?.index)
     }
 
@@ -177,23 +180,39 @@ impl Client {
 }
 
 /// Makes openraft's connections.
-pub(crate) struct Factory(pub(crate) Clients);
+pub(crate) struct Factory {
+    pub(crate) clients: Clients,
+    pub(crate) me: u64,
+    pub(crate) shared: Arc<Shared>,
+    /// What was known at the start.
+    pub(crate) known: Arc<Known>,
+}
+
+impl Factory {
+    fn peer(&self, to: u64, node: &Node, append: Lane) -> Peer {
+        let (clients, shared, known) = (self.clients.clone(), self.shared.clone(), self.known.clone());
+        Peer { clients, me: self.me, shared, known, to, addr: node.addr.clone(), append }
+    }
+}
 
 impl RaftNetworkFactory<TypeConfig> for Factory {
     type Network = Peer;
 
     async fn new_client(&mut self, to: u64, node: &Node) -> Peer {
-        Peer { clients: self.0.clone(), to, addr: node.addr.clone(), append: Lane::Log }
+        self.peer(to, node, Lane::Log)
     }
 
     async fn new_heartbeat_client(&mut self, to: u64, node: &Node) -> Peer {
-        Peer { clients: self.0.clone(), to, addr: node.addr.clone(), append: Lane::Votes }
+        self.peer(to, node, Lane::Votes)
     }
 }
 
 /// openraft's view of another member.
 pub(crate) struct Peer {
     clients: Clients,
+    me: u64,
+    shared: Arc<Shared>,
+    known: Arc<Known>,
     to: u64,
     addr: String,
     append: Lane,
@@ -209,6 +228,17 @@ enum Message {
 }
 
 impl Peer {
+    fn packet(&self, body: Bytes) -> Packet {
+        Packet {
+            body,
+            cluster: Bytes::copy_from_slice(&self.clients.cluster),
+            to: self.to,
+            from: self.me,
+            boot: self.shared.read(|tables| self.known.boot(tables, self.to)),
+            ..Packet::default()
+        }
+    }
+
     async fn send<Q, A>(
         &self,
         message: Message,
@@ -216,8 +246,8 @@ impl Peer {
         time: Duration,
     ) -> Result<A, RPCError<TypeConfig>>
     where
-        Q: Serialize,
-        A: DeserializeOwned,
+        Q: Encode,
+        A: Encode,
     {
         self.exchange(message, request, time).await.map_err(|error| {
             let any = AnyError::error(error.to_string());
@@ -231,12 +261,12 @@ impl Peer {
 
     async fn exchange<Q, A>(&self, message: Message, request: &Q, time: Duration) -> Result<A, RpcError>
     where
-        Q: Serialize,
-        A: DeserializeOwned,
+        Q: Encode,
+        A: Encode,
     {
         let lane = if matches!(message, Message::Append) { self.append } else { Lane::Votes };
         let mut client = self.clients.to(&self.addr, lane)?;
-        let packet = client.packet(self.to, request)?;
+        let packet = self.packet(encode(request));
         let raft = &mut client.raft;
         let answer = match message {
             Message::Append => limit(time, raft.append(packet)).await,
@@ -244,7 +274,7 @@ impl Peer {
             Message::PreVote => limit(time, raft.pre_vote(packet)).await,
             Message::TransferLeader => limit(time, raft.transfer_leader(packet)).await,
         }?;
-        Ok(bincode::deserialize(&answer.body)?)
+        Ok(decode(answer.body)?)
     }
 }
 
@@ -298,10 +328,15 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         };
         let send = async {
             let mut client = self.clients.to(&self.addr, Lane::Snapshots)?;
-            let head = client.packet(self.to, &(vote, &snapshot.meta))?;
-            let packets = std::iter::once(head).chain(chunks(snapshot.snapshot.into_inner()));
+            let body = snapshot.snapshot.into_inner();
+            let mut head = BytesMut::new();
+            vote.put(&mut head);
+            snapshot.meta.put(&mut head);
+            let mut head = self.packet(head.freeze());
+            (head.checksum, head.bytes) = (crc32c::crc32c(&body), body.len() as u64);
+            let packets = std::iter::once(head).chain(chunks(body));
             let answer = limit(SNAPSHOT_TIME, client.raft.snapshot(futures::stream::iter(packets))).await?;
-            Ok::<_, RpcError>(bincode::deserialize(&answer.body)?)
+            Ok::<_, RpcError>(decode(answer.body)?)
         };
         tokio::select! {
             answer = send => answer.map_err(unreachable),
@@ -314,6 +349,6 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 fn chunks(mut body: Bytes) -> impl Iterator<Item = Packet> {
     std::iter::from_fn(move || {
         let chunk = body.split_to(CHUNK.min(body.len()));
-        (!chunk.is_empty()).then(|| Packet { body: chunk, cluster: Bytes::new(), to: 0 })
+        (!chunk.is_empty()).then(|| Packet { body: chunk, ..Packet::default() })
     })
 }

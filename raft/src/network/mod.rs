@@ -10,6 +10,6 @@ mod proto {
 }
 
 pub(crate) use client::{Clients, Factory, RpcError};
-pub(crate) use proto::IdentifyReply;
 pub(crate) use proto::change_request::Verb;
-pub(crate) use server::{Service, serve};
+pub(crate) use proto::{IdentifyReply, Member as Acquainted};
+pub(crate) use server::serve;

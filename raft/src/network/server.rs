@@ -1,12 +1,10 @@
 //! Answering other members.
 
 use std::io::Cursor;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -18,29 +16,35 @@ use super::client::{MESSAGE_MAX, WINDOW};
 use super::proto::raft_server::{Raft, RaftServer};
 use super::proto::{
     ChangeReply, ChangeRequest, FoundReply, FoundRequest, IdentifyReply, IdentifyRequest, JoinReply,
-    JoinRequest, Packet, Position, ReadRequest,
+    JoinRequest, Member as Acquainted, Packet, Position, ReadRequest,
 };
-use crate::bootstrap::Founding;
+use crate::door::Door;
+use crate::encode::{Encode, decode, encode};
+use crate::known::{Acquaintance, Known};
 use crate::member::Member;
 use crate::settings::SNAPSHOT_TIME;
 use crate::types::{self, Data, Snapshot, SnapshotMeta, Vote};
+use limes_routing::NodeId;
 
 /// Largest snapshot that is taken, in bytes.
 const SNAPSHOT_MAX: usize = 4 << 30;
 
-/// What the server answers from; the member comes once it has an identity.
-pub(crate) struct Service {
-    pub(crate) name: String,
-    pub(crate) founding: Arc<Founding>,
-    pub(crate) member: Arc<OnceLock<Arc<Member>>>,
-    /// How often a silent connection is asked for a sign of life by the other side.
-    pub(crate) alive: Duration,
+/// What the server answers from.
+struct Service {
+    name: String,
+    door: Arc<Door>,
 }
 
 /// Serves the connections that the mesh port hands over, until their sender is dropped.
-pub(crate) async fn serve(service: Service, incoming: mpsc::Receiver<TcpStream>) {
-    let silence = service.alive * 5;
-    let server = RaftServer::new(service)
+/// `alive` is how often a silent connection is asked for a sign of life by the other side.
+pub(crate) async fn serve(
+    name: String,
+    door: Arc<Door>,
+    alive: Duration,
+    incoming: mpsc::Receiver<TcpStream>,
+) {
+    let silence = alive * 5;
+    let server = RaftServer::new(Service { name, door })
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
     let sockets = ReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
@@ -54,13 +58,12 @@ pub(crate) async fn serve(service: Service, incoming: mpsc::Receiver<TcpStream>)
     }
 }
 
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Status> {
-    bincode::deserialize(body).map_err(|error| Status::invalid_argument(error.to_string()))
+fn answer(value: &impl Encode) -> Result<Response<Packet>, Status> {
+    Ok(Response::new(Packet { body: encode(value), ..Packet::default() }))
 }
 
-fn answer(value: &impl Serialize) -> Result<Response<Packet>, Status> {
-    let body = bincode::serialize(value).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(Response::new(Packet { body: body.into(), cluster: Bytes::new(), to: 0 }))
+fn meaningless(error: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
 }
 
 fn failed(error: impl std::fmt::Display) -> Status {
@@ -70,7 +73,8 @@ fn failed(error: impl std::fmt::Display) -> Status {
 impl Service {
     /// The member, if the question is for its cluster.
     fn member(&self, cluster: &[u8]) -> Result<&Arc<Member>, Status> {
-        let member = self.member.get().ok_or_else(|| Status::unavailable("this member is still starting"))?;
+        let member =
+            self.door.member().ok_or_else(|| Status::unavailable("this member is still starting"))?;
         if cluster == member.identity.cluster {
             Ok(member)
         } else {
@@ -78,41 +82,86 @@ impl Service {
         }
     }
 
-    /// The raft that one of Raft's own messages is for, and the message. A member that came back
-    /// under a new number lives where its old number did: were it to answer for that, a vote would
-    /// be given twice, and a leader would see a log that went back.
-    fn raft<T: DeserializeOwned>(&self, packet: &Packet) -> Result<(&types::Raft, T), Status> {
+    /// The member that one of Raft's own messages is for. One that came back under a new number lives
+    /// where its old number did: were it to answer for that, a vote would be given twice, and a leader
+    /// would see a log that went back. The same holds for an old copy of a member's directory.
+    fn addressed(&self, packet: &Packet) -> Result<&Arc<Member>, Status> {
         let member = self.member(&packet.cluster)?;
         if packet.to != member.identity.node {
             return Err(Status::unavailable(format!("here is member {}", member.identity.node)));
         }
-        Ok((&member.raft, decode(&packet.body)?))
+        if let Ok(boot) = <[u8; 16]>::try_from(packet.boot.as_ref())
+            && !member.identity.has_lived(boot)
+        {
+            member.outdated.send_replace(true);
+            return Err(Status::unavailable("this member's directory is an old copy"));
+        }
+        Ok(member)
     }
+
+    /// As [`Service::addressed`], with the message.
+    fn raft<T: Encode>(&self, packet: Packet) -> Result<(&types::Raft, T), Status> {
+        let member = self.addressed(&packet)?;
+        Ok((&member.raft, decode(packet.body).map_err(meaningless)?))
+    }
+
+    /// As [`Service::raft`], for whoever asks for a vote: a member that was removed gets none.
+    fn candidate<T: Encode>(&self, packet: Packet) -> Result<(&types::Raft, T), Status> {
+        let member = self.addressed(&packet)?;
+        let (from, node) = (packet.from, NodeId(packet.from));
+        let removed = member.shared.read(|tables| {
+            tables.cluster().is_some()
+                && tables.revision().0 >= from
+                && tables.members().all(|member| member.node != node)
+        });
+        if removed {
+            return Err(Status::permission_denied(format!("member {from} was removed from the cluster")));
+        }
+        self.raft(packet)
+    }
+}
+
+fn acquainted(member: Acquaintance) -> Acquainted {
+    let Acquaintance { node, name, mesh, voter, boot } = member;
+    Acquainted { node, name, mesh, voter, boot }
 }
 
 #[tonic::async_trait]
 impl Raft for Service {
-    async fn identify(&self, _: Request<IdentifyRequest>) -> Result<Response<IdentifyReply>, Status> {
+    async fn identify(&self, request: Request<IdentifyRequest>) -> Result<Response<IdentifyReply>, Status> {
+        let IdentifyRequest { cluster, node, .. } = request.into_inner();
         let mut reply = IdentifyReply { name: self.name.clone(), ..IdentifyReply::default() };
-        if let Some(member) = self.member.get() {
+        let known = if let Some(member) = self.door.member() {
             reply.cluster = Bytes::copy_from_slice(&member.identity.cluster);
             reply.node = member.identity.node;
-            reply.made = member.shared.read(|tables| tables.cluster().is_some());
             if let Some((leader, addr)) = member.leader() {
                 reply.leader = leader;
                 reply.leader_addr = addr;
             }
-        } else if let Some(identity) = self.founding.identity() {
+            if cluster == reply.cluster {
+                reply.acknowledged = member.acknowledged_by(node).map_or(0, |index| index + 1);
+            }
+            reply.unused = reply.leader == 0 && !member.raft.is_initialized().await.unwrap_or(true);
+            member.shared.read(Known::of)
+        } else if let Some(identity) = self.door.identity() {
             reply.cluster = Bytes::copy_from_slice(&identity.cluster);
             reply.node = identity.node;
-        }
+            reply.unused = self.door.is_unused();
+            self.door.known()
+        } else {
+            reply.lost = self.door.has_lost();
+            Known::default()
+        };
+        reply.made = known.made;
+        reply.revision = known.revision;
+        reply.members = known.members.into_iter().map(acquainted).collect();
         Ok(Response::new(reply))
     }
 
     async fn found(&self, request: Request<FoundRequest>) -> Result<Response<FoundReply>, Status> {
         let FoundRequest { cluster, node } = request.into_inner();
         let cluster = cluster.as_ref().try_into().map_err(|_| Status::invalid_argument("no cluster id"))?;
-        self.founding.found(cluster, node).map_err(Status::failed_precondition)?;
+        self.door.found(cluster, node).map_err(Status::failed_precondition)?;
         Ok(Response::new(FoundReply {}))
     }
 
@@ -125,29 +174,32 @@ impl Raft for Service {
     }
 
     async fn append(&self, request: Request<Packet>) -> Result<Response<Packet>, Status> {
-        let (raft, message) = self.raft(request.get_ref())?;
+        let (raft, message) = self.raft(request.into_inner())?;
         answer(&raft.append_entries(message).await.map_err(failed)?)
     }
 
     async fn vote(&self, request: Request<Packet>) -> Result<Response<Packet>, Status> {
-        let (raft, message) = self.raft(request.get_ref())?;
+        let (raft, message) = self.candidate(request.into_inner())?;
         answer(&raft.vote(message).await.map_err(failed)?)
     }
 
     async fn pre_vote(&self, request: Request<Packet>) -> Result<Response<Packet>, Status> {
-        let (raft, message) = self.raft(request.get_ref())?;
+        let (raft, message) = self.candidate(request.into_inner())?;
         answer(&raft.pre_vote(message).await.map_err(failed)?)
     }
 
     async fn transfer_leader(&self, request: Request<Packet>) -> Result<Response<Packet>, Status> {
-        let (raft, message) = self.raft(request.get_ref())?;
+        let (raft, message) = self.raft(request.into_inner())?;
         answer(&raft.handle_transfer_leader(message).await.map_err(failed)?)
     }
 
     async fn snapshot(&self, request: Request<Streaming<Packet>>) -> Result<Response<Packet>, Status> {
         let mut packets = request.into_inner();
         let first = packets.message().await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
-        let (raft, (vote, meta)): (_, (Vote, SnapshotMeta)) = self.raft(&first)?;
+        let member = self.addressed(&first)?;
+        let mut head = first.body;
+        let vote = Vote::get(&mut head).map_err(meaningless)?;
+        let meta: SnapshotMeta = decode(head).map_err(meaningless)?;
         let mut body = BytesMut::new();
         let collect = async {
             while let Some(packet) = packets.message().await? {
@@ -161,8 +213,17 @@ impl Raft for Service {
         tokio::time::timeout(SNAPSHOT_TIME, collect)
             .await
             .map_err(|_| Status::deadline_exceeded("the snapshot took too long"))??;
-        let snapshot = Snapshot { meta, snapshot: Cursor::new(body.freeze()) };
-        answer(&raft.install_full_snapshot(vote, snapshot).await.map_err(failed)?)
+        let body = body.freeze();
+        if body.len() as u64 != first.bytes || crc32c::crc32c(&body) != first.checksum {
+            tracing::warn!(
+                from = first.from,
+                bytes = body.len(),
+                "a snapshot came damaged: it is refused, and will be sent again"
+            );
+            return Err(Status::data_loss("the snapshot came damaged"));
+        }
+        let snapshot = Snapshot { meta, snapshot: Cursor::new(body) };
+        answer(&member.raft.install_full_snapshot(vote, snapshot).await.map_err(failed)?)
     }
 
     async fn propose(&self, request: Request<Packet>) -> Result<Response<Position>, Status> {

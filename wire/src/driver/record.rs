@@ -138,6 +138,11 @@ impl RecordStream {
         let _ = tokio::time::timeout(limits::LINGER, goodbye).await;
     }
 
+    /// Whether it never leaves the process; see [`Stream::pair`].
+    pub fn is_memory(&self) -> bool {
+        self.inner.is_memory()
+    }
+
     /// The stream under the records, for relaying what follows as it is.
     pub fn into_raw(self) -> Raw {
         Raw { stream: self.inner, leftover: self.input.freeze() }

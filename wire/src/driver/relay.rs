@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::stream::Packet;
 use super::track::Track;
 use super::{Stream, StreamError};
 use crate::limits::LINGER;
@@ -64,7 +65,7 @@ fn split(raw: Raw) -> (Stream, Way) {
 /// What is under way in one direction.
 enum Piece {
     Leftover(Bytes),
-    Packet(yamux::Packet),
+    Packet(Packet),
 }
 
 impl Piece {

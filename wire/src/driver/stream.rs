@@ -1,4 +1,4 @@
-//! One yamux stream, without records.
+//! One stream without records: yamux's, or one in memory.
 
 use std::io;
 use std::pin::Pin;
@@ -6,26 +6,70 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use bytes::{Bytes, BytesMut};
 use futures::Stream as _;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
+use tokio_util::io::poll_read_buf;
 
-/// One yamux stream; see [`RecordStream`](super::RecordStream) for what is said on it.
+/// Bytes that one direction of a stream in memory may hold, and those of one piece of it.
+const MEMORY: usize = 64 << 10;
+const PIECE: usize = 16 << 10;
+
+/// One yamux stream, or one end of a pair in memory; see [`RecordStream`](super::RecordStream) for
+/// what is said on it.
 ///
 /// Dropped without a shutdown it is reset, so that neither end waits for the other. Yamux's own
 /// shutdown belongs at the very end of both directions: a stream that was shut down and is then
 /// dropped is never reset, and an end that still waits for credit would wait for ever.
 #[derive(Debug)]
 pub struct Stream {
-    inner: Compat<yamux::Stream>,
+    inner: Inner,
     /// Both directions have ended: say so when dropped, instead of a reset.
     finished: bool,
     _open: Counted,
 }
 
+#[derive(Debug)]
+enum Inner {
+    Yamux(Compat<yamux::Stream>),
+    Memory(DuplexStream),
+}
+
+/// Bytes as they came.
+pub(super) enum Packet {
+    Yamux(yamux::Packet),
+    Memory(Bytes),
+}
+
+impl AsRef<[u8]> for Packet {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Packet::Yamux(packet) => packet.as_ref(),
+            Packet::Memory(bytes) => bytes,
+        }
+    }
+}
+
 impl Stream {
     pub(super) fn new(stream: yamux::Stream, open: &Arc<AtomicUsize>) -> Self {
-        Stream { inner: stream.compat(), finished: false, _open: Counted::new(open) }
+        Stream { inner: Inner::Yamux(stream.compat()), finished: false, _open: Counted::new(open) }
+    }
+
+    /// Both ends of a stream that never leaves the process: for a peer of another dialect.
+    pub fn pair() -> (Stream, Stream) {
+        let (near, far) = duplex(MEMORY);
+        let end = |inner| Stream {
+            inner: Inner::Memory(inner),
+            finished: false,
+            _open: Counted::new(&Arc::default()),
+        };
+        (end(near), end(far))
+    }
+
+    /// Whether it is one end of a [`Stream::pair`].
+    pub fn is_memory(&self) -> bool {
+        matches!(self.inner, Inner::Memory(_))
     }
 
     /// Both directions are over: dropping the stream shall end it in peace.
@@ -35,12 +79,28 @@ impl Stream {
 
     /// Whether it was reset or its connection is gone. Bytes that came before can still be read.
     pub(super) fn is_reset(&self) -> bool {
-        self.inner.get_ref().is_closed()
+        match &self.inner {
+            Inner::Yamux(stream) => stream.get_ref().is_closed(),
+            // Its end says so by itself: it comes without an END.
+            Inner::Memory(_) => false,
+        }
     }
 
     /// The next bytes as they came, without a copy; `None` is the end.
-    pub(super) fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<yamux::Packet>>> {
-        Pin::new(self.inner.get_mut()).poll_next(cx)
+    pub(super) fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Packet>>> {
+        match &mut self.inner {
+            Inner::Yamux(stream) => Pin::new(stream.get_mut())
+                .poll_next(cx)
+                .map(|next| next.map(|packet| packet.map(Packet::Yamux))),
+            Inner::Memory(stream) => {
+                let mut piece = BytesMut::with_capacity(PIECE);
+                poll_read_buf(Pin::new(stream), cx, &mut piece).map(|read| match read {
+                    Ok(0) => None,
+                    Ok(_) => Some(Ok(Packet::Memory(piece.freeze()))),
+                    Err(error) => Some(Err(error)),
+                })
+            }
+        }
     }
 }
 
@@ -49,28 +109,38 @@ impl Drop for Stream {
         if self.finished {
             // It can only wait for room in a queue that is emptied by now; if not, it is a reset.
             let mut cx = Context::from_waker(Waker::noop());
-            let _ = Pin::new(&mut self.inner).poll_shutdown(&mut cx);
+            let _ = Pin::new(&mut *self).poll_shutdown(&mut cx);
         }
     }
 }
 
+/// Does the same with whichever stream it is.
+macro_rules! either {
+    ($stream:expr, $inner:ident => $what:expr) => {
+        match &mut $stream.get_mut().inner {
+            Inner::Yamux($inner) => $what,
+            Inner::Memory($inner) => $what,
+        }
+    };
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
+        either!(self, inner => Pin::new(inner).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf).map_err(gone)
+        either!(self, inner => Pin::new(inner).poll_write(cx, buf)).map_err(gone)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx).map_err(gone)
+        either!(self, inner => Pin::new(inner).poll_flush(cx)).map_err(gone)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx).map_err(gone)
+        either!(self, inner => Pin::new(inner).poll_shutdown(cx)).map_err(gone)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -15,6 +15,25 @@ pub enum Transport {
     Plain(TcpStream),
     /// Under TLS; boxed, so that the many in the clear do not carry its room.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// The first byte that the peer sends; it stays to be read. `None`: the peer has closed.
+    ///
+    /// # Errors
+    /// The socket or TLS failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes nothing.
+    pub async fn first(&mut self) -> io::Result<Option<u8>> {
+        match self {
+            Transport::Plain(socket) => {
+                let mut first = [0];
+                Ok((socket.peek(&mut first).await? > 0).then_some(first[0]))
+            }
+            Transport::Tls(stream) => Ok(stream.fill_buf().await?.first().copied()),
+        }
+    }
 }
 
 /// Does the same to whichever it is.

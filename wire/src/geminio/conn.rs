@@ -280,11 +280,11 @@ impl Conn {
     ///
     /// # Errors
     /// [`Malformed::TooLarge`]: the peer would end the connection; nothing is sent.
-    pub fn send(&mut self, session: u64, id: u64, word: Word) -> Result<(), Malformed> {
+    pub fn send(&mut self, now: Instant, session: u64, id: u64, word: Word) -> Result<(), Malformed> {
         if self.phase != Phase::Open {
             return Ok(());
         }
-        if session == DEFAULT_SESSION || self.streams.sends(session) {
+        if session == DEFAULT_SESSION || self.streams.sends(now, session) {
             return self.says.word(session, id, word);
         }
         Ok(())

@@ -20,7 +20,8 @@ pub const DISMISS: Duration = Duration::from_secs(30);
 /// Packets that a client keeps for a reader that is behind. When the handshake of a close is over
 /// it throws away what is beyond them, so the last answer waits for [`TAIL`] if there may be more.
 pub const PEER_BUFFER: u64 = 32;
-/// How long the last answer of a close is held back for a reader that may be behind.
+/// How long after the newest packet the last answer of a close is held back for a reader that may be
+/// behind.
 pub const TAIL: Duration = Duration::from_secs(3);
 
 /// What is to be written, and the ids of this side's packets.
@@ -82,6 +83,8 @@ struct Stream {
     state: State,
     /// Packets sent to the peer.
     sent: u64,
+    /// When the newest was.
+    last: Option<Instant>,
 }
 
 /// What a packet about a stream has come to.
@@ -136,7 +139,8 @@ impl Streams {
             (false, true) => self.free(),
             (false, false) => return None,
         };
-        self.open.insert(session, Stream { state: State::Opening { packet, negotiate }, sent: 0 });
+        self.open
+            .insert(session, Stream { state: State::Opening { packet, negotiate }, sent: 0, last: None });
         Some(Change::Opening(session))
     }
 
@@ -159,7 +163,7 @@ impl Streams {
         let session = self.free();
         says.say(Body::Session { acquire: false, negotiate: session, data })?;
         let until = now + OFFER;
-        self.open.insert(session, Stream { state: State::Offered { until }, sent: 0 });
+        self.open.insert(session, Stream { state: State::Offered { until }, sent: 0, last: None });
         self.wait(until);
         Ok(session)
     }
@@ -175,10 +179,11 @@ impl Streams {
     }
 
     /// Whether something may be sent on a stream.
-    pub(super) fn sends(&mut self, session: u64) -> bool {
+    pub(super) fn sends(&mut self, now: Instant, session: u64) -> bool {
         match self.open.get_mut(&session) {
             Some(stream) if stream.state == State::Open => {
                 stream.sent += 1;
+                stream.last = Some(now);
                 true
             }
             _ => false,
@@ -228,8 +233,8 @@ impl Streams {
                 return None;
             }
             closing.peer = true;
-            if stream.sent > PEER_BUFFER {
-                let until = now + TAIL;
+            let until = stream.last.map_or(now, |last| last + TAIL);
+            if stream.sent > PEER_BUFFER && until > now {
                 closing.late = Some((until, packet));
                 self.wait(until);
             } else {

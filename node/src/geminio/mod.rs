@@ -1,0 +1,305 @@
+//! One edge's or service's connection in the reference's dialect.
+//!
+//! A [`Session`] is to `wire::geminio` what [`crate::session::Session`] is to frames: it turns
+//! packets into the requests and streams of the one internal model, and back, so that the others
+//! need not know which dialect their peer speaks. [`calls`] has the calls and messages, [`streams`]
+//! and [`carry`] the streams, [`texts`] the errors in both languages.
+
+mod calls;
+mod carry;
+mod facts;
+mod hello;
+mod streams;
+mod texts;
+mod tunnel;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use limes_wire::driver::{GeminioCx, GeminioHandler};
+use limes_wire::frame::{GoAway, Role};
+use limes_wire::geminio::{DEFAULT_SESSION, Event, Word};
+use limes_wire::{By, CloseReason, Code, Str};
+use tracing::{info, warn};
+
+pub(crate) use streams::Wish;
+
+use crate::listen::Place;
+use crate::mail::{Failure, Kind, Mail, Outbox};
+use crate::node::Node;
+use crate::presence::{Naming, name};
+use crate::session::{Incoming, Outgoing};
+use crate::{forward, task};
+use streams::Streams;
+
+/// Mail that may wait for a session to be welcomed.
+const EARLY_MAX: usize = 1_024;
+/// A client that is accepted and cut off within a second of it never comes back: it must be left
+/// alone for a little longer than that.
+const SETTLE: Duration = Duration::from_millis(1_500);
+/// Packet id under which the topics of a service's meta are subscribed; no client's id is so small.
+const TOPICS: u64 = 0;
+
+/// Where a session is in its life.
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    /// No Conn yet.
+    Silent,
+    /// The tables are being asked.
+    Admitting,
+    /// A service's topics are on their way into the tables.
+    Subscribing,
+    /// Accepted.
+    Open,
+    /// Finishing what is in flight.
+    Retiring(Instant),
+    /// The peer is closing; its streams are still heard.
+    Leaving,
+    /// To be cut off at that time.
+    Doomed(Instant),
+}
+
+/// What an answer needs to know of its question.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Method or topic; the answer to a call repeats it.
+    name: Str,
+    /// The deadline is the peer's own.
+    in_time: bool,
+}
+
+/// The handler of one geminio connection.
+pub(crate) struct Session {
+    node: Arc<Node>,
+    /// Local number; part of the session's identity in the tables.
+    no: u64,
+    role: Role,
+    outbox: Outbox,
+    remote: SocketAddr,
+    state: State,
+    /// Edge id or service id; 0 until welcomed.
+    id: u64,
+    welcomed: Option<Instant>,
+    outgoing: Outgoing,
+    /// What the peer has asked for, by its packet id.
+    asked: HashMap<u64, Asked>,
+    incoming: Incoming,
+    streams: Streams,
+    /// Topics that a service's meta names.
+    topics: Vec<Str>,
+    early: Vec<Mail>,
+    naming: usize,
+    /// Its place at the gate, for as long as it lives.
+    place: Place,
+    /// Why it is being closed, if we said so.
+    farewell: Option<GoAway>,
+}
+
+impl Session {
+    /// A session that waits for its peer's Conn.
+    pub(crate) fn new(node: Arc<Node>, role: Role, outbox: Outbox, remote: SocketAddr, place: Place) -> Self {
+        let no = node.sessions.issue();
+        Session {
+            node,
+            no,
+            role,
+            outbox,
+            remote,
+            state: State::Silent,
+            id: 0,
+            welcomed: None,
+            outgoing: Outgoing::new(no),
+            asked: HashMap::new(),
+            incoming: Incoming::default(),
+            streams: Streams::new(),
+            topics: Vec::new(),
+            early: Vec::new(),
+            naming: 0,
+            place,
+            farewell: None,
+        }
+    }
+
+    /// The session is in the tables.
+    fn admitted(&mut self, id: u64, cx: &mut GeminioCx) {
+        if self.state != State::Admitting {
+            return;
+        }
+        self.id = id;
+        if self.topics.is_empty() {
+            return self.welcome(cx);
+        }
+        self.state = State::Subscribing;
+        self.name(Naming::Subscribe, TOPICS, self.topics.clone());
+    }
+
+    fn welcome(&mut self, cx: &mut GeminioCx) {
+        self.state = State::Open;
+        self.welcomed = Some(cx.now());
+        self.place.welcomed();
+        info!(session = self.no, id = self.id, role = ?self.role, remote = %self.remote, "connected (geminio)");
+        cx.conn.welcome(self.id);
+        for mail in std::mem::take(&mut self.early) {
+            self.on_mail(mail, cx);
+        }
+    }
+
+    fn name(&mut self, naming: Naming, id: u64, names: Vec<Str>) {
+        self.naming += 1;
+        task::spawn(task::Kind::Session, name(self.node.clone(), self.no, naming, id, names));
+    }
+
+    /// A registration, or the topics, have been decided.
+    fn named(&mut self, id: u64, code: Code, text: &str, cx: &mut GeminioCx) {
+        self.naming = self.naming.saturating_sub(1);
+        if code != Code::OK {
+            // The client takes any answer for a success: only a new connection tries again.
+            self.close(GoAway::new(code, text), cx);
+        } else if id == TOPICS {
+            if self.state == State::Subscribing {
+                self.welcome(cx);
+            }
+        } else {
+            let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::RegisterAck(String::new()));
+        }
+    }
+
+    /// Ends the connection: with a text if the peer has not been accepted yet, else without.
+    fn close(&mut self, goaway: GoAway, cx: &mut GeminioCx) {
+        let reason = CloseReason::us(goaway.code, goaway.text.clone());
+        if matches!(self.state, State::Silent | State::Admitting | State::Subscribing) {
+            cx.conn.refuse(self.id, &goaway.text);
+        }
+        self.farewell.get_or_insert(goaway);
+        match self.welcomed.map(|welcomed| welcomed + SETTLE) {
+            Some(at) if cx.now() < at => {
+                self.state = State::Doomed(at);
+                self.return_early();
+                cx.wake_at(at);
+            }
+            _ => cx.close(reason),
+        }
+    }
+
+    fn return_early(&mut self) {
+        let early = std::mem::take(&mut self.early);
+        forward::return_unread(&self.node, early);
+    }
+
+    /// The peer is closing, or shall: nobody is to send it anything any more.
+    fn leave(&mut self) {
+        self.state = State::Leaving;
+        crate::presence::session_closed(&self.node, self.no);
+    }
+
+    fn close_if_finished(&mut self, cx: &mut GeminioCx) {
+        let (until, finished) = match self.state {
+            State::Retiring(until) => {
+                (until, self.outgoing.is_empty() && self.incoming.is_empty() && self.streams.is_empty())
+            }
+            State::Doomed(until) => (until, false),
+            _ => return,
+        };
+        if finished || cx.now() >= until {
+            let goaway = self.farewell.clone().unwrap_or_else(|| GoAway::new(Code::SHUTDOWN, "finished"));
+            self.close(goaway, cx);
+        }
+    }
+
+    fn log_end(&self, reason: &CloseReason) {
+        let (session, id, role, remote) = (self.no, self.id, self.role, self.remote);
+        let broke_rules = matches!(
+            reason.code,
+            Code::PROTOCOL | Code::TOO_LARGE | Code::LIMIT | Code::HANDSHAKE_TIMEOUT | Code::KEEPALIVE
+        );
+        if reason.by == By::Us && broke_rules {
+            self.node.metrics.cut(reason.code);
+            if let Some(more) = self.node.notices.first(reason.code, Instant::now()) {
+                warn!(session, id, ?role, %remote, %reason, more, "cut off (geminio)");
+            }
+        } else if self.state != State::Silent {
+            info!(session, id, ?role, %remote, %reason, "closed (geminio)");
+        }
+    }
+}
+
+impl GeminioHandler for Session {
+    type Mail = Mail;
+
+    fn on_event(&mut self, event: Event, cx: &mut GeminioCx) {
+        match event {
+            Event::Hello(hello) => hello::on_hello(self, hello, cx),
+            Event::Word(DEFAULT_SESSION, id, word) => calls::on_word(self, id, word, cx),
+            Event::Word(session, id, word) => streams::heard(self, session, id, word, cx),
+            Event::Opening { session, peer, meta } => streams::opening(self, session, &peer, meta, cx),
+            Event::Accepted(session) => self.streams.accepted(session),
+            Event::Ended(session) => streams::ended(self, session, cx),
+            Event::Leaving => self.leave(),
+            Event::Over => {}
+        }
+        self.close_if_finished(cx);
+    }
+
+    fn on_mail(&mut self, mail: Mail, cx: &mut GeminioCx) {
+        let waiting = matches!(self.state, State::Admitting | State::Subscribing);
+        match mail {
+            Mail::Welcome(welcome) => self.admitted(welcome.id, cx),
+            Mail::Close(goaway) => self.close(goaway, cx),
+            mail @ (Mail::Request(_) | Mail::Open(_)) if waiting && self.early.len() < EARLY_MAX => {
+                self.early.push(mail);
+            }
+            Mail::Request(request) if waiting => {
+                request.fail(Failure::not_run(Code::BUSY, "the session is still being admitted"));
+            }
+            Mail::Request(request) => calls::deliver(self, request, cx),
+            Mail::Routed(id, to) => self.outgoing.sent_to(id, to),
+            Mail::Answer(id, answer) => calls::answered(self, id, answer, cx),
+            Mail::Cancel(key) => {
+                if let Some((id, Kind::Call)) = self.incoming.cancel(key) {
+                    let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::Cancel(1));
+                }
+            }
+            Mail::Open(reply) => streams::open(self, reply),
+            Mail::Stream(wish) => streams::grant(self, *wish, cx),
+            Mail::Named { id, code, text } => self.named(id, code, &text, cx),
+            Mail::Retire(goaway, until) => {
+                if self.state == State::Open {
+                    self.farewell = Some(goaway);
+                    self.state = State::Retiring(until);
+                    cx.wake_at(until);
+                } else if waiting {
+                    self.close(goaway, cx);
+                }
+            }
+            // The dialect cannot advise; the rest is for links.
+            Mail::Advise(_) | Mail::PeerDown | Mail::Takeover { .. } | Mail::Ping => {}
+        }
+        self.close_if_finished(cx);
+    }
+
+    fn on_timeout(&mut self, now: Instant, cx: &mut GeminioCx) {
+        calls::expire(self, now, cx);
+        streams::expire(self, now, cx);
+        if let State::Retiring(at) | State::Doomed(at) = self.state {
+            cx.wake_at(at);
+        }
+        self.close_if_finished(cx);
+    }
+
+    fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
+        self.node.metrics.closed(self.role, &reason);
+        self.log_end(&reason);
+        self.outgoing.cancel_all();
+        let code = match &self.farewell {
+            Some(goaway) if goaway.code == Code::REPLACED => Code::REPLACED,
+            _ => Code::GONE,
+        };
+        let text = "the connection of the receiver ended before it answered";
+        self.incoming.fail_all(&Failure::may_have_run(code, text));
+        crate::presence::session_closed(&self.node, self.no);
+        self.return_early();
+        forward::return_unread(&self.node, leftover);
+    }
+}

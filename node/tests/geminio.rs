@@ -1,0 +1,321 @@
+//! Clients of the reference's dialect: Go programs against each other and against native peers, and
+//! bytes that would end the reference.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use limes_sdk::{Bytes, Edge, Service};
+use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, Word};
+use support::{Bed, PATIENCE, until};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// Whoever sets this wants the tests with Go to fail, rather than to be skipped, where there is none.
+const DEMANDED: &str = "LIMES_TEST_GO";
+
+/// The Go program, built; `None`: skipped, and it says why.
+async fn go_program(dir: &TempDir) -> Option<PathBuf> {
+    let program = dir.path().join("geminio");
+    let build = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&program)
+        .arg(".")
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/go"))
+        .stdin(Stdio::null())
+        .output();
+    let failure = match timeout(Duration::from_secs(600), build).await {
+        Ok(Ok(output)) if output.status.success() => return Some(program),
+        Ok(Ok(output)) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Ok(Err(error)) => format!("go: {error}"),
+        Err(_) => "go build did not end within ten minutes".to_owned(),
+    };
+    assert!(std::env::var_os(DEMANDED).is_none(), "{DEMANDED} is set, but: {failure}");
+    eprintln!("SKIPPED: clients_of_the_reference (Go part): {failure}");
+    None
+}
+
+fn go(program: &PathBuf, what: &str, bed: &Bed, nodes: &[usize]) -> Command {
+    let mut command = Command::new(program);
+    command.arg(what).args(nodes.iter().flat_map(|node| [bed.edges(*node), bed.services(*node)]));
+    command.stdin(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn clients_of_the_reference() {
+    let bed = Bed::start(3).await;
+    attacks(&bed).await;
+    timeout(PATIENCE, a_stale_connection(&bed)).await.expect("stuck");
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = go_program(&dir).await else { return };
+    let checks = go(&program, "checks", &bed, &[1, 2, 3]).output();
+    let checks = timeout(PATIENCE * 3, checks).await.expect("the Go program is stuck").unwrap();
+    let said = String::from_utf8_lossy(&checks.stdout);
+    println!("{said}");
+    let complained = String::from_utf8_lossy(&checks.stderr);
+    assert!(checks.status.success(), "{said}\n{complained}");
+    timeout(PATIENCE * 2, dialects(&bed, &program)).await.expect("stuck");
+}
+
+/// Fixed parts that are cut, bodies that are too long, and types that are none, on fresh connections
+/// of both ports while calls go on.
+async fn attacks(bed: &Bed) {
+    let (edge, service) = (bed.edge(1).await, bed.service(1, "victim").await);
+    let head = |kind: u8, len: u32| [&[1, kind, 0, 0, 0, 0, 0, 0, 0, 1][..], &len.to_be_bytes()].concat();
+    let conn = [head(1, 12), vec![0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0], b"{}".to_vec()].concat();
+    let mut packets: Vec<Vec<u8>> = vec![
+        head(0x02, 0),
+        head(0x31, 0),
+        head(0x01, 3),
+        [head(0x01, 9), vec![0; 20]].concat(),
+        head(0x01, u32::MAX),
+        head(0x51, 10 << 20),
+        [head(0x01, 12), vec![0x18; 10], b"{]".to_vec()].concat(),
+        [1, 0xff].repeat(40),
+        [conn.clone(), conn.clone()].concat(),
+    ];
+    for (kind, len) in
+        [(0x12, 0), (0x31, 9), (0x41, 0), (0x42, 7), (0x73, 8), (0x71, 7), (0x99, 0), (0x61, 0x00a0_0001)]
+    {
+        packets.push([conn.clone(), head(kind, len), vec![0; len.min(64) as usize]].concat());
+    }
+    for packet in &packets {
+        for addr in [bed.edges(1), bed.services(1)] {
+            let mut socket = TcpStream::connect(&addr).await.unwrap();
+            socket.write_all(packet).await.unwrap();
+            let mut rest = Vec::new();
+            // Closed, in whatever way, and nothing else has happened.
+            let _ = timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("still open");
+            assert_eq!(edge.call("echo", "alive").await.unwrap(), "alive");
+        }
+    }
+    edge.close().await;
+    service.close().await;
+    until("the victim is gone", || async { (bed.figure(1, "services").await == Some(0)).then_some(()) })
+        .await;
+}
+
+/// A client that says nothing by itself.
+struct Bare(TcpStream);
+
+impl Bare {
+    async fn connect(addr: &str, meta: &str) -> Bare {
+        let mut bare = Bare(TcpStream::connect(addr).await.unwrap());
+        let data = ConnData { meta: meta.to_owned().into(), ..ConnData::default() };
+        bare.say(1, Body::Conn { acquire: true, heartbeat: 1, client: 0, data }).await;
+        bare
+    }
+
+    async fn say(&mut self, id: u64, body: Body) {
+        let mut out = BytesMut::new();
+        let payload = Packet { id, body }.encode(&mut out).unwrap();
+        out.extend_from_slice(&payload);
+        self.0.write_all(&out).await.unwrap();
+    }
+
+    /// The next packet; `None`: the connection has ended.
+    async fn hear(&mut self) -> Option<Packet> {
+        let mut head = [0; HEADER];
+        timeout(PATIENCE, self.0.read_exact(&mut head)).await.expect("silent").ok()?;
+        let header = Header::decode(head).unwrap();
+        let mut body = vec![0; header.len];
+        timeout(PATIENCE, self.0.read_exact(&mut body)).await.expect("silent").ok()?;
+        Some(Packet::decode(header, body.into()).unwrap())
+    }
+
+    async fn accepted(&mut self) -> u64 {
+        match self.hear().await.unwrap().body {
+            Body::ConnAck { refused: false, client, .. } => client,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// 6.1: an edge comes back while its old connection looks alive and says nothing. And one that does
+/// not read does not hold up the others.
+async fn a_stale_connection(bed: &Bed) {
+    let service = bed.service(3, "ids").await;
+    service
+        .register("get_edge_id", |call| async move {
+            let id: u64 = String::from_utf8_lossy(&call.body[10..12]).parse().unwrap_or(1);
+            Ok(Bytes::copy_from_slice(&(7_000 + id).to_be_bytes()))
+        })
+        .await
+        .unwrap();
+    let mut old = Bare::connect(&bed.edges(1), "42").await;
+    assert_eq!(old.accepted().await, 7_042);
+    // The old one never answers from now on; the new one is reached at once.
+    let began = Instant::now();
+    let mut new = Bare::connect(&bed.edges(1), "42").await;
+    assert_eq!(new.accepted().await, 7_042);
+    let (answer, ()) = tokio::join!(service.call_within(7_042, "who", "x", PATIENCE), async {
+        let Packet { id, body: Body::On(1, Word::Request(call)) } = new.hear().await.unwrap() else {
+            panic!()
+        };
+        let data = MessageData { key: call.key, value: "new".into(), ..MessageData::default() };
+        new.say(id, Body::On(1, Word::Response(data))).await;
+    });
+    assert_eq!(answer.unwrap(), "new");
+    // The old socket is closed without its help, and not before a client could bear it.
+    assert!(old.hear().await.is_none());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    // An edge that reads nothing: its queue fills, and others are served meanwhile.
+    let mut deaf = Bare::connect(&bed.edges(1), "43").await;
+    assert_eq!(deaf.accepted().await, 7_043);
+    let big = Bytes::from(vec![7; 2 << 20]);
+    let calls = (0..5).map(|_| service.call_within(7_043, "who", big.clone(), Duration::from_secs(3)));
+    let stuck = futures::future::join_all(calls);
+    let (stuck, answer) = tokio::join!(stuck, async {
+        let answer = service.call_within(7_042, "who", "x", PATIENCE);
+        let (answer, ()) = tokio::join!(answer, async {
+            let Packet { id, .. } = new.hear().await.unwrap();
+            new.say(id, Body::On(1, Word::Response(MessageData::default()))).await;
+        });
+        answer
+    });
+    assert!(answer.is_ok() && stuck.iter().all(Result::is_err));
+    // A service id that is wished for is granted, also twice.
+    for _ in 0..2 {
+        let mut wish = Bare(TcpStream::connect(bed.services(1)).await.unwrap());
+        let data = ConnData { meta: r#"{"service":"","topics":null}"#.into(), ..ConnData::default() };
+        wish.say(1, Body::Conn { acquire: true, heartbeat: 1, client: 4_711, data }).await;
+        assert_eq!(wish.accepted().await, 4_711);
+    }
+    service.close().await;
+    until("the services are gone", || async {
+        let left = [bed.figure(1, "services").await, bed.figure(3, "services").await];
+        (left == [Some(0), Some(0)]).then_some(())
+    })
+    .await;
+}
+
+/// A Go edge and a Go service on one node, native ones on another.
+async fn dialects(bed: &Bed, program: &PathBuf) {
+    let mut held = go(program, "hold", bed, &[1]).stdout(Stdio::piped()).spawn().unwrap();
+    let go_edge = held_edge(&mut held).await;
+    for node in [3, 1] {
+        let service = bed.service(node, "greeter").await;
+        service.subscribe(["news"]).await.unwrap();
+        service
+            .register("fail", |_| async move { Err(limes_sdk::Failed::new("native failed")) })
+            .await
+            .unwrap();
+        let edge = bed.edge(node).await;
+        go_edge_and_native_service(&service, go_edge).await;
+        native_edge_and_go_service(&edge).await;
+        edge.close().await;
+        service.close().await;
+        until("the service is gone", || async {
+            // The one from Go stays.
+            (bed.figure(node, "services").await == Some(1)).then_some(())
+        })
+        .await;
+    }
+    drop(held.stdin.take());
+    timeout(PATIENCE, held.wait()).await.unwrap().unwrap();
+}
+
+async fn held_edge(held: &mut Child) -> u64 {
+    let mut lines = BufReader::new(held.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap_or_default();
+    line.strip_prefix("held ").and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+}
+
+async fn go_edge_and_native_service(service: &Service, edge: u64) {
+    let call = async |method: &str, body: &str| {
+        service
+            .call_within(edge, method, body.to_owned(), PATIENCE)
+            .await
+            .map(|body| String::from_utf8(body.to_vec()).unwrap())
+    };
+    assert_eq!(call("echo", "down").await.unwrap(), "down");
+    let unknown = call("nosuch", "").await.unwrap_err();
+    assert_eq!(unknown.text(), "no such rpc: nosuch");
+    assert_eq!(call("do", "call - echo up").await.unwrap(), "up");
+    assert_eq!(call("do", "call - fail x").await.unwrap_err().text(), "native failed");
+    assert_eq!(call("do", "call - nosuch x").await.unwrap_err().text(), "record not found");
+    let (published, ()) = tokio::join!(call("do", "publish news fresh"), async {
+        let message = service.receive().await.unwrap();
+        assert_eq!((message.topic.as_str(), &message.body[..], message.peer), ("news", &b"fresh"[..], edge));
+        message.done();
+    });
+    published.unwrap();
+    let (refused, ()) = tokio::join!(call("do", "publish news stale"), async {
+        service.receive().await.unwrap().error("too old");
+    });
+    assert_eq!(refused.unwrap_err().text(), "too old");
+    service.publish(edge, "any", "down").await.unwrap();
+    assert_eq!(service.publish(edge, "any", "bad").await.unwrap_err().text(), "no legs");
+    // A stream from Go; the native end closes it when it has echoed.
+    let (carried, ()) = tokio::join!(call("do", "stream greeter hello"), async {
+        let mut far = service.accept_stream().await.unwrap();
+        assert_eq!((far.peer, &far.meta[..]), (edge, &b"from go"[..]));
+        let mut text = [0; 5];
+        far.stream.read_exact(&mut text).await.unwrap();
+        far.stream.write_all(&text).await.unwrap();
+        // Nothing is lost when the other end closes: the end comes as an end.
+        assert_eq!(far.stream.read(&mut text).await.unwrap(), 0);
+        far.stream.shutdown().await.unwrap();
+    });
+    assert_eq!(carried.unwrap(), "hello / no such rpc: inner");
+    // And one to Go, which echoes.
+    let mut near = service.open_stream(edge, "", "").await.unwrap();
+    let data = vec![7; 256 << 10];
+    let mut back = vec![0; data.len()];
+    let (mut read, mut write) = tokio::io::split(&mut near);
+    let (written, read) = tokio::join!(write.write_all(&data), read.read_exact(&mut back));
+    written.unwrap();
+    read.unwrap();
+    assert_eq!(back, data);
+    near.shutdown().await.unwrap();
+    assert_eq!(near.read(&mut back).await.unwrap(), 0);
+}
+
+async fn native_edge_and_go_service(edge: &Edge) {
+    let call = async |method: &str, body: &str| {
+        edge.call_within(method, body.to_owned(), PATIENCE)
+            .await
+            .map(|body| String::from_utf8(body.to_vec()).unwrap())
+    };
+    assert_eq!(call("go-echo", "up").await.unwrap(), "up");
+    assert_eq!(call("go-fail", "").await.unwrap_err().text(), "go failed");
+    let id = edge.id();
+    assert_eq!(call("go-do", &format!("call {id} echo down")).await.unwrap(), "down");
+    let unknown = call("go-do", &format!("call {id} nosuch x")).await.unwrap_err();
+    assert_eq!(unknown.text(), "no such rpc: nosuch");
+    assert_eq!(call("go-do", "call 4242424242 echo x").await.unwrap_err().text(), "edge not online");
+    edge.publish("go-topic", "fresh").await.unwrap();
+    assert_eq!(edge.publish("go-topic", "bad").await.unwrap_err().text(), "no legs");
+    let body = format!("publish {id} down");
+    let (published, ()) = tokio::join!(call("go-do", &body), async {
+        let message = edge.receive().await.unwrap();
+        assert_eq!(&message.body[..], b"down");
+        message.done();
+    });
+    published.unwrap();
+    let body = format!("stream {id} hello");
+    let (carried, ()) = tokio::join!(call("go-do", &body), async {
+        let mut far = edge.accept_stream().await.unwrap();
+        let mut text = [0; 5];
+        far.stream.read_exact(&mut text).await.unwrap();
+        far.stream.write_all(&text).await.unwrap();
+        assert_eq!(far.stream.read(&mut text).await.unwrap(), 0);
+        far.stream.shutdown().await.unwrap();
+    });
+    assert_eq!(carried.unwrap(), "hello / no such rpc: inner");
+    let mut near = edge.open_stream("go-service", "meta").await.unwrap();
+    near.write_all(b"question").await.unwrap();
+    let mut text = [0; 8];
+    near.read_exact(&mut text).await.unwrap();
+    assert_eq!(&text, b"question");
+    near.shutdown().await.unwrap();
+    assert_eq!(near.read(&mut text).await.unwrap(), 0);
+}

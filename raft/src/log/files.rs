@@ -1,0 +1,178 @@
+//! The folder that a log lives in: what it asks of a file system, and the real one.
+//!
+//! Tests put one there that fails, and that keeps at a crash only what was synced.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a directory that is in use is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// How often it is tried.
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A folder of files. Every call may block.
+pub trait Files: Send + Sync + 'static {
+    /// Makes the folder and takes it for this process until the guard is dropped.
+    ///
+    /// # Errors
+    /// The disk failed, or somebody else has had it for long.
+    fn lock(&self) -> io::Result<Box<dyn Send>>;
+
+    /// The names of all files.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// All bytes of a file.
+    ///
+    /// # Errors
+    /// It is not there, or the disk failed.
+    fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+
+    /// Opens a file for reading and writing; makes it if it is not there.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>>;
+
+    /// Removes a file; its name may be back after a crash.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes the names of files durable.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn sync(&self) -> io::Result<()>;
+
+    /// A file's path, for what people read.
+    fn path(&self, name: &str) -> PathBuf;
+
+    /// Bytes that a segment is preallocated with; an entry that is larger gets a file of its size.
+    fn segment_bytes(&self) -> u64 {
+        16 << 20
+    }
+}
+
+/// One open file.
+pub trait LogFile: Send + Sync {
+    /// Fills the buffer from an offset on.
+    ///
+    /// # Errors
+    /// The file ends before, or the disk failed.
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all bytes at an offset.
+    ///
+    /// # Errors
+    /// The disk failed: what is there now is not known.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes the file `keep` bytes long, then `bytes`, of which the rest are zeros that take no more
+    /// room when they are overwritten.
+    ///
+    /// # Errors
+    /// The disk failed or is full.
+    fn shape(&self, keep: u64, bytes: u64) -> io::Result<()>;
+
+    /// Makes the file's bytes durable. After an error nobody knows what is.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A folder of the file system.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// The folder of this path; it need not be there yet.
+    pub fn new(path: &Path) -> Self {
+        Folder(path.to_owned())
+    }
+}
+
+impl Files for Folder {
+    fn lock(&self) -> io::Result<Box<dyn Send>> {
+        std::fs::create_dir_all(&self.0)?;
+        let file = File::open(&self.0)?;
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Box::new(file)),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_AGAIN),
+                Err(TryLockError::WouldBlock) => {
+                    let text = format!("{} is in use by another process", self.0.display());
+                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+                }
+            }
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.0)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        std::fs::read(self.path(name))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.path(name))?;
+        Ok(Arc::new(OnDisk(file)))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.0)?.sync_all()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+struct OnDisk(File);
+
+impl LogFile for OnDisk {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(into, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn shape(&self, keep: u64, bytes: u64) -> io::Result<()> {
+        self.0.set_len(keep)?;
+        let length = i64::try_from(bytes).map_err(io::Error::other)?;
+        match nix::fcntl::posix_fallocate(&self.0, 0, length) {
+            // Not every file system can: a sparse file does as well, only slower.
+            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => self.0.set_len(bytes),
+            other => Ok(other?),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

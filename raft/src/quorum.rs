@@ -1,0 +1,79 @@
+//! A lost quorum in words.
+
+/// A voter, and what is known of the node of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Voter {
+    pub(crate) name: String,
+    pub(crate) state: State,
+}
+
+/// What is known of a voter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It runs with its data.
+    Here,
+    /// Its node runs, but without the data it had.
+    WithoutData,
+    /// It does not answer.
+    Silent,
+}
+
+/// What is to be said of voters that cannot agree; nothing if they can.
+pub(crate) fn words(voters: &[Voter]) -> Option<String> {
+    let of = |state| voters.iter().filter(move |voter| voter.state == state).map(|voter| voter.name.as_str());
+    let (here, lost, silent) =
+        (of(State::Here).count(), of(State::WithoutData).count(), of(State::Silent).count());
+    let needed = voters.len() / 2 + 1;
+    if voters.is_empty() || here >= needed {
+        return None;
+    }
+    let list = |state| of(state).collect::<Vec<_>>().join(", ");
+    let mut text = format!(
+        "no quorum: {needed} of {} voters are needed, and {here} are here with their data",
+        voters.len()
+    );
+    if here > 0 {
+        text += &format!(" ({})", list(State::Here));
+    }
+    if silent > 0 {
+        text += &format!("; silent: {}", list(State::Silent));
+    }
+    if lost > 0 {
+        text += &format!("; without the data that they had: {}", list(State::WithoutData));
+    }
+    text += &if here + silent >= needed {
+        "; start those that are silent".to_owned()
+    } else {
+        let back = needed - here - silent;
+        format!(
+            "; starting the silent ones is not enough: stop {back} of those without, put the data directory back that each \
+             had when it last ran, and start them; if that is lost, the only way is to begin anew with empty directories \
+             on all nodes"
+        )
+    };
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voters(states: &[State]) -> Vec<Voter> {
+        let named = |(state, at): (&State, usize)| Voter { name: format!("node-{at}"), state: *state };
+        states.iter().zip(1..).map(named).collect()
+    }
+
+    #[test]
+    fn it_says_who_is_missing_and_what_helps() {
+        use State::{Here, Silent, WithoutData};
+        assert_eq!(words(&voters(&[Here, Here, WithoutData])), None);
+        let silent = words(&voters(&[Here, Silent, WithoutData])).unwrap_or_default();
+        assert!(
+            silent.contains("silent: node-2") && silent.ends_with("start those that are silent"),
+            "{silent}"
+        );
+        let lost = words(&voters(&[WithoutData, Here, WithoutData])).unwrap_or_default();
+        assert!(lost.contains("without the data that they had: node-1, node-3"), "{lost}");
+        assert!(lost.contains("stop 1 of those") && lost.contains("begin anew"), "{lost}");
+    }
+}
