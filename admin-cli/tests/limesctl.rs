@@ -136,6 +136,29 @@ async fn it_shows_the_cluster_its_edges_and_its_services() {
     let elsewhere = bed.ctl(&["edge", "list", "--json", "--node", "node-2"]).await;
     assert_eq!(serde_json::from_slice::<Value>(&elsewhere.stdout).unwrap()["edges"], serde_json::json!([]));
 
+    // The state, and from there on what changes.
+    let watched = |output: &Output| -> Vec<Value> {
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let state = watched(&bed.ctl(&["watch", "--once", "--json"]).await);
+    assert!(state.iter().any(|change| change["what"]["Edge"]["id"] == edge.id()), "{state:?}");
+    let end = state.last().unwrap();
+    assert!(end["what"]["Synced"]["revision"].as_u64() > Some(0), "{end}");
+    let position = end["position"].as_str().unwrap().to_owned();
+    let nothing = watched(&bed.ctl(&["watch", "--from", &position, "--once", "--json"]).await);
+    assert_eq!(nothing.len(), 1, "{nothing:?}");
+    let other = Edge::builder().address(&bed.edges).connect_timeout(PATIENCE).connect().await.unwrap();
+    let since = watched(&bed.ctl(&["watch", "--from", &position, "--once", "--json"]).await);
+    assert!(since.iter().any(|change| change["what"]["Edge"]["id"] == other.id()), "{since:?}");
+    assert!(since.iter().all(|change| change["what"]["Edge"]["id"] != edge.id()), "{since:?}");
+    other.close().await;
+    bed.until(&["edge", "list", "--json"], |list| list["edges"].as_array().is_some_and(|all| all.len() == 1))
+        .await;
+    let lines = text(&bed.ctl(&["watch", "--from", &position, "--once"]).await.stdout);
+    assert!(lines.contains(&format!("edge {} gone from node-1: ended", other.id())), "{lines}");
+    let wrong = bed.ctl(&["watch", "--from", "yesterday", "--once"]).await;
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stderr));
+
     // For people.
     let table = text(&bed.ctl(&["edge", "list"]).await.stdout);
     let mut lines = table.lines();
