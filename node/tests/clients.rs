@@ -255,6 +255,25 @@ async fn a_client_that_closes_lets_what_is_in_flight_end() {
     begun.recv().await.unwrap();
     service.close().await;
     assert_eq!(call.await.unwrap().unwrap(), "yes", "the call was cut off");
+    // What is on its way to a service that leaves is not lost: others serve it.
+    let (first, second) = (bed.service(1, "first").await, bed.service(1, "second").await);
+    let load: Vec<_> = (0..32)
+        .map(|_| {
+            let edge = edge.clone();
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    edge.call("echo", "x").await?;
+                }
+                Ok::<_, limes_sdk::CallError>(())
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    first.close().await;
+    for load in load {
+        load.await.unwrap().expect("a call failed because a service left in order");
+    }
+    second.close().await;
     // It is gone at once, though: nobody else is sent there.
     let error = edge.call("slow", "more").await.unwrap_err();
     assert!(matches!(error.kind(), Kind::NoMethod), "{error}");

@@ -400,7 +400,7 @@ impl Traffic {
                         0 => edge.call_within("echo", "x", PATIENCE).await,
                         _ => service.call_within(edge.id(), "echo", "x", PATIENCE).await,
                     };
-                    assert_eq!(result.expect("an honest call fails"), "x");
+                    assert_eq!(result.unwrap_or_else(|error| panic!("an honest call fails: {error}")), "x");
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -494,8 +494,8 @@ async fn peers_that_mean_harm_harm_nobody() {
     assert!(metric(&bed, "limes_connections_cut_total{reason=\"PROTOCOL\"}").await >= 5);
     let log = bed.log(1);
     assert!(!log.contains("panicked"), "{log}");
-    let lines = log.lines().filter(|line| line.contains("WARN")).count();
-    assert!(lines < 400, "{lines} warnings");
+    let lines = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
+    assert!(lines < 100, "{lines} warnings");
 }
 
 async fn half_open(bed: &Bed, traffic: &Traffic) {

@@ -1,6 +1,6 @@
 //! One connection to the cluster: what is in flight on it, in its own task.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,8 @@ pub(crate) struct Link {
     news: tokio::sync::mpsc::UnboundedSender<News>,
     waiting: HashMap<u64, Tell>,
     running: HashMap<u64, AbortHandle>,
+    /// Messages that the user has not acknowledged yet.
+    held: HashSet<u64>,
     /// Until when what is in flight may finish, and whether streams count.
     finishing: Option<(Instant, bool)>,
 }
@@ -105,7 +107,15 @@ impl Link {
         outbox: Outbox,
         news: tokio::sync::mpsc::UnboundedSender<News>,
     ) -> Self {
-        Link { client, outbox, news, waiting: HashMap::new(), running: HashMap::new(), finishing: None }
+        Link {
+            client,
+            outbox,
+            news,
+            waiting: HashMap::new(),
+            running: HashMap::new(),
+            held: HashSet::new(),
+            finishing: None,
+        }
     }
 
     /// Closes a connection that is no longer in use once nothing is in flight on it.
@@ -113,10 +123,16 @@ impl Link {
         let Some((until, streams)) = self.finishing else { return };
         let calls = self.waiting.is_empty() && self.running.is_empty();
         if (calls && !(streams && cx.streams() > 0)) || cx.now() >= until {
-            cx.close(GoAway::new(Code::OK, "good-bye"));
+            self.leave(cx);
         } else {
             cx.wake_at(until.min(cx.now() + FINISH_LOOK));
         }
+    }
+
+    /// Says good-bye; OK is said only if all that was read is answered (PROTOCOL 3.6).
+    fn leave(&mut self, cx: &mut Cx<'_>) {
+        let owes = !self.running.is_empty() || !self.held.is_empty();
+        cx.close(GoAway::new(if owes { Code::CANCELLED } else { Code::OK }, "good-bye"));
     }
 
     fn finish(&mut self, id: u64, result: Result<Bytes, CallError>) {
@@ -173,7 +189,9 @@ impl Link {
         let outbox = self.outbox.clone();
         let topic = topic.to_string();
         let message = Message { peer, topic, body, id, outbox, answered: false };
+        self.held.insert(id);
         if let Err(full) = self.client.messages.0.try_send(message) {
+            self.held.remove(&id);
             full.into_inner().answered = true;
             let text = "the receiver does not keep up".to_owned();
             cx.send(Frame::Error(ErrorFrame { id, code: Code::BUSY, ran: Ran::No, text }));
@@ -232,6 +250,7 @@ impl Handler for Link {
                 }
             }
             Mail::Ack { id, code, text } => {
+                self.held.remove(&id);
                 cx.send(Frame::Ack(Ack { id, code, text }));
             }
             Mail::Names(naming, id, names, tell) => {
@@ -251,7 +270,7 @@ impl Handler for Link {
                 self.finishing = Some((until, streams));
                 self.close_if_finished(cx);
             }
-            Mail::Close => cx.close(GoAway::new(Code::OK, "good-bye")),
+            Mail::Close => self.leave(cx),
         }
     }
 

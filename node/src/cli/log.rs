@@ -10,8 +10,9 @@ pub(super) fn init(level: Level) -> Result<(), Failure> {
     let filter = match std::env::var("LIMES_LOG") {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
             .map_err(|error| format!("LIMES_LOG: {text:?} is no log filter: {error}"))?,
-        // openraft tells each of its steps at info, and each unanswered heartbeat at warn.
-        _ => EnvFilter::new(format!("{},openraft=error", level.as_str())),
+        // openraft tells each of its steps at info, and each unanswered heartbeat at warn; yamux a line for each
+        // frame of a hostile peer, whose connection is counted and told once by its session.
+        _ => EnvFilter::new(format!("{},openraft=error,yamux=off", level.as_str())),
     };
     start(filter);
     Ok(())

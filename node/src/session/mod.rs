@@ -64,6 +64,8 @@ pub(crate) struct Session {
     naming: usize,
     /// Its place at the gate, for as long as it lives.
     place: Option<Place>,
+    /// The peer has left in order: it has answered all that it read.
+    left: bool,
     /// Why it is being closed, if we said so.
     farewell: Option<Code>,
 }
@@ -85,6 +87,7 @@ impl Session {
             early: Vec::new(),
             naming: 0,
             place: None,
+            left: false,
             farewell: None,
         }
     }
@@ -203,6 +206,7 @@ impl Handler for Session {
     fn on_goaway(&mut self, goaway: GoAway, cx: &mut Cx) {
         debug!(session = self.no, code = %goaway.code, text = %goaway.text, "peer is leaving");
         // PROTOCOL 3.6.
+        self.left = goaway.code == Code::OK;
         let code = if self.outgoing.is_empty() { Code::OK } else { Code::CANCELLED };
         self.close(GoAway::new(code, "good-bye"), cx);
     }
@@ -266,8 +270,10 @@ impl Handler for Session {
             Some(Code::REPLACED) => Code::REPLACED,
             _ => Code::GONE,
         };
-        let text = "the connection of the receiver ended before it answered";
-        self.incoming.fail_all(&Failure::may_have_run(code, text));
+        self.incoming.fail_all(&match self.left {
+            true => Failure::not_run(Code::DRAINING, "the receiver left before it took this"),
+            false => Failure::may_have_run(code, "the connection of the receiver ended before it answered"),
+        });
         crate::presence::session_closed(&self.node, self.no);
         let unread = std::mem::take(&mut self.early).into_iter().chain(leftover);
         forward::return_unread(&self.node, unread);

@@ -38,6 +38,7 @@ class Link:
         self.running: dict[int, asyncio.Task] = {}
         self.closed = asyncio.Event()
         self.leaving: codec.GoAway | None = None
+        self.left = False
         self.last_number = 0
         self.heard = time.monotonic()
         self.tasks: list[asyncio.Task] = []
@@ -93,7 +94,7 @@ class Link:
             future = self.waiting.pop(frame.number, None)
             if future is not None and not future.done():
                 future.set_result(frame)
-        elif isinstance(frame, codec.Request):
+        elif isinstance(frame, codec.Request) and not self.left:
             self.running[frame.number] = asyncio.create_task(self._serve(frame))
         elif isinstance(frame, codec.Number) and frame.kind == codec.PING:
             self._send(codec.Number(codec.PONG, frame.number).encode())
@@ -185,7 +186,9 @@ class Link:
     async def close(self) -> None:
         """Says good-bye and waits a little for the gateway to close."""
         if not self.closed.is_set():
-            self._send(codec.GoAway(0, "good-bye").encode())
+            # OK says that all that was read is answered (3.6); nothing more is read as a request.
+            self.left = True
+            self._send(codec.GoAway(codec.CODES["CANCELLED" if self.running else "OK"], "good-bye").encode())
             try:
                 await asyncio.wait_for(self.closed.wait(), 2)
             except TimeoutError:
