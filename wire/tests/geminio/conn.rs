@@ -201,7 +201,7 @@ fn fault_the_tail_of_a_stream_is_lost_at_its_close() {
         feed(&mut conn, &ask(7 << 60));
         conn.accept(7 << 60);
         for id in 0..packets {
-            conn.send(Instant::now(), 7 << 60, id, Word::Data(Bytes::from_static(b"x"))).unwrap();
+            conn.send(now, 7 << 60, id, Word::Data(Bytes::from_static(b"x"))).unwrap();
         }
         conn.dismiss(now, 7 << 60);
         conn.dismiss(now, 7 << 60);
