@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// Whoever sets this wants the tests with Go to fail, rather than to be skipped, where there is none.
-const DEMANDED: &str = "LIMES_TEST_GO";
+const DEMANDED: &str = "TEST_GO";
 
 /// The Go program, built; `None`: skipped, and it says why.
 async fn go_program(dir: &TempDir) -> Option<PathBuf> {
