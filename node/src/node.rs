@@ -10,6 +10,7 @@ use limes_raft::{BarrierError, Replica};
 use limes_routing::{NodeId, Revision, pick};
 use limes_wire::frame::Role;
 use limes_wire::{Code, limits};
+use tokio_util::task::TaskTracker;
 
 use crate::config::{HashBy, NodeConfig};
 use crate::directory::{Directory, Sessions};
@@ -28,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) config: Arc<NodeConfig>,
     /// Sessions held here.
     pub(crate) sessions: Sessions,
+    /// Connections of edges and services, from the accept until the socket is closed.
+    pub(crate) connections: TaskTracker,
     /// Routes to edges anywhere.
     pub(crate) directory: Directory,
     /// Services anywhere.
@@ -55,6 +58,7 @@ impl Node {
         Arc::new(Node {
             config,
             sessions: Sessions::new(),
+            connections: TaskTracker::new(),
             directory: Directory::new(),
             services: ArcSwap::default(),
             peers: Peers::new(),

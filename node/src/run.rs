@@ -9,6 +9,7 @@ use limes_raft::{Config, PeerAddr, Replica};
 use limes_routing::NodeAddrs;
 use limes_wire::Code;
 use limes_wire::frame::{GoAway, Role};
+use limes_wire::limits::LINGER;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -172,5 +173,11 @@ async fn leave(node: &Arc<Node>, replica: &Replica) {
     }
     let _ = timeout(LAST_WORDS, presence::settled(node)).await;
     replica.shutdown().await;
+    // A socket that is closed while its peer still sends is reset, and our good-bye, which says what was
+    // not read, may be lost with it.
+    node.connections.close();
+    if timeout(LINGER, node.connections.wait()).await.is_err() {
+        warn!(connections = node.connections.len(), "leaving connections that their peers do not close");
+    }
     info!("left");
 }

@@ -43,10 +43,11 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tl
                 match &tls {
                     None => {
                         let greeting = newcomer.greet(Transport::Plain(socket), Instant::now());
-                        task::spawn(task::Kind::Session, greeting);
+                        task::spawn(task::Kind::Session, node.connections.track_future(greeting));
                     }
                     Some(tls) => {
-                        task::spawn(task::Kind::Session, newcomer.secure(tls.clone(), socket));
+                        let greeting = newcomer.secure(tls.clone(), socket);
+                        task::spawn(task::Kind::Session, node.connections.track_future(greeting));
                     }
                 }
             }
@@ -134,15 +135,17 @@ impl Newcomer {
         let outbox = Mailbox::new();
         place.at(&outbox);
         let limits = node.config.limits.connection();
+        let connections = node.connections.clone();
         if is_geminio {
             let handler = crate::geminio::Session::new(node, role, outbox.clone(), remote, place);
             let conn = geminio::Conn::server(began, limits);
-            task::spawn(task::Kind::Session, drive_geminio(transport, conn, handler, outbox));
+            let driven = drive_geminio(transport, conn, handler, outbox);
+            task::spawn(task::Kind::Session, connections.track_future(driven));
             return;
         }
         let handler = Session::new(node, role, outbox.clone(), remote).in_place(place);
         let conn = Conn::server(began, limits);
-        task::spawn(task::Kind::Session, drive(transport, conn, handler, outbox));
+        task::spawn(task::Kind::Session, connections.track_future(drive(transport, conn, handler, outbox)));
     }
 }
 
