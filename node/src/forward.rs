@@ -182,7 +182,13 @@ async fn look(node: &Arc<Node>, requests: Vec<Box<Request>>, revision: Revision)
         node.wait_applied(revision, deadline).await
     };
     if let Err(failure) = fresh {
-        requests.into_iter().for_each(|request| request.fail(failure.clone()));
+        for request in requests {
+            match find(node, &request) {
+                // A way that is known needs no quorum (R10).
+                Found::Way(way) => send(request, way),
+                Found::Unreachable | Found::Nobody => request.fail(failure.clone()),
+            }
+        }
         return;
     }
     // All wait for one link together.
@@ -194,14 +200,18 @@ async fn look(node: &Arc<Node>, requests: Vec<Box<Request>>, revision: Revision)
 }
 
 /// Sends one on its way, which it knows by `until`.
-async fn go(node: &Arc<Node>, mut request: Box<Request>, revision: Revision, until: Instant) {
-    let way = match find_reachable(node, until, || find(node, &request)).await {
-        Found::Way(way) => way,
-        Found::Unreachable => return request.fail(unreachable()),
+async fn go(node: &Arc<Node>, request: Box<Request>, revision: Revision, until: Instant) {
+    match find_reachable(node, until, || find(node, &request)).await {
+        Found::Way(way) => send(request, way),
+        Found::Unreachable => request.fail(unreachable()),
         // Who redirected may itself have missed a newer session: that miss needs a barrier too.
-        Found::Nobody if revision != Revision(0) => return look_again(node, request, Revision(0)),
-        Found::Nobody => return request.fail(nobody(&request)),
-    };
+        Found::Nobody if revision != Revision(0) => look_again(node, request, Revision(0)),
+        Found::Nobody => request.fail(nobody(&request)),
+    }
+}
+
+/// Hands over what has had to look, and tells its origin where it is.
+fn send(mut request: Box<Request>, way: Way) {
     request.target = way.target;
     let (origin, id) = (request.origin.clone(), request.id);
     match hand_over(&way.outbox, request) {
