@@ -149,7 +149,7 @@ pub(crate) fn look_again(node: &Arc<Node>, request: Box<Request>, revision: Revi
     let node = node.clone();
     match Lane::of(&request) {
         None => {
-            task::spawn(task::Kind::Route, async move { look(&node, vec![request], revision).await });
+            task::spawn(task::Kind::Route, async move { look(&node, vec![*request], revision).await });
         }
         Some(lane) => {
             if node.lanes.join(lane.clone(), request, revision) {
@@ -171,7 +171,7 @@ async fn walk(node: Arc<Node>, lane: Lane) {
 }
 
 /// Waits until the tables are new enough, then sends these on their way one after the other.
-async fn look(node: &Arc<Node>, requests: Vec<Box<Request>>, revision: Revision) {
+async fn look(node: &Arc<Node>, requests: Vec<Request>, revision: Revision) {
     // A barrier that waits for the one before it knows after twice that time whether there is a quorum.
     let patience = LOOK_MAX.max(node.config.cluster.timing().no_quorum_after() * 3);
     let most = Instant::now() + patience;
@@ -200,21 +200,21 @@ async fn look(node: &Arc<Node>, requests: Vec<Box<Request>>, revision: Revision)
 }
 
 /// Sends one on its way, which it knows by `until`.
-async fn go(node: &Arc<Node>, request: Box<Request>, revision: Revision, until: Instant) {
+async fn go(node: &Arc<Node>, request: Request, revision: Revision, until: Instant) {
     match find_reachable(node, until, || find(node, &request)).await {
         Found::Way(way) => send(request, way),
         Found::Unreachable => request.fail(unreachable()),
         // Who redirected may itself have missed a newer session: that miss needs a barrier too.
-        Found::Nobody if revision != Revision(0) => look_again(node, request, Revision(0)),
+        Found::Nobody if revision != Revision(0) => look_again(node, Box::new(request), Revision(0)),
         Found::Nobody => request.fail(nobody(&request)),
     }
 }
 
 /// Hands over what has had to look, and tells its origin where it is.
-fn send(mut request: Box<Request>, way: Way) {
+fn send(mut request: Request, way: Way) {
     request.target = way.target;
     let (origin, id) = (request.origin.clone(), request.id);
-    match hand_over(&way.outbox, request) {
+    match hand_over(&way.outbox, Box::new(request)) {
         Ok(()) => {
             if let crate::mail::Origin::Peer(_, outbox) = origin {
                 outbox.push_always(Mail::Routed(id, way.outbox));

@@ -48,7 +48,7 @@ pub(crate) struct Lanes {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    requests: Vec<Box<Request>>,
+    requests: Vec<Request>,
     /// What the tables here must have come to; 0: a barrier.
     revision: Revision,
 }
@@ -85,7 +85,7 @@ impl Lanes {
 
     /// What waits now, by the sender's numbers, which rise: what came back from a receiver that has gone
     /// may have come here later. Nothing: the lane is closed.
-    pub(crate) fn next(&self, lane: &Lane) -> (Vec<Box<Request>>, Revision) {
+    pub(crate) fn next(&self, lane: &Lane) -> (Vec<Request>, Revision) {
         let mut all = self.waiting();
         let mut taken = all.get_mut(lane).map(std::mem::take).unwrap_or_default();
         if taken.requests.is_empty() && all.remove(lane).is_some() {
@@ -102,7 +102,7 @@ impl Waiting {
         let any_barrier = !self.requests.is_empty() && self.revision == Revision(0);
         self.revision =
             if any_barrier || revision == Revision(0) { Revision(0) } else { self.revision.max(revision) };
-        self.requests.push(request);
+        self.requests.push(*request);
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn who_comes_while_one_looks_waits_behind_it_and_nobody_else() {
         let lanes = Lanes::default();
-        let ids = |all: (Vec<Box<Request>>, Revision)| all.0.iter().map(|one| one.id).collect::<Vec<_>>();
+        let ids = |all: (Vec<Request>, Revision)| all.0.iter().map(|one| one.id).collect::<Vec<_>>();
         let first = message(1, "a", Kind::Message);
         let lane = Lane::of(&first).unwrap();
         assert!(lanes.behind(message(9, "a", Kind::Message)).is_some(), "nobody looks yet");

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 async fn nodes_that_do_not_reach_each_other_are_honest() {
     let bed = Bed::start_netted(3, |config| {
         brisk(config);
+        config.cluster.down_after = Some(Duration::from_secs(2));
         // Its sessions are kept until it is back, however slow this machine is.
         config.cluster.suspend_grace = PATIENCE;
         config.cluster.isolated_close = IsolatedClose::After(Duration::from_millis(200));
@@ -172,12 +173,16 @@ async fn alone(bed: &Bed, clients: &mut Clients) {
         known_path(clients).await;
     }
     // What needs agreement: a miss, a registration, a newcomer.
-    let miss = clients.edge.call_within("nothing", "", PATIENCE).await.unwrap_err();
+    let (miss, named, newcomer) = tokio::join!(
+        clients.edge.call_within("nothing", "", PATIENCE),
+        clients.service.register("more", |call| async move { Ok(call.body) }),
+        async { Bare::connect(&bed.edges(1), Hello::default()).await.err().flatten() },
+    );
+    let miss = miss.unwrap_err();
     assert_eq!((miss.kind(), miss.may_have_run()), (Kind::NoQuorum, false), "{miss}");
-    let refused = clients.service.register("more", |call| async move { Ok(call.body) }).await.unwrap_err();
+    let refused = named.unwrap_err();
     assert_eq!(refused.kind(), Kind::NoQuorum, "{refused}");
-    let refused = Bare::connect(&bed.edges(1), Hello::default()).await.err().flatten();
-    assert_eq!(refused.expect("refused").code, Code::NO_QUORUM);
+    assert_eq!(newcomer.expect("refused").code, Code::NO_QUORUM);
 }
 
 async fn is_ready(bed: &Bed, node: usize) -> bool {
