@@ -15,6 +15,7 @@ mod directory;
 mod forward;
 mod geminio;
 mod isolation;
+mod lanes;
 mod leader;
 mod listen;
 mod mail;

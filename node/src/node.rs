@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{HashBy, NodeConfig};
 use crate::directory::{Directory, Sessions};
 use crate::forward::{Found, Way};
+use crate::lanes::Lanes;
 use crate::mail::{Failure, Target};
 use crate::mesh::Peers;
 use crate::notice::Notices;
@@ -49,6 +50,8 @@ pub(crate) struct Node {
     ready: AtomicBool,
     /// Spreads calls when the policy is random.
     turn: AtomicU64,
+    /// Messages that look for their way.
+    pub(crate) lanes: Lanes,
     replica: OnceLock<Replica>,
 }
 
@@ -69,6 +72,7 @@ impl Node {
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             turn: AtomicU64::new(0),
+            lanes: Lanes::default(),
             replica: OnceLock::new(),
         })
     }

@@ -273,8 +273,10 @@ impl GeminioHandler for Session {
                     self.close(goaway, cx);
                 }
             }
+            Mail::Isolated(goaway) => self.close(goaway, cx),
             // The dialect cannot advise; the rest is for links.
-            Mail::Advise(_) | Mail::PeerDown | Mail::Takeover { .. } | Mail::Ping => {}
+            Mail::Advise(_) | Mail::PeerDown | Mail::Takeover { .. } | Mail::SessionOver(..) | Mail::Ping => {
+            }
         }
         self.close_if_finished(cx);
     }

@@ -14,8 +14,9 @@ use tracing::{debug, warn};
 use super::frame::MeshFrame;
 use super::hello;
 use crate::forward::{self, find_here};
-use crate::mail::{Answer, Failure, Key, Mail, NotTaken, Origin, Outbox, Request, hand_over};
+use crate::mail::{Answer, Failure, Key, Mail, NotTaken, Origin, Outbox, Request, Target, hand_over};
 use crate::node::Node;
+use crate::presence::NOTICE;
 use crate::session::Outgoing;
 use crate::{presence, stream, task};
 
@@ -34,6 +35,8 @@ pub(crate) struct Link {
     /// What the other node has sent for sessions here.
     serving: Outgoing,
     told: HashMap<u64, oneshot::Sender<()>>,
+    /// Sessions at the other end that are over, and when what they were sent ends.
+    over: Vec<(Instant, Target, Code)>,
     ready: Option<oneshot::Sender<NodeId>>,
 }
 
@@ -52,6 +55,7 @@ impl Link {
             last: 0,
             serving: Outgoing::new(no),
             told: HashMap::new(),
+            over: Vec::new(),
             ready: None,
         }
     }
@@ -152,6 +156,33 @@ impl Link {
         }
     }
 
+    /// A session at the other end is over. Its node ends what it had, in the truest words; if that is silent,
+    /// this one does.
+    fn session_over(&mut self, target: Target, code: Code, cx: &mut Cx) {
+        if self.forwarded.values().any(|request| request.target == target) {
+            let at = cx.now() + NOTICE;
+            self.over.push((at, target, code));
+            cx.wake_at(at);
+        }
+    }
+
+    fn end_over(&mut self, now: Instant, cx: &mut Cx) {
+        for (_, target, code) in self.over.extract_if(.., |(at, ..)| *at <= now) {
+            let ids =
+                self.forwarded.iter().filter(|(_, request)| request.target == target).map(|(id, _)| *id);
+            for id in ids.collect::<Vec<_>>() {
+                if let Some(request) = self.forwarded.remove(&id) {
+                    self.by_key.remove(&request.key());
+                    let text = "the receiver's session is over, and its node says nothing";
+                    request.fail(Failure::may_have_run(code, text));
+                }
+            }
+        }
+        if let Some((at, ..)) = self.over.first() {
+            cx.wake_at(*at);
+        }
+    }
+
     fn on_mesh(&mut self, frame: MeshFrame, cx: &mut Cx) {
         match frame {
             MeshFrame::Request { id, kind, target, caller, remaining, name, custom, body } => {
@@ -183,15 +214,17 @@ impl Link {
                     let _ = told.send(());
                 }
             }
-            MeshFrame::Ping => {
+            MeshFrame::Ping(quorum) => {
                 if let Some(peer) = self.peer {
                     self.node.peers.heard(peer, cx.now());
+                    self.node.peers.feels(peer, quorum);
                 }
-                Self::say(MeshFrame::Pong, cx);
+                Self::say(MeshFrame::Pong(self.node.is_ready()), cx);
             }
-            MeshFrame::Pong => {
+            MeshFrame::Pong(quorum) => {
                 if let Some(peer) = self.peer {
                     self.node.peers.answered(peer, cx.now());
+                    self.node.peers.feels(peer, quorum);
                 }
             }
         }
@@ -266,10 +299,16 @@ impl Handler for Link {
                 self.told.insert(self.last, told);
                 Self::say(MeshFrame::Takeover { id: self.last, edge, incarnation, moving }, cx);
             }
-            Mail::Ping => Self::say(MeshFrame::Ping, cx),
+            Mail::SessionOver(target, code) => self.session_over(target, code, cx),
+            Mail::Ping => Self::say(MeshFrame::Ping(self.node.is_ready()), cx),
             Mail::Close(goaway) => cx.close(goaway),
             Mail::Routed(id, to) => self.serving.sent_to(id, to),
-            Mail::Stream(_) | Mail::Welcome(_) | Mail::Named { .. } | Mail::Advise(_) | Mail::Retire(..) => {}
+            Mail::Stream(_)
+            | Mail::Welcome(_)
+            | Mail::Named { .. }
+            | Mail::Advise(_)
+            | Mail::Isolated(_)
+            | Mail::Retire(..) => {}
         }
     }
 
@@ -280,6 +319,7 @@ impl Handler for Link {
     }
 
     fn on_timeout(&mut self, now: Instant, cx: &mut Cx) {
+        self.end_over(now, cx);
         for (id, _) in self.serving.expired(now) {
             let failure = Failure::may_have_run(Code::TIMEOUT, "no answer within the deadline");
             Self::say(MeshFrame::Answer(id, Answer::Failed(failure)), cx);

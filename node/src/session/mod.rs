@@ -240,7 +240,13 @@ impl Handler for Session {
             }
             Mail::Advise(_) => {}
             Mail::Retire(goaway, until) => self.retire(goaway, until, cx),
-            Mail::PeerDown | Mail::Takeover { .. } | Mail::Ping | Mail::Stream(_) => {}
+            // It was advised, and looks for another node by itself; the rest is for others.
+            Mail::Isolated(_)
+            | Mail::PeerDown
+            | Mail::Takeover { .. }
+            | Mail::SessionOver(..)
+            | Mail::Ping
+            | Mail::Stream(_) => {}
         }
         self.close_if_finished(cx);
     }
