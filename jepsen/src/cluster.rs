@@ -31,6 +31,8 @@ pub struct NodeAddrs {
     pub services: String,
     /// For metrics and health.
     pub metrics: String,
+    /// For operators.
+    pub control: String,
 }
 
 /// A running cluster. Dropping it ends all its processes.
@@ -40,6 +42,7 @@ pub struct Cluster {
     dir: PathBuf,
     nodes: Vec<NodeAddrs>,
     net: Option<Net>,
+    vars: Vec<(String, String)>,
     _dev: Child,
     restarted: Vec<Option<Child>>,
 }
@@ -50,7 +53,21 @@ impl Cluster {
     /// # Errors
     /// It did not become ready in time.
     pub async fn start(binary: &Path, dir: &Path, nodes: usize) -> io::Result<Self> {
-        Cluster::spawn(binary, dir, nodes, None).await
+        Cluster::spawn(binary, dir, nodes, None, Vec::new()).await
+    }
+
+    /// As [`Cluster::start`], with settings of all nodes as environment variables.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_with(
+        binary: &Path,
+        dir: &Path,
+        nodes: usize,
+        vars: &[(&str, &str)],
+    ) -> io::Result<Self> {
+        let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Cluster::spawn(binary, dir, nodes, None, vars.collect()).await
     }
 
     /// As [`Cluster::start`], on a new folder, with nodes that reach each other through a [`Net`].
@@ -59,13 +76,20 @@ impl Cluster {
     /// As there; or the folder is not new.
     pub async fn start_netted(binary: &Path, dir: &Path, nodes: usize) -> io::Result<Self> {
         let net = settings::write(dir, nodes).await?;
-        Cluster::spawn(binary, dir, nodes, Some(net)).await
+        Cluster::spawn(binary, dir, nodes, Some(net), Vec::new()).await
     }
 
-    async fn spawn(binary: &Path, dir: &Path, nodes: usize, net: Option<Net>) -> io::Result<Self> {
+    async fn spawn(
+        binary: &Path,
+        dir: &Path,
+        nodes: usize,
+        net: Option<Net>,
+        vars: Vec<(String, String)>,
+    ) -> io::Result<Self> {
         let mut dev = Command::new(binary)
             .args(["dev", "--ports", "auto", "--nodes", &nodes.to_string(), "--dir"])
             .arg(dir)
+            .envs(vars.clone())
             .stdout(Stdio::piped())
             .stdin(Stdio::piped())
             .kill_on_drop(true)
@@ -85,7 +109,8 @@ impl Cluster {
         tokio::spawn(async move { while matches!(lines.next_line().await, Ok(Some(_))) {} });
         let addrs = (1..=nodes).map(|i| settings::read(dir, i)).collect::<io::Result<_>>()?;
         let restarted = (0..nodes).map(|_| None).collect();
-        Ok(Cluster { binary: binary.into(), dir: dir.into(), nodes: addrs, net, _dev: dev, restarted })
+        let (binary, dir) = (binary.into(), dir.into());
+        Ok(Cluster { binary, dir, nodes: addrs, net, vars, _dev: dev, restarted })
     }
 
     /// All nodes' addresses.
@@ -107,6 +132,10 @@ impl Cluster {
     /// # Errors
     /// It has not said, or is gone.
     pub fn pid(&self, i: usize) -> io::Result<i32> {
+        if let Some(child) = &self.restarted[i] {
+            let id = child.id().ok_or_else(|| io::Error::other("it has ended"))?;
+            return id.try_into().map_err(io::Error::other);
+        }
         let pid = std::fs::read_to_string(self.folder(i).join("limes.pid"))?;
         pid.trim().parse().map_err(io::Error::other)
     }
@@ -117,6 +146,35 @@ impl Cluster {
     /// Its pid is not known, or it is gone.
     pub fn signal(&self, i: usize, signal: Signal) -> io::Result<()> {
         kill(Pid::from_raw(self.pid(i)?), signal).map_err(io::Error::from)
+    }
+
+    /// Kills nodes without a word, all in one moment, and waits until they are gone.
+    ///
+    /// # Errors
+    /// One does not run, or is not gone within a minute.
+    pub async fn kill9(&mut self, nodes: &[usize]) -> io::Result<()> {
+        let pids = nodes.iter().map(|i| self.pid(*i)).collect::<io::Result<Vec<_>>>()?;
+        for pid in &pids {
+            kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
+        }
+        let until = Instant::now() + START;
+        for (i, pid) in nodes.iter().zip(pids) {
+            loop {
+                let ended = match &mut self.restarted[*i] {
+                    Some(child) => child.try_wait()?.is_some(),
+                    // A child of `limes dev`, which waits for it.
+                    None => kill(Pid::from_raw(pid), None).is_err(),
+                };
+                if ended {
+                    break;
+                }
+                if Instant::now() > until {
+                    return Err(io::Error::other("a node that was killed is not gone"));
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+        Ok(())
     }
 
     /// What node `i` says about itself at `/status`; nothing if it does not answer.
@@ -164,6 +222,7 @@ impl Cluster {
         let child = Command::new(&self.binary)
             .args(["serve", "--config"])
             .arg(self.folder(i).join("limes.yaml"))
+            .envs(self.vars.clone())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

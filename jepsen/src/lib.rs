@@ -2,13 +2,20 @@
 //!
 //! [`cluster`] starts `limes dev` and brings killed nodes back; [`nemesis`] kills; [`net`] and
 //! [`proxy`] break the network; [`workload`] lets calls flow and notes each one's end, [`takeovers`] lets
-//! edges wander; [`checker`] and [`sessions`] say which guarantee did not hold. [`figures`] acts the fault
+//! edges wander, [`crashes`] kills all nodes again and again; [`checker`] and [`sessions`] say which guarantee did not hold. [`figures`] acts the fault
 //! table of the design out and says how long each fault is felt.
+
+/// The generated client of `limes.v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+mod api {
+    tonic::include_proto!("limes.v1");
+}
 
 pub mod bare;
 pub mod binary;
 pub mod checker;
 pub mod cluster;
+pub mod crashes;
 pub mod figures;
 mod http;
 pub mod nemesis;

@@ -1,5 +1,6 @@
 //! `limes-jepsen`: kill or pause nodes in turn while calls flow; exits 0 if all held, 1 if something did
-//! not, 2 if the run proves nothing. `limes-jepsen figures`: how long each fault is felt.
+//! not, 2 if the run proves nothing. `limes-jepsen figures`: how long each fault is felt. `limes-jepsen
+//! crashes`: all nodes are killed at once, and nothing that was acknowledged may be missing.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use limes_jepsen::checker::judge;
 use limes_jepsen::cluster::Cluster;
+use limes_jepsen::crashes::{self, History};
 use limes_jepsen::nemesis::{Fault, strike};
 use limes_jepsen::workload::Workload;
 use limes_jepsen::{binary, figures};
@@ -37,6 +39,25 @@ enum Command {
         /// Prints one JSON object on one line to stdout; the table goes to stderr.
         #[arg(long)]
         json: bool,
+    },
+    /// Kills all nodes at once, again and again, while edges connect; judges by what every node has
+    /// afterwards, and leaves the history in the folder.
+    Crashes {
+        /// The binary to be tested; if it is not given, this workspace's is built.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// How often.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Decides when; another one each time if it is not given.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// The cluster's folder; made, and left for its logs.
+        #[arg(long, default_value = "limes-crashes")]
+        dir: PathBuf,
+        /// Judges the history of an earlier run once more.
+        #[arg(long, conflicts_with_all = ["binary", "rounds", "seed"])]
+        judge: Option<PathBuf>,
     },
 }
 
@@ -73,6 +94,12 @@ async fn main() -> ExitCode {
     let Args { command, run: args } = Args::parse();
     let done = match command {
         Some(Command::Figures { binary, runs, json }) => print_figures(binary, runs, json).await,
+        Some(Command::Crashes { judge: Some(file), .. }) => {
+            History::read(&file).map_err(Failure::from).and_then(|history| judge_crashes(&history))
+        }
+        Some(Command::Crashes { binary, rounds, seed, dir, judge: None }) => {
+            crash(binary, rounds, seed, dir).await
+        }
         None => run(args).await,
     };
     match done {
@@ -94,6 +121,38 @@ async fn print_figures(binary: Option<PathBuf>, runs: u16, json: bool) -> Result
         println!("{table}");
     }
     Ok(true)
+}
+
+async fn crash(
+    binary: Option<PathBuf>,
+    rounds: u32,
+    seed: Option<u64>,
+    dir: PathBuf,
+) -> Result<bool, Failure> {
+    let seed = seed.unwrap_or_else(rand::random);
+    println!("--seed {seed}");
+    let options = crashes::Options { binary: binary::find(binary)?, dir, rounds, seed };
+    let history = crashes::run(&options).await?;
+    let file = crashes::file(&options.dir);
+    history.write(&file)?;
+    println!("history: {}", file.display());
+    judge_crashes(&history)
+}
+
+fn judge_crashes(history: &History) -> Result<bool, Failure> {
+    let verdict = history.judge();
+    println!(
+        "{} times all nodes were killed; {} events were acknowledged; {} looks at a node",
+        verdict.kills, verdict.acknowledged, verdict.audits
+    );
+    if verdict.kills == 0 || verdict.acknowledged == 0 {
+        return Err("nothing was acknowledged, or nobody killed".into());
+    }
+    for line in verdict.broken.iter().take(20) {
+        println!("BROKEN: {line}");
+    }
+    println!("{}", if verdict.broken.is_empty() { "PASS" } else { "FAIL" });
+    Ok(verdict.broken.is_empty())
 }
 
 async fn run(args: RunArgs) -> Result<bool, Failure> {

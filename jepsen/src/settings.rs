@@ -76,7 +76,8 @@ pub(crate) fn read(dir: &Path, i: usize) -> io::Result<NodeAddrs> {
         let addr = settings.get(section)?.get("listen")?.get("addr")?.as_str()?;
         Some(addr.to_owned())
     };
-    let all = addr("edgebound").zip(addr("servicebound")).zip(addr("metrics"));
-    let ((edges, services), metrics) = all.ok_or_else(|| io::Error::other("no addresses in limes.yaml"))?;
-    Ok(NodeAddrs { edges, services, metrics })
+    let all = addr("edgebound").zip(addr("servicebound")).zip(addr("metrics")).zip(addr("controlplane"));
+    let (((edges, services), metrics), control) =
+        all.ok_or_else(|| io::Error::other("no addresses in limes.yaml"))?;
+    Ok(NodeAddrs { edges, services, metrics, control })
 }

@@ -1,9 +1,10 @@
-//! The judge of sessions, judged: histories that are right pass, and each kind of wrong one is named.
+//! The judges of sessions and of crashes, judged: histories that are right pass, and each kind of wrong one is named.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::time::Duration;
 
 use limes_jepsen::bare::Incarnation;
+use limes_jepsen::crashes::{Event, History, Seen};
 use limes_jepsen::sessions::{Outcome, Probe, Record, Session};
 
 fn s(seconds: u64) -> Duration {
@@ -119,4 +120,54 @@ fn edges_are_judged_one_by_one() {
     sessions[0].ended = None;
     let probes = vec![probe(13, 14, Outcome::Answered(NEW))];
     assert_eq!(broken(sessions, probes), Vec::<String>::new());
+}
+
+/// An edge that was told of an event that lies at this revision.
+fn told(edge: u64, revision: u64, asked: u64) -> Event {
+    let incarnation = (revision, 0);
+    Event::Acknowledged { edge, incarnation, node: 0, fresh: true, asked, at: asked + 1 }
+}
+
+fn audited(node: usize, after: u64, to: u64, at: u64, held: &[(u64, u64)]) -> Event {
+    let seen = held.iter().map(|(edge, revision)| Seen {
+        revision: *revision,
+        edge: *edge,
+        incarnation: (*revision, 0),
+    });
+    Event::Audited { node, after, to, at, seen: seen.collect() }
+}
+
+#[test]
+fn what_a_crash_has_cost_is_named() {
+    let killed = || Event::Killed { nodes: vec![0, 1, 2], at: 5 };
+    let fine = vec![
+        told(1, 3, 1),
+        killed(),
+        audited(0, 0, 4, 10, &[(1, 3)]),
+        audited(1, 0, 5, 11, &[(1, 3)]),
+        told(2, 6, 20),
+        audited(0, 4, 9, 30, &[(2, 6), (9, 7)]),
+        audited(1, 5, 6, 31, &[(2, 6)]),
+    ];
+    let judge = |events: &[Event]| History { events: events.to_vec() }.judge();
+    let verdict = judge(&fine);
+    assert_eq!(verdict.broken, Vec::<String>::new());
+    assert_eq!((verdict.acknowledged, verdict.kills, verdict.audits), (2, 1, 4));
+    let breaks = |at: usize, event: Event, says: &str| {
+        let mut events = fine.clone();
+        events[at] = event;
+        let broken = judge(&events).broken;
+        assert!(broken.iter().any(|line| line.contains(says)), "{says}: {broken:?}");
+    };
+    breaks(3, audited(1, 0, 5, 11, &[]), "node-2 has lost it");
+    breaks(3, audited(1, 0, 5, 11, &[(8, 3)]), "different logs");
+    breaks(5, audited(0, 4, 3, 30, &[]), "went back from 4 to 3");
+    breaks(4, told(2, 4, 20), "had something before");
+    breaks(4, told(2, 3, 0), "in the place of another");
+    breaks(4, told(1, 6, 20), "was allotted twice");
+    assert!(!judge(&[told(1, 3, 1), killed()]).broken.is_empty(), "nobody was asked");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let history = History { events: fine };
+    history.write(file.path()).unwrap();
+    assert_eq!(History::read(file.path()).unwrap(), history);
 }

@@ -202,6 +202,7 @@ async fn status(State(node): State<Arc<Node>>) -> Json<Value> {
         "sessions": node.sessions.len(),
         "members": members,
         "ready": node.is_ready(),
+        "trouble": replica.trouble(),
     }))
 }
 

@@ -87,7 +87,8 @@ async fn round(member: &Member, patience: Duration) -> Result<Revision, BarrierE
     Err(BarrierError::NoQuorum)
 }
 
-async fn index(member: &Member) -> Option<u64> {
+/// The index that a read must wait for, by whoever leads; nothing: no leader with a quorum answers.
+pub(crate) async fn index(member: &Member) -> Option<u64> {
     let (leader, addr) = member.leader()?;
     if leader == member.identity.node {
         return member.read_index_here().await.ok();

@@ -25,8 +25,8 @@ use crate::standing::{Standing, Word, judge};
 
 /// How often the others are asked.
 const ASK: Duration = Duration::from_millis(150);
-/// Unanswered rounds after which the log says what is waited for.
-const PATIENCE: u32 = 40;
+/// How often the log says what is waited for.
+const SAY: Duration = Duration::from_secs(6);
 
 /// How long a member that has an identity waits for others' word before it goes on all the same.
 const HOME: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub(crate) async fn find(config: &Config, door: &Door, next: u64) -> Result<Foun
     let clients = Clients::new([0; 16], config.timing);
     let mut nonce = [0; 16];
     rand::rng().fill_bytes(&mut nonce);
-    let mut rounds: u32 = 0;
+    let mut said = Instant::now();
     if let Some(identity) = door.identity() {
         return check_home(config, door, identity, next).await;
     }
@@ -74,8 +74,8 @@ pub(crate) async fn find(config: &Config, door: &Door, next: u64) -> Result<Foun
             door.accept(cluster, 1).map_err(StartError::Identity)?;
             continue;
         }
-        rounds += 1;
-        if rounds.is_multiple_of(PATIENCE) {
+        if said.elapsed() >= SAY {
+            said = Instant::now();
             say(config, door, &asked, cluster);
         }
         sleep(ASK).await;
@@ -143,13 +143,14 @@ pub(crate) fn voters(
 
 /// What is known of each voter, seen from one that runs.
 pub(crate) async fn look_around(config: &Config, clients: &Clients, me: u64, known: Known) -> Vec<Voter> {
-    let peers = peers(config, &known);
-    let asked = ask_all(config, clients, &peers, None).await;
+    let (listed, others) = (&config.initial, unlisted(config, &known));
+    let asked = [ask_all(config, clients, listed, None).await, ask_all(config, clients, &others, None).await];
     let voter = |member: &crate::known::Acquaintance| {
-        let answer = asked.answers.iter().find(|(name, _)| *name == member.name).map(|(_, answer)| answer);
-        match answer {
+        let answers =
+            || asked.iter().flat_map(|asked| &asked.answers).filter(|(name, _)| *name == member.name);
+        match answers().next() {
             _ if member.node == me => State::Here,
-            Some(answer) if answer.node == member.node => State::Here,
+            _ if answers().any(|(_, answer)| answer.node == member.node) => State::Here,
             Some(_) => State::WithoutData,
             None => State::Silent,
         }
@@ -158,19 +159,19 @@ pub(crate) async fn look_around(config: &Config, clients: &Clients, me: u64, kno
     voters.map(|member| Voter { name: member.name.clone(), state: voter(member) }).collect()
 }
 
-/// The founders, and whoever else is known to be a member.
-fn peers(config: &Config, known: &Known) -> Vec<PeerAddr> {
-    let mut peers: BTreeMap<String, String> =
-        config.initial.iter().map(|peer| (peer.name.clone(), peer.addr.clone())).collect();
-    for member in &known.members {
-        peers.insert(member.name.clone(), member.mesh.clone());
-    }
-    peers.into_iter().map(|(name, addr)| PeerAddr { name, addr }).collect()
+/// Where members are known to be, beside what the settings list.
+fn unlisted(config: &Config, known: &Known) -> Vec<PeerAddr> {
+    let peers = known.members.iter().map(|member| (member.name.clone(), member.mesh.clone()));
+    let peers = peers.map(|(name, addr)| PeerAddr { name, addr });
+    let mut peers: Vec<_> = peers.filter(|peer| !config.initial.contains(peer)).collect();
+    peers.dedup();
+    peers
 }
 
 /// Refuses a directory of another cluster (one that most founders belong to; a single one that differs
 /// may itself be the one in the wrong place), of a member that was removed, and an old copy. Whoever
-/// finds nobody goes on: it may be the first that is back.
+/// finds nobody goes on: it may be the first that is back. Where a node belongs is for the settings to
+/// say, not for the directory, which knows where the nodes of its own cluster were.
 async fn check_home(
     config: &Config,
     door: &Door,
@@ -178,18 +179,21 @@ async fn check_home(
     next: u64,
 ) -> Result<Found, StartError> {
     let clients = Clients::new(identity.cluster, config.timing);
-    let peers = peers(config, &door.known());
-    let others = peers.iter().filter(|peer| peer.name != config.name).count();
+    let unlisted = unlisted(config, &door.known());
+    let others = config.initial.iter().chain(&unlisted).filter(|peer| peer.name != config.name).count();
     let mut until = Instant::now() + HOME;
     let mut met = false;
     while others > 0 && Instant::now() < until {
-        let Asked { answers, .. } = ask_all(config, &clients, &peers, Some(identity.node)).await;
+        let me = Some(identity.node);
+        let (listed, known) = futures::join!(
+            ask_all(config, &clients, &config.initial, me),
+            ask_all(config, &clients, &unlisted, me)
+        );
         let mut elsewhere: BTreeMap<&[u8], Vec<&str>> = BTreeMap::new();
-        for (name, answer) in answers.iter().filter(|(_, answer)| !answer.cluster.is_empty()) {
+        for (name, answer) in listed.answers.iter().filter(|(_, answer)| !answer.cluster.is_empty()) {
             elsewhere.entry(answer.cluster.as_ref()).or_default().push(name);
         }
-        let home = elsewhere.remove(&identity.cluster[..]).is_some();
-        if !home
+        if elsewhere.remove(&identity.cluster[..]).is_none()
             && let Some((cluster, names)) =
                 elsewhere.iter().find(|(_, names)| names.len() * 2 > config.initial.len())
         {
@@ -200,17 +204,19 @@ async fn check_home(
                 names: names.join(" and "),
             });
         }
-        for (name, answer) in answers.iter().filter(|(_, answer)| answer.cluster == identity.cluster[..]) {
+        let answers = || listed.answers.iter().chain(&known.answers);
+        let ours = || answers().filter(|(_, answer)| answer.cluster == identity.cluster[..]);
+        for (name, answer) in ours() {
             match judge(&identity, next, &word(config, identity.node, name, answer)) {
                 Standing::Sound => {}
                 Standing::Outdated(why) => return Ok(Found::Outdated(why)),
                 Standing::Removed(why) => return Err(StartError::Removed(config.dir.clone(), why)),
             }
         }
-        if answers.len() == others {
+        if answers().count() == others {
             break;
         }
-        if home && !met {
+        if ours().next().is_some() && !met {
             (met, until) = (true, until.min(Instant::now() + REST));
         }
         sleep(ASK).await;
@@ -316,7 +322,7 @@ async fn join(
 pub(crate) async fn found_others(config: &Config, identity: Identity) -> Result<(), StartError> {
     let clients = Clients::new(identity.cluster, config.timing);
     for (peer, node) in config.initial.iter().zip(1..).filter(|(_, node)| *node != identity.node) {
-        let mut rounds: u32 = 0;
+        let mut said = Instant::now();
         loop {
             let found = async { clients.ask(&peer.addr)?.found(identity.cluster, node).await };
             match found.await {
@@ -326,8 +332,8 @@ pub(crate) async fn found_others(config: &Config, identity: Identity) -> Result<
                 }
                 Err(_) => sleep(ASK).await,
             }
-            rounds += 1;
-            if rounds.is_multiple_of(PATIENCE) {
+            if said.elapsed() >= SAY {
+                said = Instant::now();
                 warn!(peer = %peer.name, "waiting for a founder");
             }
         }

@@ -26,6 +26,8 @@ pub(crate) struct Member {
     pub(crate) timing: Timing,
     /// Set when another member knows a later life of this one than its own directory does.
     pub(crate) outdated: watch::Sender<bool>,
+    /// What keeps the cluster from agreeing, in words.
+    pub(crate) trouble: watch::Sender<Option<String>>,
     stopping: AtomicBool,
 }
 
@@ -61,8 +63,9 @@ impl Member {
         log: SegmentLog,
         timing: Timing,
     ) -> Self {
-        let (outdated, stopping) = (watch::Sender::new(false), AtomicBool::new(false));
-        Member { identity, raft, shared, clients, log, timing, outdated, stopping }
+        let (outdated, trouble) = (watch::Sender::new(false), watch::Sender::new(None));
+        let stopping = AtomicBool::new(false);
+        Member { identity, raft, shared, clients, log, timing, outdated, trouble, stopping }
     }
 
     /// Its number.

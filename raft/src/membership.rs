@@ -101,16 +101,24 @@ async fn make(member: &Member, config: &Config) {
 /// A node that came back under its old name with an empty disk takes the place of its old number.
 async fn replace(member: &Member) -> Result<(), String> {
     let mut by_name: BTreeMap<String, Vec<Row>> = BTreeMap::new();
-    let live: BTreeSet<NodeId> = member.shared.read(|tables| {
+    let (lives, seen): (BTreeMap<NodeId, u64>, BTreeSet<NodeId>) = member.shared.read(|tables| {
         for row in tables.members() {
             by_name.entry(row.name.clone()).or_default().push(row.clone());
         }
-        tables.nodes().filter(|(_, row)| !row.down).map(|(node, _)| node).collect()
+        let lives = tables.nodes().filter(|(_, row)| !row.down).map(|(node, row)| (node, row.epoch.0));
+        (lives.collect(), tables.nodes().map(|(node, _)| node).collect())
     });
     for (name, mut rows) in by_name {
-        let Some(newest) = rows.pop().filter(|newest| !rows.is_empty() && live.contains(&newest.node)) else {
+        let Some(newest) = rows.pop().filter(|_| !rows.is_empty()) else { continue };
+        if !lives.contains_key(&newest.node) {
+            // Let in, but the directory that was lost is back and has come up since: the number is nobody's.
+            let back = |row: &Row| lives.get(&row.node).is_some_and(|epoch| *epoch > newest.node.0);
+            if !seen.contains(&newest.node) && rows.iter().any(back) {
+                info!(%name, number = newest.node.0, "dropping a number that was never taken up");
+                plain(member, Event::MemberRemoved { node: newest.node }).await?;
+            }
             continue;
-        };
+        }
         let voters: BTreeSet<u64> = member.raft.voter_ids().collect();
         let old: BTreeSet<u64> = rows.iter().map(|row| row.node.0).collect();
         info!(%name, new = newest.node.0, ?old, "replacing a member that lost its disk");

@@ -44,7 +44,8 @@ pub enum StartError {
     NoFounders,
     /// The log is damaged and there is nobody to join.
     #[error(
-        "{0}; this is the only node of its cluster: restore a snapshot, or move the directory away to begin anew"
+        "{0}; this is the only node of its cluster, so nobody can give it back: put a sound copy of the directory there, \
+         or move it away to begin anew"
     )]
     Damaged(OpenError),
     /// What is on the disk is of other software.
@@ -182,9 +183,20 @@ impl Replica {
         self.member.status()
     }
 
+    /// What keeps the cluster from agreeing and what would help, in one line; nothing: it agrees, or has
+    /// not been seen not to for long.
+    pub fn trouble(&self) -> Option<String> {
+        self.member.trouble.borrow().clone()
+    }
+
     /// Bytes of the entries that the log holds; counted, so not for every moment.
     pub fn log_bytes(&self) -> u64 {
         self.member.log.entry_bytes()
+    }
+
+    /// Bytes appended to the log since the start.
+    pub fn appended_bytes(&self) -> u64 {
+        self.member.log.appended_bytes()
     }
 
     /// What has happened, as far back as it is kept.

@@ -9,6 +9,7 @@ use tracing::{error, warn};
 
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 
+use crate::barrier;
 use crate::bootstrap;
 use crate::known::Known;
 use crate::member::Member;
@@ -60,21 +61,22 @@ fn refused(reason: Reason) {
     }
 }
 
-/// Says in words what is missing while nobody leads.
+/// Says in words what is missing while there is no quorum.
 pub(crate) async fn explain(member: Arc<Member>, config: Config) {
     let pause = EXPLAIN.max(member.timing.no_quorum_after() * 2);
-    let mut alone = 0;
     while !member.is_stopping() {
         sleep(pause).await;
-        alone = if member.leader().is_none() { alone + 1 } else { 0 };
         let known = member.shared.read(Known::of);
-        if alone == 0 || !known.made {
-            continue;
+        let mut words = None;
+        // Not whether a leader is known: a leader that is cut off goes on for long, and so do its followers.
+        if known.made && barrier::index(&member).await.is_none() {
+            let me = member.identity.node;
+            words = quorum::words(&bootstrap::look_around(&config, &member.clients, me, known).await);
         }
-        let voters = bootstrap::look_around(&config, &member.clients, member.identity.node, known).await;
-        if let Some(words) = quorum::words(&voters) {
+        if let Some(words) = &words {
             error!("{words}");
         }
+        member.trouble.send_replace(words);
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) fn check(node: &Node, hello: &Hello) -> Result<NodeId, GoAway> {
     }
     let cluster = meta.split_to(16);
     let number = NodeId(meta.get_u64());
+    if node.cluster() == [0; 16] {
+        return Err(GoAway::new(Code::WRONG_CLUSTER, "this node belongs to no cluster yet"));
+    }
     if cluster[..] != node.cluster() {
         return Err(GoAway::new(Code::WRONG_CLUSTER, "this node belongs to another cluster"));
     }

@@ -1,14 +1,5 @@
 //! Members of a cluster in one process, each on a runtime of its own, so that one can be killed.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot go on fails; each test file uses its own part"
-)]
-
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -119,14 +110,16 @@ impl Running {
 pub struct Place {
     pub name: String,
     pub addr: SocketAddr,
+    /// Where the others reach it.
+    pub mesh: String,
     pub dir: PathBuf,
     listener: Option<TcpListener>,
     pub running: Option<Running>,
 }
 
-/// Tests take turns, two clusters at a time: many at once on a small machine are too slow for each
-/// other's elections.
-const TURNS: usize = 2;
+/// Tests take turns, so many clusters at a time: most of what they do is wait for elections, but very many
+/// at once on a small machine are too slow for each other's.
+const TURNS: usize = 5;
 
 static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
@@ -215,7 +208,8 @@ impl Cluster {
         let name = format!("node-{}", self.places.len() + 1);
         let addr = listener.local_addr().unwrap();
         let dir = self._dir.path().join(&name);
-        self.places.push(Place { name, addr, dir, listener: Some(listener), running: None });
+        let mesh = addr.to_string();
+        self.places.push(Place { name, addr, mesh, dir, listener: Some(listener), running: None });
         self.places.len() - 1
     }
 
@@ -257,7 +251,7 @@ impl Cluster {
         let listener = place.listener.take().unwrap_or_else(|| rebind(place.addr));
         listener.set_nonblocking(true).unwrap();
         let recorder = Arc::new(Recorder::default());
-        let addrs = NodeAddrs { mesh: place.addr.to_string(), ..NodeAddrs::default() };
+        let addrs = NodeAddrs { mesh: place.mesh.clone(), ..NodeAddrs::default() };
         let (dir, name) = (place.dir.clone(), place.name.clone());
         let config = Config { dir, name, addrs, initial: self.initial.clone(), timing: self.timing };
         let (tell, told) = std::sync::mpsc::channel();

@@ -1,14 +1,11 @@
 //! Members agree: founding, verdicts in order, deaths, restarts.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::support::{Cluster, LIMIT, Seen, eventually, online};
 use limes_raft::{BarrierError, ProposeError, Timing};
 use limes_routing::{EdgeId, Event, Verdict};
-use support::{Cluster, LIMIT, Seen, eventually, online};
 
 #[test]
 fn one_member_founds_its_cluster_and_decides() {
@@ -105,7 +102,7 @@ fn each_event_is_applied_once_while_leaders_change() {
             let replica = running.replica.clone();
             running.spawn(async move {
                 let mut accepted = Vec::new();
-                for edge in (0..400).map(|edge| edge * 3 + at as u64) {
+                for edge in (0..150).map(|edge| edge * 3 + at as u64) {
                     match replica.proposer().submit(online(edge)).await {
                         Ok(Verdict::Accepted(position)) => accepted.push((edge, position)),
                         // Nobody led for long, on a busy machine: it may be applied, once at most.
@@ -135,7 +132,7 @@ fn each_event_is_applied_once_while_leaders_change() {
             }
         }
     }
-    assert!(applied.len() <= 1_200);
+    assert!(applied.len() <= 450);
     for (edge, position) in accepted.into_iter().flatten() {
         assert_eq!(applied.get(&edge), Some(&position), "edge {edge} is where its home was told");
     }
@@ -173,12 +170,14 @@ fn a_minority_says_so_soon() {
         cluster.kill(at);
     }
     let alone = cluster.at(leader);
+    let replica = alone.replica.clone();
+    let barrier = alone.spawn(async move { replica.barrier().await });
     assert_eq!(alone.submit(online(1)), Err(ProposeError::NoQuorum));
+    assert_eq!(barrier.recv_timeout(LIMIT).unwrap(), Err(BarrierError::NoQuorum));
     // Whoever comes after that does not wait as long again.
     let began = Instant::now();
     assert_eq!(alone.submit(online(2)), Err(ProposeError::NoQuorum));
     assert!(began.elapsed() < timing.no_quorum_after(), "{:?}", began.elapsed());
-    assert_eq!(alone.barrier(), Err(BarrierError::NoQuorum));
     let began = Instant::now();
     assert_eq!(alone.barrier(), Err(BarrierError::NoQuorum));
     assert!(began.elapsed() < timing.no_quorum_after(), "{:?}", began.elapsed());
@@ -223,7 +222,7 @@ fn whoever_has_a_quorum_is_never_told_otherwise() {
     let replica = follower.replica.clone();
     let wrong = follower.run(async move {
         let mut wrong = Vec::new();
-        for edge in 0..600 {
+        for edge in 0..250 {
             match replica.proposer().submit(online(edge)).await {
                 Ok(Verdict::Accepted(_)) => {}
                 other => wrong.push((edge, other)),
@@ -231,5 +230,5 @@ fn whoever_has_a_quorum_is_never_told_otherwise() {
         }
         wrong
     });
-    assert!(wrong.is_empty(), "{} of 600: {:?}", wrong.len(), wrong[0]);
+    assert!(wrong.is_empty(), "{} of 250: {:?}", wrong.len(), wrong[0]);
 }

@@ -1,14 +1,11 @@
 //! Barriers and histories: what a read sees.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::support::{Cluster, LIMIT, Running, offline, online};
 use limes_raft::{Filter, Record};
 use limes_routing::{EdgeId, Event, NodeId, Reason, Verdict};
-use support::{Cluster, LIMIT, Running, offline, online};
 
 #[test]
 fn behind_a_barrier_every_acknowledged_write_is_seen() {

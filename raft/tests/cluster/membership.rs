@@ -1,13 +1,10 @@
 //! Who belongs to a cluster: founders, newcomers, members that lost their disk, promotions, removals.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{Cluster, LIMIT, eventually, online};
 use limes_raft::{ChangeError, PeerAddr, Replica, StartError};
 use limes_routing::{EdgeId, NodeId, Verdict};
-use support::{Cluster, LIMIT, eventually, online};
 
 #[test]
 fn a_cluster_is_founded_only_when_every_founder_answers() {
@@ -25,11 +22,20 @@ fn a_cluster_is_founded_only_when_every_founder_answers() {
 
 #[test]
 fn founders_killed_while_founding_go_on_later() {
-    for round in 0..4u64 {
+    founders_are_killed(2..4);
+}
+
+#[test]
+fn a_founder_may_lose_its_disk_in_between() {
+    founders_are_killed(0..2);
+}
+
+fn founders_are_killed(rounds: std::ops::Range<u64>) {
+    for round in rounds {
         let mut cluster = Cluster::places(3);
         let starting: Vec<_> = (0..3).map(|at| cluster.begin(at)).collect();
         std::thread::sleep(Duration::from_millis(40 + round * 40));
-        starting.into_iter().for_each(support::Starting::kill);
+        starting.into_iter().for_each(crate::support::Starting::kill);
         // In some rounds a founder loses its disk in between, and another is late.
         let wiped = usize::try_from(round).ok().filter(|round| *round < 2);
         if let Some(at) = wiped {
@@ -49,7 +55,8 @@ fn founders_killed_while_founding_go_on_later() {
             let tables = cluster.agree();
             tables.members().count() == 3 && tables.members().all(|member| member.voter)
         });
-        let numbers = |(at, running): (usize, &support::Running)| running.replica.node().0 == at as u64 + 1;
+        let numbers =
+            |(at, running): (usize, &crate::support::Running)| running.replica.node().0 == at as u64 + 1;
         assert!(wiped.is_some() || cluster.running().all(numbers));
     }
 }
@@ -75,9 +82,18 @@ fn a_directory_of_another_cluster_is_refused() {
     one.kill(1);
     one.wipe(1);
     std::fs::rename(&other.places[0].dir, &one.places[1].dir).unwrap();
-    let Err(error) = one.begin(1).finish(LIMIT) else { panic!("it must not start") };
-    assert!(matches!(error, StartError::Elsewhere { .. }), "{error}");
-    assert!(error.to_string().contains("node-1 and node-3 are of cluster"), "{error}");
+    let refused = |one: &mut Cluster| {
+        let Err(error) = one.begin(1).finish(LIMIT) else { panic!("it must not start") };
+        assert!(matches!(error, StartError::Elsewhere { .. }), "{error}");
+        assert!(error.to_string().contains("node-1 and node-3 are of cluster"), "{error}");
+    };
+    refused(&mut one);
+    // Nor if the nodes of the other cluster, which the directory knows, would take it in.
+    let mut other = Cluster::start(3);
+    other.kill(1);
+    eventually("it can be removed", || std::fs::remove_dir_all(&one.places[1].dir).is_ok());
+    std::fs::rename(&other.places[1].dir, &one.places[1].dir).unwrap();
+    refused(&mut one);
     // The others were never in doubt.
     assert!(matches!(one.at(0).submit(online(1)), Ok(Verdict::Accepted(_))));
 }
@@ -137,6 +153,46 @@ fn a_member_that_lost_its_disk_comes_back_under_a_new_number() {
     assert!(matches!(verdict, Ok(Verdict::Accepted(_))), "{verdict:?}");
     cluster.restart(other);
     cluster.agree();
+}
+
+/// Two of three directories are gone: nobody can agree, and it is said why. One of them comes back.
+#[test]
+fn two_lost_disks_are_a_lost_quorum_until_one_is_back() {
+    // Time is part of it: how soon it is said.
+    let mut cluster = Cluster::start_with(3, limes_raft::Timing::default());
+    cluster.at(0).submit(online(1)).unwrap();
+    let stays = cluster.leader();
+    let lost: Vec<usize> = (0..3).filter(|at| *at != stays).collect();
+    let names: Vec<String> = lost.iter().map(|at| cluster.places[*at].name.clone()).collect();
+    let kept = cluster.places[lost[0]].dir.with_extension("kept");
+    lost.iter().for_each(|at| cluster.kill(*at));
+    std::fs::rename(&cluster.places[lost[0]].dir, &kept).unwrap();
+    cluster.wipe(lost[1]);
+    let starting: Vec<_> = lost.iter().map(|at| cluster.begin(*at)).collect();
+    let replica = cluster.at(stays).replica.clone();
+    eventually("it says what is missing, and what to do", || {
+        replica.trouble().is_some_and(|words| {
+            words.contains("2 of 3 voters are needed, and 1 are here with their data")
+                && words.contains(&format!("without the data that they had: {}", names.join(", ")))
+                && words.contains("put the data directory back")
+        })
+    });
+    assert!(starting.iter().all(|one| one.is_waiting(Duration::from_millis(1))), "nobody may let them in");
+    let mut starting = starting.into_iter();
+    starting.next().unwrap().kill();
+    eventually("it can be removed", || {
+        let _ = std::fs::remove_dir_all(&cluster.places[lost[0]].dir);
+        std::fs::rename(&kept, &cluster.places[lost[0]].dir).is_ok()
+    });
+    cluster.restart(lost[0]);
+    // The third is let in now, in the place of its old number; no number is left over.
+    cluster.places[lost[1]].running = Some(starting.next().unwrap().finish(LIMIT).unwrap());
+    eventually("three vote again", || {
+        let tables = cluster.agree();
+        tables.members().count() == 3 && tables.members().all(|member| member.voter)
+    });
+    assert!(cluster.at(lost[0]).replica.node().0 <= 3, "what came back goes on");
+    eventually("it is said no more", || replica.trouble().is_none());
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! R9 on a real disk: files that come and go, two processes, kill -9. What breaks in other ways is in
-//! `log_crashes.rs`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+//! `crashes.rs`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -136,6 +135,21 @@ async fn a_directory_is_open_once_at_a_time() {
     assert_eq!(contents(second).await.1.len() as u64, entries);
 }
 
+/// Somebody removes the folder of a node that runs: it may not acknowledge what nobody will find.
+#[tokio::test]
+async fn a_folder_that_is_removed_is_noticed() {
+    let (dir, entries) = written(2, 3, 40).await;
+    let mut log = SegmentLog::open(dir.path()).unwrap();
+    append(&mut log, vec![entry(entries, 40)]).await;
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    for _ in 0..2 {
+        let (tell, told) = TypeConfig::oneshot();
+        log.append([entry(entries + 1, 40)], IOFlushed::<TypeConfig>::signal(tell)).await.unwrap();
+        let error = told.await.unwrap().unwrap_err().to_string();
+        assert!(error.contains("was removed while in use"), "{error}");
+    }
+}
+
 /// Not a test of its own: the process that [`killed_at_any_point`] kills.
 #[tokio::test]
 async fn victim() {
@@ -162,7 +176,7 @@ async fn killed_at_any_point() {
     let mut acknowledged = 0;
     for kill in 0..kills {
         let mut victim = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "victim", "--nocapture"])
+            .args(["--exact", "disk::victim", "--nocapture"])
             .env("LIMES_VICTIM_DIR", dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

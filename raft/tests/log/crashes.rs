@@ -1,13 +1,10 @@
 //! R9 on a disk that breaks: power losses at every call, full and failing disks, damage of all kinds.
 //! Each is recovered without loss or refused with one clear line; never silent, never a panic.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod fragile;
 
 use std::sync::Arc;
 
+use crate::fragile::{Call, Fragile};
 use bytes::Bytes;
-use fragile::{Call, Fragile};
 use limes_raft::log::{OpenError, SegmentLog};
 use limes_raft::types::{Data, Entry, LogId, TypeConfig, Vote};
 use openraft::RaftLogReader;
@@ -176,7 +173,7 @@ fn rounds(many: u64) -> u64 {
 
 #[tokio::test]
 async fn power_losses_cost_nothing_that_was_acknowledged() {
-    for seed in 0..rounds(200) {
+    for seed in 0..rounds(120) {
         let mut random = StdRng::seed_from_u64(seed);
         let mut disk = Fragile::new(SEGMENT);
         let mut model = Model { possible: vec![Content::default()] };
@@ -206,7 +203,7 @@ fn fragile_closed(disk: &Fragile) -> Box<dyn Send> {
 #[tokio::test]
 async fn a_disk_that_fails_once_is_not_used_again() {
     let mut failures = 0;
-    for seed in 0..rounds(150) {
+    for seed in 0..rounds(100) {
         let mut random = StdRng::seed_from_u64(seed);
         let disk = Fragile::new(SEGMENT);
         let mut model = Model { possible: vec![Content::default()] };
@@ -238,7 +235,7 @@ async fn a_disk_that_fails_once_is_not_used_again() {
             open(&disk).unwrap_or_else(|error| panic!("seed {seed}, after the power loss: {error}"));
         model.check(Content::of(&mut log).await, &format!("seed {seed}, {call:?} failed, then a power loss"));
     }
-    assert!(failures > rounds(150) / 2, "only {failures} failed");
+    assert!(failures > rounds(100) / 2, "only {failures} failed");
 }
 
 /// A closed log of several files, and what it holds.
@@ -296,10 +293,10 @@ async fn a_flipped_byte_anywhere_is_seen() {
         let bytes = disk.bytes(&name);
         let records = used(&bytes);
         for at in 0..bytes.len() {
-            // What lies behind the records means nothing: a few of those will do, and a third of the old.
+            // What lies behind the records means nothing: a few of those will do, and some of the old.
             let newest = name == *segments(&disk).last().unwrap() || name == "mark";
             let skipped =
-                if at > records + 40 { !at.is_multiple_of(97) } else { !newest && !at.is_multiple_of(3) };
+                if at > records + 40 { !at.is_multiple_of(97) } else { !newest && !at.is_multiple_of(7) };
             if skipped {
                 continue;
             }
@@ -322,7 +319,7 @@ async fn a_cut_file_is_seen() {
         let newest = name == *segments(&disk).last().unwrap() || name == "mark";
         // Every byte of the newest records, and some of the older ones.
         let tried = |len: usize| {
-            if len <= records + 8 { newest || len.is_multiple_of(11) } else { len.is_multiple_of(97) }
+            if len <= records + 8 { newest || len.is_multiple_of(29) } else { len.is_multiple_of(97) }
         };
         for len in (0..bytes.len()).filter(|len| tried(*len)) {
             for zeros in [false, true] {
@@ -441,7 +438,7 @@ fn newest_record(bytes: &[u8]) -> (usize, u32) {
 /// What was written in format 2 reads for ever.
 #[tokio::test]
 async fn a_log_of_format_2_still_loads() {
-    let golden = include_str!("../golden/log-2.hex");
+    let golden = include_str!("../../golden/log-2.hex");
     let disk = Fragile::new(SEGMENT);
     for line in golden.lines() {
         let (name, hex) = line.split_once(' ').unwrap();

@@ -1,15 +1,17 @@
 //! Disks that cannot be trusted: the member comes back under a new number, or says why it cannot.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::support::{Cluster, LIMIT, eventually, files, online};
 use limes_raft::StartError;
-use limes_routing::EdgeId;
-use support::{Cluster, LIMIT, eventually, files, online};
+use limes_raft::log::SegmentLog;
+use limes_raft::types::{Data, Entry, LogId, TypeConfig};
+use limes_routing::{Batch, EdgeId};
+use openraft::entry::EntryPayload;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::type_config::TypeConfigExt;
 
 /// Changes a byte in the middle of the log's first records.
 fn damage_log(dir: &Path) {
@@ -130,7 +132,7 @@ fn nobody_founds_a_cluster_over_what_was_damaged() {
         assert!(cluster.places[at].dir.join("rejoin").exists());
         assert!(cluster.places[at].dir.with_extension("damaged-1").is_dir());
     }
-    starting.into_iter().for_each(support::Starting::kill);
+    starting.into_iter().for_each(crate::support::Starting::kill);
     // Whoever means to begin anew says so by taking the rest away.
     for place in &cluster.places {
         eventually("it can be removed", || std::fs::remove_dir_all(&place.dir).is_ok());
@@ -204,4 +206,31 @@ fn a_damaged_history_begins_anew() {
     let filter = limes_raft::Filter { edge: Some(EdgeId(2)), ..Default::default() };
     let found = cluster.at(0).run(async move { replica.history().search(filter).await }).unwrap();
     assert_eq!(found.len(), 1);
+}
+
+/// An event that this version does not know must not be skipped: others may apply it.
+#[test]
+fn an_event_of_other_software_stops_the_member() {
+    let mut cluster = Cluster::start(1);
+    cluster.at(0).submit(online(1)).unwrap();
+    cluster.kill(0);
+    let dir = cluster.places[0].dir.join("log");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let index = runtime.block_on(async {
+        let mut log = SegmentLog::open(&dir).unwrap();
+        let last = log.get_log_state().await.unwrap().last_log_id.unwrap();
+        let mut batch = Batch { origin: None, time_ms: 7, events: vec![online(2)] }.encode().to_vec();
+        let known = Batch { origin: None, time_ms: 7, events: vec![] }.encode().len();
+        batch[known] = 250;
+        let log_id = LogId::new(last.leader_id, last.index + 1);
+        let (tell, told) = TypeConfig::oneshot();
+        let entry = Entry { log_id, payload: EntryPayload::Normal(Data(batch.into())) };
+        log.append([entry], IOFlushed::<TypeConfig>::signal(tell)).await.unwrap();
+        told.await.unwrap().unwrap();
+        log_id.index
+    });
+    cluster.start_places(&[0]);
+    let why = failure(&cluster, 0);
+    assert!(why.contains(&format!("entry {index} cannot be applied")) && why.contains("250"), "{why}");
+    assert!(!cluster.places[0].dir.with_extension("damaged-1").exists());
 }

@@ -1,5 +1,4 @@
 //! openraft's own suite for log stores.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -11,7 +10,8 @@ use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, RaftSnapshotBuilder, StorageError};
-use tempfile::TempDir;
+
+use crate::fragile::Fragile;
 
 /// A state machine that remembers only how far it is: the suite wants one beside the log.
 #[derive(Debug, Default)]
@@ -80,10 +80,21 @@ impl RaftStateMachine<TypeConfig> for Counter {
     }
 }
 
-struct Builder;
+/// On a disk in memory with small files: the suite makes a hundred logs and is about what they say.
+struct InMemory;
 
-impl StoreBuilder<TypeConfig, SegmentLog, Counter, TempDir> for Builder {
-    async fn build(&self) -> Result<(TempDir, SegmentLog, Counter), StorageError<TypeConfig>> {
+impl StoreBuilder<TypeConfig, SegmentLog, Counter> for InMemory {
+    async fn build(&self) -> Result<((), SegmentLog, Counter), StorageError<TypeConfig>> {
+        let log = SegmentLog::open_in(Arc::new(Fragile::new(4_096))).unwrap();
+        Ok(((), log, Counter::default()))
+    }
+}
+
+/// On the file system.
+struct OnDisk;
+
+impl StoreBuilder<TypeConfig, SegmentLog, Counter, tempfile::TempDir> for OnDisk {
+    async fn build(&self) -> Result<(tempfile::TempDir, SegmentLog, Counter), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let log = SegmentLog::open(dir.path()).unwrap();
         Ok((dir, log, Counter::default()))
@@ -92,5 +103,11 @@ impl StoreBuilder<TypeConfig, SegmentLog, Counter, TempDir> for Builder {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_does_what_openraft_wants() {
-    Suite::test_all(Builder).await.unwrap();
+    Suite::test_all(InMemory).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes ten seconds to make a hundred folders; the same as above on a real disk"]
+async fn the_log_does_what_openraft_wants_on_a_real_disk() {
+    Suite::test_all(OnDisk).await.unwrap();
 }

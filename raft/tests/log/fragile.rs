@@ -1,13 +1,6 @@
 //! A disk in memory that fails, and that keeps at a crash only what was synced and as much of the
 //! rest as chance has it.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails; each test file uses its own part"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -91,16 +84,6 @@ impl Fragile {
 
     pub fn fail(&self, call: Call, after: u64, errno: i32) {
         self.world().fail = Some((call, after, errno));
-    }
-
-    /// Calls so far.
-    pub fn calls(&self) -> u64 {
-        self.world().calls
-    }
-
-    /// Whether the failure that was asked for has happened.
-    pub fn has_failed(&self) -> bool {
-        self.world().fail.is_none()
     }
 
     /// What is there after a power loss: of what was not synced, chance decides by sectors and names.

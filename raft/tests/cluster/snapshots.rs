@@ -1,13 +1,13 @@
 //! Snapshots: a member far behind gets one, and restarts begin with one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-mod support;
-
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::proxy::Proxy;
+use crate::support::{self, Cluster, Running, eventually, online};
 use futures::StreamExt;
 use limes_routing::{EdgeId, Effect, Event};
-use support::{Cluster, Running, eventually, online};
 
 /// Entries of their own, more than a leader keeps behind a snapshot.
 fn fill(running: &Running, entries: usize) {
@@ -31,6 +31,19 @@ fn snapshot(running: &Running, file: &std::path::Path) {
     });
 }
 
+/// Edges that come online one after the other until it is stopped; gives how many.
+fn traffic(running: &Running, at: usize, stop: Arc<AtomicBool>) -> std::sync::mpsc::Receiver<u32> {
+    let replica = running.replica.clone();
+    running.spawn(async move {
+        let mut done = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let edge = 1_000 * (at as u64 + 1) + u64::from(done % 100);
+            done += u32::from(replica.proposer().submit(online(edge)).await.is_ok());
+        }
+        done
+    })
+}
+
 #[test]
 fn a_member_far_behind_gets_a_snapshot() {
     let mut cluster = Cluster::start(3);
@@ -45,7 +58,18 @@ fn a_member_far_behind_gets_a_snapshot() {
         eventually("the log behind it is let go", || running.replica.status().purged.0 > 100);
     }
     fill(cluster.at(leader), 50);
+    // It is caught up while all goes on.
+    let stop = Arc::new(AtomicBool::new(false));
+    let traffic: Vec<_> = cluster.running().map(|(at, running)| traffic(running, at, stop.clone())).collect();
     cluster.restart(lagging);
+    eventually("the member that was far behind decides with the others", || {
+        let applied = |at: usize| cluster.at(at).replica.status().applied;
+        let jumped = !cluster.at(lagging).recorder.jumps.lock().unwrap().is_empty();
+        jumped && applied(lagging).0 + 100 > applied(leader).0
+    });
+    stop.store(true, Ordering::Relaxed);
+    let done: Vec<u32> = traffic.into_iter().map(|told| told.recv_timeout(support::LIMIT).unwrap()).collect();
+    assert!(done.iter().all(|done| *done > 0), "nothing flowed meanwhile: {done:?}");
     let tables = cluster.agree();
     assert!(tables.edge(EdgeId(2)).is_some());
     let jumps = cluster.at(lagging).recorder.jumps.lock().unwrap().clone();
@@ -93,4 +117,35 @@ fn snapshots_do_not_stop_what_is_being_agreed_on() {
     fill(leader, 500);
     shots.recv_timeout(support::LIMIT).unwrap();
     cluster.agree();
+}
+
+#[test]
+fn a_snapshot_that_came_damaged_is_refused_and_sent_again() {
+    let mut cluster = Cluster::places(3);
+    let proxies: Vec<Proxy> = (0..3).map(|_| Proxy::default()).collect();
+    for (at, proxy) in proxies.iter().enumerate() {
+        let mesh = proxy.start(cluster.places[at].addr).to_string();
+        cluster.places[at].mesh.clone_from(&mesh);
+        cluster.initial[at].addr = mesh;
+    }
+    cluster.start_places(&[0, 1, 2]);
+    cluster.places.iter().for_each(|place| place.running().wait_up());
+    let marked = Event::SettingChanged { key: "marked".into(), value: "z".repeat(500) };
+    cluster.at(0).plain(marked).unwrap();
+    let lagging = cluster.follower();
+    cluster.kill(lagging);
+    cluster.wipe(lagging);
+    let leader = cluster.leader();
+    fill(cluster.at(leader), 1_500);
+    for (at, running) in cluster.running() {
+        snapshot(running, &cluster.places[at].dir.join("snapshot"));
+        eventually("the log behind it is let go", || running.replica.status().purged.0 > 100);
+    }
+    proxies[lagging].harm(2);
+    cluster.restart(lagging);
+    assert!(proxies[lagging].is_done(), "none came damaged");
+    let value = |tables: &limes_routing::Tables| {
+        tables.settings().find(|(key, _)| *key == "marked").map(|(_, value)| value.to_owned())
+    };
+    assert_eq!(value(&cluster.agree()), Some("z".repeat(500)));
 }
