@@ -12,6 +12,7 @@ mod control;
 pub mod demo;
 pub mod dev;
 mod directory;
+mod files;
 mod forward;
 mod geminio;
 mod isolation;

@@ -14,8 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{HashBy, NodeConfig};
 use crate::directory::{Directory, Sessions};
+use crate::files::Files;
 use crate::forward::{Found, Way};
 use crate::lanes::Lanes;
+use crate::listen::Port;
 use crate::mail::{Failure, Target};
 use crate::mesh::Peers;
 use crate::notice::Notices;
@@ -46,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) notices: Notices,
     /// Whether memory is over its mark.
     pub(crate) pressure: Pressure,
+    /// Files that peers may take.
+    pub(crate) files: Arc<Files>,
     draining: AtomicBool,
     ready: AtomicBool,
     /// Spreads calls when the policy is random.
@@ -69,12 +73,20 @@ impl Node {
             metrics: Metrics::default(),
             notices: Notices::default(),
             pressure: Pressure::default(),
+            files: Files::of_process(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             turn: AtomicU64::new(0),
             lanes: Lanes::default(),
             replica: OnceLock::new(),
         })
+    }
+
+    /// A peer broke a rule or crossed a limit: counts it. If a line may be written of it now, gives how
+    /// many of the kind were left out before.
+    pub(crate) fn cut(&self, port: Port, code: Code) -> Option<u64> {
+        self.metrics.cut(port, code);
+        self.notices.first(port, code, Instant::now())
     }
 
     /// Gives the node its replica, once.

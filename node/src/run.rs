@@ -20,7 +20,7 @@ use crate::mail::Mail;
 use crate::mesh::keep_links;
 use crate::node::Node;
 use crate::presence::{self, Watcher};
-use crate::{compat, isolation, leader, pressure, status, task};
+use crate::{compat, files, isolation, leader, pressure, status, task};
 
 /// Connections of other nodes that may wait for Raft's server.
 const RAFT_WAITING: usize = 64;
@@ -47,6 +47,7 @@ pub enum StartError {
 /// [`StartError`], in one line: nothing runs any more when it is returned.
 pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
     let config = Arc::new(config);
+    files::raise();
     let edge_tls = listen::tls("edges", &config.edgebound.listen.tls)?;
     let service_tls = listen::tls("services", &config.servicebound.listen.tls)?;
     let edges = bind("edges", &config.edgebound.listen.addr.to_string()).await?;

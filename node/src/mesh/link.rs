@@ -1,19 +1,21 @@
 //! One connection between two nodes. The node that dialled sends requests; the other delivers them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use limes_routing::{NodeId, Revision};
 use limes_wire::driver::{Cx, Handler, Stream};
 use limes_wire::frame::{Frame, GoAway, Hello, Role, Welcome};
-use limes_wire::{CloseReason, Code};
+use limes_wire::{By, CloseReason, Code};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::frame::MeshFrame;
 use super::hello;
 use crate::forward::{self, find_here};
+use crate::listen::{Place, Port};
 use crate::mail::{Answer, Failure, Key, Mail, NotTaken, Origin, Outbox, Request, Target, hand_over};
 use crate::node::Node;
 use crate::presence::NOTICE;
@@ -38,11 +40,17 @@ pub(crate) struct Link {
     /// Sessions at the other end that are over, and when what they were sent ends.
     over: Vec<(Instant, Target, Code)>,
     ready: Option<oneshot::Sender<NodeId>>,
+    /// Who dialled us, and its place at the gate until it has said which node it is.
+    guest: Option<(SocketAddr, Place)>,
 }
 
 impl Link {
     /// The accepting end.
-    pub(crate) fn accepted(node: Arc<Node>, outbox: Outbox) -> Self {
+    pub(crate) fn accepted(node: Arc<Node>, outbox: Outbox, remote: SocketAddr, place: Place) -> Self {
+        Link { guest: Some((remote, place)), ..Link::new(node, outbox) }
+    }
+
+    fn new(node: Arc<Node>, outbox: Outbox) -> Self {
         let no = node.sessions.issue();
         Link {
             node,
@@ -57,6 +65,7 @@ impl Link {
             told: HashMap::new(),
             over: Vec::new(),
             ready: None,
+            guest: None,
         }
     }
 
@@ -67,7 +76,7 @@ impl Link {
         peer: NodeId,
         ready: oneshot::Sender<NodeId>,
     ) -> Self {
-        Link { peer: Some(peer), ready: Some(ready), ..Link::accepted(node, outbox) }
+        Link { peer: Some(peer), ready: Some(ready), ..Link::new(node, outbox) }
     }
 
     fn say(frame: MeshFrame, cx: &mut Cx) {
@@ -146,6 +155,29 @@ impl Link {
     fn answered(&mut self, id: u64, answer: Answer, cx: &mut Cx) {
         if self.serving.complete(id).is_some() {
             Self::say(MeshFrame::Answer(id, answer), cx);
+        }
+    }
+
+    /// One line for a stranger, or a node that broke the rules.
+    fn log_end(&self, reason: &CloseReason) {
+        debug!(peer = ?self.peer, %reason, "mesh link closed");
+        let broke_rules = matches!(
+            reason.code,
+            Code::PROTOCOL
+                | Code::TOO_LARGE
+                | Code::VERSION
+                | Code::LIMIT
+                | Code::HANDSHAKE_TIMEOUT
+                | Code::WRONG_CLUSTER
+        );
+        if reason.by == By::Us
+            && broke_rules
+            && let Some(more) = self.node.cut(Port::Mesh, reason.code)
+            // A node that is refused tries again all the time: it has a line of its own.
+            && reason.code != Code::WRONG_CLUSTER
+        {
+            let remote = self.guest.as_ref().map(|(remote, _)| remote);
+            warn!(port = Port::Mesh.name(), ?remote, peer = ?self.peer, %reason, more, "cut off");
         }
     }
 
@@ -239,6 +271,9 @@ impl Handler for Link {
             Ok(peer) => {
                 self.peer = Some(peer);
                 self.open = true;
+                if let Some((_, place)) = &mut self.guest {
+                    place.welcomed();
+                }
                 cx.welcome(hello::answer(&self.node));
             }
             Err(goaway) => {
@@ -330,7 +365,7 @@ impl Handler for Link {
     }
 
     fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
-        debug!(peer = ?self.peer, %reason, "mesh link closed");
+        self.log_end(&reason);
         self.node.metrics.closed(Role::Node, &reason);
         self.serving.cancel_all();
         self.fail_forwarded("the way to the receiver's node broke before it answered");

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 pub(crate) use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
 
-use crate::listen::Place;
+use crate::listen::{Place, Port};
 use crate::mail::{Failure, Mail, Outbox};
 use crate::node::Node;
 use crate::presence::{Dialect, Newcomer};
@@ -146,9 +146,9 @@ impl Session {
             Code::PROTOCOL | Code::TOO_LARGE | Code::VERSION | Code::LIMIT | Code::HANDSHAKE_TIMEOUT
         );
         if reason.by == By::Us && broke_rules {
-            self.node.metrics.cut(reason.code);
-            if let Some(more) = self.node.notices.first(reason.code, Instant::now()) {
-                warn!(session, id, ?role, %remote, %reason, more, "cut off");
+            let port = Port::of(role);
+            if let Some(more) = self.node.cut(port, reason.code) {
+                warn!(port = port.name(), session, id, %remote, %reason, more, "cut off");
             }
         } else if self.state != State::Silent {
             info!(session, id, ?role, %remote, %reason, "closed");

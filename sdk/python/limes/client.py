@@ -14,7 +14,7 @@ from .errors import CallError, ConnectError, Failed
 from .link import GoneAway, Link
 
 #: After these, said before the welcome, a client does not come back by itself (3.6).
-FOR_GOOD = {codec.CODES[name] for name in ("AUTH", "VERSION", "REFUSED", "PROTOCOL")}
+FOR_GOOD = {codec.CODES[name] for name in ("AUTH", "VERSION", "REFUSED", "PROTOCOL", "TOO_LARGE")}
 #: After these, said to an open session, neither (3.6).
 OVER = {codec.CODES[name] for name in ("REPLACED", "KICKED")}
 #: After these the client opens another session first, and leaves then (3.6).
