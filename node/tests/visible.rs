@@ -27,8 +27,13 @@ const NOTICE: Duration = Duration::from_secs(3);
 const CALLS: usize = 600;
 
 fn addrs(bed: &Bed, node: usize) -> NodeAddrs {
-    let metrics = bed.cluster.node(node).addresses().metrics.to_string();
-    NodeAddrs { edges: bed.edges(node), services: bed.services(node), metrics }
+    let at = bed.cluster.node(node).addresses();
+    NodeAddrs {
+        edges: bed.edges(node),
+        services: bed.services(node),
+        metrics: at.metrics.to_string(),
+        control: at.control.to_string(),
+    }
 }
 
 async fn client(bed: &Bed, node: usize) -> LimesClient<tonic::transport::Channel> {

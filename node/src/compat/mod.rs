@@ -22,8 +22,8 @@ use tokio::net::TcpListener;
 
 use crate::config::NodeConfig;
 use crate::control::Limes;
-use crate::node::Node;
 use crate::listen::Port;
+use crate::node::Node;
 use crate::{listen, task};
 pub(crate) use reader::Reader;
 
