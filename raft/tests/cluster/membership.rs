@@ -102,6 +102,7 @@ fn a_directory_of_another_cluster_is_refused() {
     refused(&mut one);
     // Nor if the nodes of the other cluster, which the directory knows, would take it in.
     let mut other = Cluster::start(3);
+    eventually("it knows where they are", || other.places[1].dir.join("members").exists());
     other.kill(1);
     eventually("it can be removed", || std::fs::remove_dir_all(&one.places[1].dir).is_ok());
     std::fs::rename(&other.places[1].dir, &one.places[1].dir).unwrap();

@@ -306,7 +306,7 @@ impl Cluster {
     /// Ends a member without a word, as kill -9 would.
     pub fn kill(&mut self, at: usize) {
         let running = self.places[at].running.take().expect("it runs");
-        running.runtime.shutdown_background();
+        end(running.runtime);
     }
 
     /// Ends a member properly.
@@ -396,8 +396,13 @@ impl Starting {
     }
 
     pub fn kill(self) {
-        self.runtime.shutdown_background();
+        end(self.runtime);
     }
+}
+
+/// What was killed must not write any more when it is started again.
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_secs(10));
 }
 
 /// The port of a member that was killed, as soon as its sockets are gone.
