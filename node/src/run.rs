@@ -101,7 +101,8 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     Ok(())
 }
 
-fn raft_config(config: &NodeConfig) -> Config {
+/// What the settings mean to the member.
+pub(crate) fn raft_config(config: &NodeConfig) -> Config {
     let addresses = config.addresses();
     let mut initial: Vec<PeerAddr> = config
         .cluster

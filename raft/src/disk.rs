@@ -61,7 +61,7 @@ pub(crate) async fn open(dir: &Path, alone: bool) -> Result<Disk, StartError> {
 }
 
 /// Makes the directory; its name is durable when this returns.
-fn make(dir: &Path) -> io::Result<()> {
+pub(crate) fn make(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     File::open(parent(dir))?.sync_all()
 }
@@ -70,7 +70,11 @@ fn parent(dir: &Path) -> &Path {
     dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-async fn look(dir: &Path) -> Result<Disk, OpenError> {
+/// Opens all there is, without changing what cannot be trusted.
+///
+/// # Errors
+/// Something is damaged, or the disk failed.
+pub(crate) async fn look(dir: &Path) -> Result<Disk, OpenError> {
     let from = dir.to_owned();
     let (identity, mut log, snapshot) =
         spawn_blocking(move || read(&from)).await.map_err(io::Error::other)??;
@@ -150,9 +154,29 @@ fn free(name: impl Fn(u32) -> PathBuf) -> io::Result<PathBuf> {
     free.ok_or_else(|| io::Error::other("no name is left for what is damaged"))
 }
 
-fn beside(dir: &Path) -> io::Result<PathBuf> {
+/// Puts another directory in the place of one, which is kept as `data.before-N`.
+///
+/// # Errors
+/// The disk failed.
+pub(crate) fn swap(dir: &Path, fresh: &Path) -> io::Result<PathBuf> {
+    let aside = free_beside(dir, "before")?;
+    fs::rename(dir, &aside)?;
+    fs::rename(fresh, dir)?;
+    File::open(parent(dir))?.sync_all()?;
+    Ok(aside)
+}
+
+/// A name beside a directory that is not taken.
+///
+/// # Errors
+/// The directory cannot have one.
+pub(crate) fn free_beside(dir: &Path, what: &str) -> io::Result<PathBuf> {
     let name = dir.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
-    let aside = free(|n| dir.with_file_name(format!("{name}.damaged-{n}")))?;
+    free(|n| dir.with_file_name(format!("{name}.{what}-{n}")))
+}
+
+fn beside(dir: &Path) -> io::Result<PathBuf> {
+    let aside = free_beside(dir, "damaged")?;
     fs::rename(dir, &aside)?;
     make(dir)?;
     Ok(aside)

@@ -122,7 +122,8 @@ async fn replace(member: &Member) -> Result<(), String> {
         let voters: BTreeSet<u64> = member.raft.voter_ids().collect();
         let old: BTreeSet<u64> = rows.iter().map(|row| row.node.0).collect();
         info!(%name, new = newest.node.0, ?old, "replacing a member that lost its disk");
-        if !voters.is_disjoint(&old) {
+        // In a cluster that was recovered, Raft no longer knows those that are to vote again.
+        if !voters.is_disjoint(&old) || rows.iter().any(|row| row.voter) {
             let mut next: BTreeSet<u64> = voters.difference(&old).copied().collect();
             next.insert(newest.node.0);
             change(member, ChangeMembers::ReplaceAllVoters(next)).await?;

@@ -47,8 +47,8 @@ pub(crate) fn words(voters: &[Voter]) -> Option<String> {
         let back = needed - here - silent;
         format!(
             "; starting the silent ones is not enough: stop {back} of those without, put the data directory back that each \
-             had when it last ran, and start them; if that is lost, the only way is to begin anew with empty directories \
-             on all nodes"
+             had when it last ran, and start them; if that is lost for good: stop all, run `limes recover` on the one with \
+             the newest data, start it, and then the others with empty directories"
         )
     };
     Some(text)
@@ -74,6 +74,6 @@ mod tests {
         );
         let lost = words(&voters(&[WithoutData, Here, WithoutData])).unwrap_or_default();
         assert!(lost.contains("without the data that they had: node-1, node-3"), "{lost}");
-        assert!(lost.contains("stop 1 of those") && lost.contains("begin anew"), "{lost}");
+        assert!(lost.contains("stop 1 of those") && lost.contains("limes recover"), "{lost}");
     }
 }

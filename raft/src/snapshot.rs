@@ -60,7 +60,8 @@ pub(crate) fn save(shared: &Shared, meta: &SnapshotMeta, body: &Bytes) -> io::Re
     Ok(())
 }
 
-fn write(dir: &Path, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
+/// Writes a snapshot's file; durable when it returns.
+pub(crate) fn write(dir: &Path, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
     let meta = encode(meta);
     let len = (meta.len() as u32).to_be_bytes();
     let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&len), &meta), body);

@@ -63,7 +63,7 @@ pub async fn run(options: &Options) -> io::Result<History> {
         if random.random_ratio(WHOLE, 10) {
             cluster.wait_ready().await?;
         }
-        pause(&mut random, 600).await;
+        pause(&mut random, 400).await;
         let all: Vec<usize> = (0..NODES).collect();
         if random.random_ratio(1, 3) {
             let one = random.random_range(0..NODES);

@@ -6,6 +6,7 @@ mod demo;
 mod dev;
 mod log;
 mod pid;
+mod recover;
 mod serve;
 mod stop;
 
@@ -52,6 +53,15 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Ports::Fixed)]
         ports: Ports,
     },
+    /// Make a new cluster of one out of this node's data: when most nodes have lost theirs for good.
+    Recover {
+        /// Its limes.yaml.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Watch a cluster at work: a call, a message and a stream across nodes, then the leader dies.
     Demo,
     /// Print, check or convert settings.
@@ -75,6 +85,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         None => serve::embedded(),
         Some(Command::Serve { config, exit_on_stdin_eof }) => serve::file(&config, exit_on_stdin_eof),
         Some(Command::Dev { nodes, dir, ports }) => dev::run(nodes.map(usize::from), dir, ports),
+        Some(Command::Recover { config, yes }) => recover::run(&config, yes),
         Some(Command::Demo) => demo::run(),
         Some(Command::Config(command)) => config::run(command),
     }

@@ -3,9 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::support::{Cluster, LIMIT, Seen, eventually, online};
+use crate::support::{BRISK, Cluster, LIMIT, Seen, at_once, eventually, online, tests};
 use limes_raft::{BarrierError, ProposeError, Timing};
 use limes_routing::{EdgeId, Event, Verdict};
+
+/// What mostly waits for an election.
+#[test]
+fn without_a_leader() {
+    at_once(tests! {
+        the_cluster_outlives_its_leader
+        nothing_acknowledged_is_lost_when_all_are_killed
+        a_minority_says_so_soon
+    });
+}
 
 #[test]
 fn one_member_founds_its_cluster_and_decides() {
@@ -27,15 +37,15 @@ fn founders_that_start_at_once_make_one_cluster() {
     assert_eq!(tables.members().count(), 3);
 }
 
-#[test]
 fn the_cluster_outlives_its_leader() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     let leader = cluster.leader();
     cluster.kill(leader);
     let at = cluster.running().next().unwrap().0;
-    let verdict = cluster.at(at).submit(online(2));
-    assert!(matches!(verdict, Ok(Verdict::Accepted(_))), "{verdict:?}");
+    eventually("those that are left decide", || {
+        matches!(cluster.at(at).submit(online(2)), Ok(Verdict::Accepted(_)))
+    });
     cluster.restart(leader);
     eventually("the one that was killed catches up", || {
         cluster.at(leader).replica.read(|tables| tables.edge(EdgeId(2)).is_some())
@@ -138,9 +148,8 @@ fn each_event_is_applied_once_while_leaders_change() {
     }
 }
 
-#[test]
 fn nothing_acknowledged_is_lost_when_all_are_killed() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, BRISK);
     let accepted = |edge: &u64| {
         let verdict = cluster.at(*edge as usize % 3).submit(online(*edge));
         matches!(verdict, Ok(Verdict::Accepted(_)))
@@ -160,7 +169,6 @@ fn nothing_acknowledged_is_lost_when_all_are_killed() {
     assert_eq!(tables.members().count(), 3);
 }
 
-#[test]
 fn a_minority_says_so_soon() {
     // Time is what this one is about: the defaults.
     let timing = Timing::default();

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::support::{Cluster, LIMIT, eventually, files, online};
+use crate::support::{Cluster, LIMIT, at_once, eventually, files, online, tests};
 use limes_raft::StartError;
 use limes_raft::log::SegmentLog;
 use limes_raft::types::{Data, Entry, LogId, TypeConfig};
@@ -12,6 +12,15 @@ use limes_routing::{Batch, EdgeId};
 use openraft::entry::EntryPayload;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
+
+/// What mostly waits.
+#[test]
+fn all_is_damaged_or_old() {
+    at_once(tests! {
+        an_old_copy_of_a_directory_does_not_vote
+        nobody_founds_a_cluster_over_what_was_damaged
+    });
+}
 
 /// Changes a byte in the middle of the log's first records.
 fn damage_log(dir: &Path) {
@@ -66,7 +75,6 @@ fn failure(cluster: &Cluster, at: usize) -> String {
     cluster.at(at).run(async move { replica.failed().await })
 }
 
-#[test]
 fn an_old_copy_of_a_directory_does_not_vote() {
     let mut cluster = Cluster::start(3);
     cluster.at(0).submit(online(1)).unwrap();
@@ -117,7 +125,6 @@ fn an_old_copy_of_a_directory_does_not_vote() {
     comes_back(&mut cluster, victim);
 }
 
-#[test]
 fn nobody_founds_a_cluster_over_what_was_damaged() {
     let mut cluster = Cluster::start(3);
     cluster.at(0).submit(online(1)).unwrap();

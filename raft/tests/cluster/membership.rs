@@ -2,11 +2,25 @@
 
 use std::time::Duration;
 
-use crate::support::{Cluster, LIMIT, eventually, online};
+use crate::support::{BRISK, Cluster, LIMIT, at_once, eventually, online, tests};
 use limes_raft::{ChangeError, PeerAddr, Replica, StartError};
-use limes_routing::{EdgeId, NodeId, Verdict};
+use limes_routing::{EdgeId, Event, NodeId, Verdict};
 
+/// What mostly waits.
 #[test]
+fn who_belongs() {
+    at_once(tests! {
+        a_cluster_is_founded_only_when_every_founder_answers
+        founders_killed_while_founding_go_on_later
+        a_founder_may_lose_its_disk_in_between
+        a_newcomer_learns_and_may_be_promoted
+        two_lost_disks_are_a_lost_quorum_until_one_is_back
+        what_is_left_becomes_a_new_cluster
+        the_first_founder_may_lose_its_disk_too
+        a_name_in_use_elsewhere_is_not_given_away
+    });
+}
+
 fn a_cluster_is_founded_only_when_every_founder_answers() {
     let mut cluster = Cluster::places(3);
     let first = cluster.begin(0);
@@ -20,12 +34,10 @@ fn a_cluster_is_founded_only_when_every_founder_answers() {
     cluster.agree();
 }
 
-#[test]
 fn founders_killed_while_founding_go_on_later() {
     founders_are_killed(2..4);
 }
 
-#[test]
 fn a_founder_may_lose_its_disk_in_between() {
     founders_are_killed(0..2);
 }
@@ -90,6 +102,7 @@ fn a_directory_of_another_cluster_is_refused() {
     refused(&mut one);
     // Nor if the nodes of the other cluster, which the directory knows, would take it in.
     let mut other = Cluster::start(3);
+    eventually("it knows where they are", || other.places[1].dir.join("members").exists());
     other.kill(1);
     eventually("it can be removed", || std::fs::remove_dir_all(&one.places[1].dir).is_ok());
     std::fs::rename(&other.places[1].dir, &one.places[1].dir).unwrap();
@@ -98,9 +111,8 @@ fn a_directory_of_another_cluster_is_refused() {
     assert!(matches!(one.at(0).submit(online(1)), Ok(Verdict::Accepted(_))));
 }
 
-#[test]
 fn a_newcomer_learns_and_may_be_promoted() {
-    let mut cluster = Cluster::start(1);
+    let mut cluster = Cluster::start_with(1, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     let (second, third) = (cluster.add_place(), cluster.add_place());
     cluster.restart(second);
@@ -122,8 +134,9 @@ fn a_newcomer_learns_and_may_be_promoted() {
     let tables = cluster.agree();
     assert!(tables.members().all(|member| member.voter));
     cluster.kill(0);
-    let verdict = cluster.at(second).submit(online(3));
-    assert!(matches!(verdict, Ok(Verdict::Accepted(_))), "the promoted go on alone: {verdict:?}");
+    eventually("the promoted go on alone", || {
+        matches!(cluster.at(second).submit(online(3)), Ok(Verdict::Accepted(_)))
+    });
 }
 
 #[test]
@@ -156,7 +169,6 @@ fn a_member_that_lost_its_disk_comes_back_under_a_new_number() {
 }
 
 /// Two of three directories are gone: nobody can agree, and it is said why. One of them comes back.
-#[test]
 fn two_lost_disks_are_a_lost_quorum_until_one_is_back() {
     // Time is part of it: how soon it is said.
     let mut cluster = Cluster::start_with(3, limes_raft::Timing::default());
@@ -195,9 +207,55 @@ fn two_lost_disks_are_a_lost_quorum_until_one_is_back() {
     eventually("it is said no more", || replica.trouble().is_none());
 }
 
+/// Two of three are lost for good: a person says so, the third goes on with all it has, and three vote again.
+fn what_is_left_becomes_a_new_cluster() {
+    let mut cluster = Cluster::start_with(3, BRISK);
+    let id = cluster.at(0).replica.cluster();
+    let setting = |value: &str| Event::SettingChanged { key: "colour".into(), value: value.into() };
+    cluster.at(0).plain(setting("green")).unwrap();
+    let stays = cluster.follower();
+    let lost: Vec<usize> = (0..3).filter(|at| *at != stays).collect();
+    cluster.agree();
+    (0..3).for_each(|at| cluster.kill(at));
+    let config = cluster.config(stays);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let recovered = runtime.block_on(limes_raft::recover(&config)).unwrap();
+    assert!(recovered.aside.join("log").is_dir(), "what was there is kept");
+    let old = cluster.places[lost[0]].dir.with_extension("old");
+    eventually("it can be moved", || std::fs::rename(&cluster.places[lost[0]].dir, &old).is_ok());
+    cluster.wipe(lost[1]);
+    cluster.restart(stays);
+    assert_eq!(limes_raft::hex(&cluster.at(stays).replica.cluster()), recovered.cluster);
+    assert_ne!(cluster.at(stays).replica.cluster(), id);
+    cluster.at(stays).submit(online(7)).unwrap();
+    lost.iter().for_each(|at| cluster.restart(*at));
+    eventually("three vote again", || {
+        let tables = cluster.agree();
+        cluster.at(stays).replica.status().voters.len() == 3
+            && tables.members().count() == 3
+            && tables.members().all(|member| member.voter)
+    });
+    let tables = cluster.agree();
+    assert_eq!(tables.settings().find(|(key, _)| *key == "colour").map(|(_, value)| value), Some("green"));
+    // What turns up later is of another cluster.
+    cluster.kill(lost[0]);
+    cluster.wipe(lost[0]);
+    std::fs::rename(&old, &cluster.places[lost[0]].dir).unwrap();
+    let Err(error) = cluster.begin(lost[0]).finish(LIMIT) else { panic!("it must not start") };
+    assert!(matches!(error, StartError::Elsewhere { .. }), "{error}");
+}
+
 #[test]
+fn nothing_is_recovered_out_of_nothing() {
+    let cluster = Cluster::places(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(limes_raft::recover(&cluster.config(0))).unwrap_err();
+    assert!(error.to_string().contains("holds no member's data"), "{error}");
+    assert!(!cluster.places[0].dir.exists(), "nothing was made");
+}
+
 fn the_first_founder_may_lose_its_disk_too() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, BRISK);
     let id = cluster.at(1).replica.cluster();
     cluster.kill(0);
     cluster.wipe(0);
@@ -209,7 +267,6 @@ fn the_first_founder_may_lose_its_disk_too() {
     });
 }
 
-#[test]
 fn a_name_in_use_elsewhere_is_not_given_away() {
     let mut cluster = Cluster::start(3);
     let at = cluster.add_place();

@@ -27,6 +27,31 @@ pub const TIMING: Timing = Timing {
     election_max: Duration::from_millis(3_000),
 };
 
+/// Less patient ones, for what waits for an election: one that fails costs time, nothing else.
+pub const BRISK: Timing = Timing {
+    heartbeat: Duration::from_millis(100),
+    election_min: Duration::from_millis(500),
+    election_max: Duration::from_millis(1_000),
+};
+
+/// Runs tests at once, each on a thread of its name: they mostly wait, and on a small machine the runner has
+/// two threads.
+pub fn at_once(tests: &[(&'static str, fn())]) {
+    let threads: Vec<_> = tests
+        .iter()
+        .map(|(name, test)| std::thread::Builder::new().name((*name).to_owned()).spawn(*test).unwrap())
+        .collect();
+    let ended: Vec<bool> = threads.into_iter().map(|thread| thread.join().is_ok()).collect();
+    let failed = tests.iter().zip(ended).filter(|(_, fine)| !fine).map(|((name, _), _)| *name);
+    assert_eq!(failed.collect::<Vec<_>>(), Vec::<&str>::new(), "these failed; their words are above");
+}
+
+/// Names tests for [`at_once`].
+macro_rules! tests {
+    ($($test:ident)*) => { &[$((stringify!($test), $test as fn())),*] };
+}
+pub(crate) use tests;
+
 /// One applied batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -119,7 +144,7 @@ pub struct Place {
 
 /// Tests take turns, so many clusters at a time: most of what they do is wait for elections, but very many
 /// at once on a small machine are too slow for each other's.
-const TURNS: usize = 5;
+const TURNS: usize = 6;
 
 static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
@@ -242,8 +267,17 @@ impl Cluster {
         self.places[at].running().wait_up();
     }
 
+    /// What a place's member is told.
+    pub fn config(&self, at: usize) -> Config {
+        let place = &self.places[at];
+        let addrs = NodeAddrs { mesh: place.mesh.clone(), ..NodeAddrs::default() };
+        let (dir, name) = (place.dir.clone(), place.name.clone());
+        Config { dir, name, addrs, initial: self.initial.clone(), timing: self.timing }
+    }
+
     /// Begins to start a place.
     pub fn begin(&mut self, at: usize) -> Starting {
+        let config = self.config(at);
         let place = &mut self.places[at];
         assert!(place.running.is_none(), "{} runs already", place.name);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -251,9 +285,6 @@ impl Cluster {
         let listener = place.listener.take().unwrap_or_else(|| rebind(place.addr));
         listener.set_nonblocking(true).unwrap();
         let recorder = Arc::new(Recorder::default());
-        let addrs = NodeAddrs { mesh: place.mesh.clone(), ..NodeAddrs::default() };
-        let (dir, name) = (place.dir.clone(), place.name.clone());
-        let config = Config { dir, name, addrs, initial: self.initial.clone(), timing: self.timing };
         let (tell, told) = std::sync::mpsc::channel();
         let observer = recorder.clone();
         runtime.spawn(async move {
@@ -275,7 +306,7 @@ impl Cluster {
     /// Ends a member without a word, as kill -9 would.
     pub fn kill(&mut self, at: usize) {
         let running = self.places[at].running.take().expect("it runs");
-        running.runtime.shutdown_background();
+        end(running.runtime);
     }
 
     /// Ends a member properly.
@@ -365,8 +396,13 @@ impl Starting {
     }
 
     pub fn kill(self) {
-        self.runtime.shutdown_background();
+        end(self.runtime);
     }
+}
+
+/// What was killed must not write any more when it is started again.
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_secs(10));
 }
 
 /// The port of a member that was killed, as soon as its sockets are gone.

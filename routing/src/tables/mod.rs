@@ -44,6 +44,15 @@ impl Default for Tables {
     }
 }
 
+impl Tables {
+    /// Goes on as another cluster, with all that is known: when most members are lost for good.
+    pub fn adopt(&mut self, id: [u8; 16]) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.id = id;
+        }
+    }
+}
+
 /// What a batch has done.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {

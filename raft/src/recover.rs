@@ -1,0 +1,124 @@
+//! A cluster of one out of what a member still has, when most of the others are lost for good.
+//!
+//! Nothing can say whether the lost ones had acknowledged more than this one has: that is what a quorum
+//! was for, and why a person must ask for it. The tables go on (settings, ids that were given out, keys of
+//! tickets), under a new cluster id: a directory of the old cluster that turns up later is refused,
+//! instead of finding a quorum of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use bytes::BytesMut;
+use limes_routing::{Batch, Revision, Tables};
+use openraft::entry::EntryPayload;
+use openraft::storage::RaftLogStorage;
+use openraft::{Membership, RaftLogReader};
+use rand::RngCore;
+
+use crate::disk::{self, Disk};
+use crate::identity::{self, Identity, hex};
+use crate::log::SegmentLog;
+use crate::settings::Config;
+use crate::snapshot;
+use crate::types::{LogId, Node, SnapshotMeta, StoredMembership, Vote};
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The new cluster's id, in hexadecimal.
+    pub cluster: String,
+    /// How far the log was read.
+    pub revision: Revision,
+    /// Where the directory is kept as it was.
+    pub aside: PathBuf,
+}
+
+/// Why there is nothing to recover.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RecoverError(String);
+
+impl RecoverError {
+    fn because(error: impl std::fmt::Display) -> Self {
+        RecoverError(error.to_string())
+    }
+}
+
+/// Makes a member's directory the begin of a new cluster, in which it is alone until others join. The
+/// member must not run. The directory as it was is kept beside the new one.
+///
+/// # Errors
+/// [`RecoverError`]: there is no data, it is damaged, or the disk failed. Nothing has changed then.
+pub async fn recover(config: &Config) -> Result<Recovered, RecoverError> {
+    let dir = &config.dir;
+    if !dir.join("identity").exists() {
+        return Err(RecoverError(format!("{} holds no member's data", dir.display())));
+    }
+    let disk = disk::look(dir).await.map_err(RecoverError::because)?;
+    let Some(old) = disk.identity else { return Err(RecoverError("there is no identity".to_owned())) };
+    let (mut tables, last) = replay(disk).await?;
+    let Some(last) = last.filter(|_| tables.cluster().is_some()) else {
+        return Err(RecoverError("its cluster was never made: start it with an empty directory".to_owned()));
+    };
+    let mut cluster = [0; 16];
+    rand::rng().fill_bytes(&mut cluster);
+    tables.adopt(cluster);
+    let fresh = disk::free_beside(dir, "recovering").map_err(RecoverError::because)?;
+    disk::make(&fresh).map_err(RecoverError::because)?;
+    write(config, &fresh, Identity { cluster, lives: 0, salt: 0, ..old }, &tables, last).await?;
+    let aside = disk::swap(dir, &fresh).map_err(RecoverError::because)?;
+    Ok(Recovered { cluster: hex(&cluster), revision: Revision(last.index), aside })
+}
+
+/// The tables at the end of the log, agreed on or not: what was acknowledged is in it, as far as this
+/// member has it.
+async fn replay(disk: Disk) -> Result<(Tables, Option<LogId>), RecoverError> {
+    let Disk { mut log, snapshot, .. } = disk;
+    let (mut tables, mut last) = match snapshot {
+        Some((meta, body)) => {
+            (Tables::decode_snapshot(body).map_err(RecoverError::because)?, meta.last_log_id)
+        }
+        None => (Tables::new(), None),
+    };
+    let end = log.get_log_state().await.map_err(RecoverError::because)?.last_log_id;
+    while let Some(end) = end.filter(|end| Some(*end) > last) {
+        let next = last.map_or(0, |last| last.index + 1);
+        let entries =
+            log.limited_get_log_entries(next, end.index + 1).await.map_err(RecoverError::because)?;
+        if entries.is_empty() {
+            return Err(RecoverError(format!("entry {next} of the log is missing")));
+        }
+        for entry in entries {
+            if let EntryPayload::Normal(data) = entry.payload {
+                let batch = Batch::decode(data.0).map_err(RecoverError::because)?;
+                tables.apply(Revision(entry.log_id.index), &batch);
+            }
+            last = Some(entry.log_id);
+        }
+    }
+    Ok((tables, last))
+}
+
+async fn write(
+    config: &Config,
+    dir: &Path,
+    identity: Identity,
+    tables: &Tables,
+    last: LogId,
+) -> Result<(), RecoverError> {
+    let node = identity.node;
+    let mut log = SegmentLog::open(&dir.join("log")).map_err(RecoverError::because)?;
+    log.purge(last).await.map_err(RecoverError::because)?;
+    // Durable when it returns, and with it what came before.
+    let vote = Vote::new(last.leader_id.term + 1, node);
+    log.save_vote(&vote).await.map_err(RecoverError::because)?;
+    let mut body = BytesMut::new();
+    tables.encode_snapshot().iter().for_each(|chunk| body.extend_from_slice(chunk));
+    let nodes = BTreeMap::from([(node, Node::new(&config.addrs.mesh))]);
+    let alone = Membership::new(vec![BTreeSet::from([node])], nodes);
+    let alone = alone.map_err(RecoverError::because)?;
+    let last_membership = StoredMembership::new(Some(last), alone);
+    let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
+    snapshot::write(dir, &meta, &body.freeze()).map_err(RecoverError::because)?;
+    identity::write(dir, Identity { log: log.id(), ..identity }).map_err(RecoverError::because)
+}
