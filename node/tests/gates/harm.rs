@@ -20,8 +20,12 @@ use crate::raw::{Raw, call, encode, metric};
 use crate::support::bare::Bare;
 use crate::support::{self, Bed, PATIENCE, until};
 
-/// Half-open handshakes at once; fewer where the process may not open so many files.
-const HALF_OPEN: usize = 10_000;
+/// Half-open handshakes at once, where a part of them may be; fewer where the process may not open so many
+/// files.
+const HALF_OPEN: usize = 2_000;
+const HANDSHAKES: usize = 500;
+/// As many as the long test has.
+const MANY_HALF_OPEN: usize = 10_000;
 /// Connections that say nothing on a port where 1,024 may be.
 const SILENT: usize = 1_100;
 /// By how much all of it may make the node grow.
@@ -31,14 +35,14 @@ const BOUND_KB: u64 = 256 << 10;
 async fn peers_that_mean_harm_harm_nobody() {
     let bed = Bed::start_with(1, |config| {
         support::patient(config);
-        config.limits.handshakes = 2_000;
+        config.limits.handshakes = HANDSHAKES;
         config.limits.handshake = Duration::from_secs(3);
         config.limits.stall = Duration::from_secs(2);
     })
     .await;
     let traffic = Traffic::start(&bed).await;
     let before = support::memory_kb(pid(&bed), "VmRSS:");
-    half_open(&bed, &traffic).await;
+    half_open(&bed, &traffic, HALF_OPEN).await;
     tokio::join!(
         strange_bytes_end_their_own_connection(&bed),
         a_byte_now_and_then_is_too_slow_on_every_port(&bed),
@@ -61,6 +65,17 @@ async fn peers_that_mean_harm_harm_nobody() {
     println!("the node grew from {before} to {most} KiB at most");
     assert!(most.saturating_sub(before) < BOUND_KB, "{before} to {most} KiB");
     each_is_counted_and_has_a_line(&bed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a minute where the machine is busy: cargo test -p limes-node --test gates -- --ignored"]
+async fn ten_thousand_half_open_handshakes() {
+    let bed = Bed::start(1).await;
+    let traffic = Traffic::start(&bed).await;
+    half_open(&bed, &traffic, MANY_HALF_OPEN).await;
+    traffic.stop().await;
+    let most = support::memory_kb(pid(&bed), "VmHWM:");
+    assert!(most < BOUND_KB, "{most} KiB");
 }
 
 fn pid(bed: &Bed) -> u32 {
@@ -159,10 +174,9 @@ async fn crowd(address: &str, count: usize, say: fn(usize) -> Vec<u8>) -> Vec<st
     tokio::task::spawn_blocking(connect).await.unwrap()
 }
 
-async fn half_open(bed: &Bed, traffic: &Traffic) {
+async fn half_open(bed: &Bed, traffic: &Traffic, count: usize) {
     // Some say a part of a hello.
-    let half =
-        crowd(&bed.edges(1), HALF_OPEN, |n| MAGIC[..if n % 3 == 0 { n % 8 } else { 0 }].to_vec()).await;
+    let half = crowd(&bed.edges(1), count, |n| MAGIC[..if n % 3 == 0 { n % 8 } else { 0 }].to_vec()).await;
     println!("{} handshakes are half open", half.len());
     traffic.flows().await;
     // A newcomer is served although so many stand before the door.
@@ -277,7 +291,8 @@ async fn a_peer_that_never_reads_is_cut_off(bed: &Bed) {
             let hello = Hello { role, name: "deaf".into(), ..Hello::default() };
             let mut raw = Raw::connect(&address, hello).await;
             let Some(Event::Welcome(_)) = raw.next().await else { panic!("not welcome") };
-            let peer = if role == Role::Service { bed.edge(1).await.id() } else { 0 };
+            let edge = bed.edge(1).await;
+            let peer = if role == Role::Service { edge.id() } else { 0 };
             let body = Bytes::from(vec![1; 1 << 20]);
             for id in 1.. {
                 let call = limes_wire::frame::Call {
@@ -320,7 +335,8 @@ async fn annoy(bed: &Bed, nuisance: Nuisance) {
     }
     let _ = raw.socket.write_all(&encode(call(1, "echo", 1))).await;
     let mut served = false;
-    while let (false, Some(event)) = (served, raw.next().await) {
+    while !served {
+        let Some(event) = raw.next().await else { break };
         served = matches!(event, Event::Frame(Frame::Reply(_)));
     }
     assert_ne!(served, is_cut, "{what}: served is {served}");
