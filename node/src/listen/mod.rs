@@ -1,9 +1,11 @@
 //! Accepting connections: edges, services, and other nodes.
 
+mod bypass;
 mod gate;
 mod mesh;
 mod peers;
 
+pub(crate) use bypass::Bypass;
 pub(crate) use gate::Place;
 pub(crate) use mesh::serve as serve_mesh;
 pub(crate) use peers::{serve as serve_peers, tls};
