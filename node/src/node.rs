@@ -7,16 +7,19 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use limes_raft::{BarrierError, Replica};
-use limes_routing::{NodeId, Revision, pick};
+use limes_routing::{NodeId, NodeRow, Revision, pick};
 use limes_wire::frame::Role;
 use limes_wire::{Code, limits};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{HashBy, NodeConfig};
 use crate::directory::{Directory, Sessions};
+use crate::edge_methods::EdgeMethods;
 use crate::files::Files;
 use crate::forward::{Found, Way};
 use crate::lanes::Lanes;
+use crate::leaving::is_leaving;
+use crate::listen::Bypass;
 use crate::listen::Port;
 use crate::mail::{Failure, Target};
 use crate::mesh::Peers;
@@ -38,6 +41,10 @@ pub(crate) struct Node {
     pub(crate) directory: Directory,
     /// Services anywhere.
     pub(crate) services: ArcSwap<ServiceIndex>,
+    /// What the edges held here say they offer.
+    pub(crate) edge_methods: EdgeMethods,
+    /// Where connections go that are not for us, once that is known.
+    pub(crate) bypass: OnceLock<Bypass>,
     /// The other nodes.
     pub(crate) peers: Peers,
     /// What turns connects into events and effects into routes.
@@ -68,6 +75,8 @@ impl Node {
             connections: TaskTracker::new(),
             directory: Directory::new(),
             services: ArcSwap::default(),
+            edge_methods: EdgeMethods::default(),
+            bypass: OnceLock::new(),
             peers: Peers::new(),
             presence: Presence::new(),
             metrics: Metrics::default(),
@@ -188,11 +197,24 @@ impl Node {
         }
     }
 
+    /// What the requests of a geminio peer are spread by: as the reference does it, also over IPv6.
+    pub(crate) fn pick_key_as_before(&self, id: u64, remote: SocketAddr) -> u64 {
+        match self.config.exchange.hashby {
+            HashBy::SrcIp => pick::source::last_four(remote.ip()),
+            _ => self.pick_key(id, remote),
+        }
+    }
+
+    /// A key by chance.
+    pub(crate) fn chance(&self) -> u64 {
+        pick::mix(self.turn.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// What a caller's requests are spread by.
     pub(crate) fn pick_key(&self, id: u64, remote: SocketAddr) -> u64 {
         match self.config.exchange.hashby {
             HashBy::SrcIp => pick::source::key(remote.ip()),
-            HashBy::Random => pick::mix(self.turn.fetch_add(1, Ordering::Relaxed)),
+            HashBy::Random => self.chance(),
             HashBy::EdgeId | HashBy::Rendezvous => id,
         }
     }
@@ -202,7 +224,8 @@ impl Node {
         let me = self.id();
         self.replica().map_or_else(Vec::new, |replica| {
             replica.read(|tables| {
-                let others = tables.nodes().filter(|(id, row)| *id != me && !row.down && !row.draining);
+                let stays = |id, row: &NodeRow| !row.down && !row.draining && !is_leaving(tables, id, row);
+                let others = tables.nodes().filter(|(id, row)| *id != me && stays(*id, row));
                 let addr = others.map(|(_, row)| match role {
                     Role::Edge => row.addrs.edges.clone(),
                     _ => row.addrs.services.clone(),

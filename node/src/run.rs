@@ -20,7 +20,7 @@ use crate::mail::Mail;
 use crate::mesh::keep_links;
 use crate::node::Node;
 use crate::presence::{self, Watcher};
-use crate::{compat, files, isolation, leader, pressure, status, task};
+use crate::{compat, files, isolation, leader, leaving, pressure, status, task};
 
 /// Connections of other nodes that may wait for Raft's server.
 const RAFT_WAITING: usize = 64;
@@ -50,12 +50,17 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     files::raise();
     let edge_tls = listen::tls("edges", &config.edgebound.listen.tls)?;
     let service_tls = listen::tls("services", &config.servicebound.listen.tls)?;
+    let bypass = listen::Bypass::of(&config.edgebound)
+        .map_err(|error| io::Error::other(format!("cannot set up TLS for the bypass: {error}")))?;
     let edges = bind("edges", &config.edgebound.listen.addr.to_string()).await?;
     let services = bind("services", &config.servicebound.listen.addr.to_string()).await?;
     let mesh = bind("nodes", &config.cluster.listen.addr.to_string()).await?;
     let metrics = bind("metrics", &config.metrics.listen.addr.to_string()).await?;
     let control = compat::bind(&config).await?;
     let node = Node::new(config.clone());
+    if let Some(bypass) = bypass {
+        let _ = node.bypass.set(bypass);
+    }
     let (raft_io, incoming) = mpsc::channel(RAFT_WAITING);
     let spawn = |work| task::spawn(task::Kind::Listener, work);
     spawn(
@@ -90,6 +95,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
         spawn(Box::pin(listen::serve_peers(node.clone(), edges, Role::Edge, edge_tls))),
         spawn(Box::pin(listen::serve_peers(node.clone(), services, Role::Service, service_tls))),
     ];
+    leaving::say(&replica, false).await;
     announce(&node, &replica);
     tokio::select! {
         () = shutdown => {}
@@ -157,6 +163,7 @@ fn announce(node: &Node, replica: &Replica) {
 async fn leave(node: &Arc<Node>, replica: &Replica) {
     info!(sessions = node.sessions.len(), "leaving");
     node.drain();
+    leaving::say(replica, true).await;
     let grace = node.config.cluster.drain_grace;
     let until = Instant::now() + grace;
     for (_, entry) in node.sessions.all() {

@@ -44,26 +44,43 @@ pub(crate) struct ServiceIndex {
     methods: HashMap<String, Vec<Candidate>>,
     topics: HashMap<String, Vec<Candidate>>,
     names: BTreeMap<String, Vec<Candidate>>,
+    /// The same two by their names in lower case, if case is to be ignored.
+    folded: Option<Folded>,
+}
+
+#[derive(Debug, Default)]
+struct Folded {
+    methods: HashMap<String, Vec<Candidate>>,
+    names: HashMap<String, Vec<Candidate>>,
+}
+
+/// Takes what nobody else takes.
+const ANY_TOPIC: &str = "*";
+
+fn list<'a>(map: &'a HashMap<String, Vec<Candidate>>, name: &str) -> Option<&'a [Candidate]> {
+    map.get(name).map(Vec::as_slice)
 }
 
 impl ServiceIndex {
     /// Who offers a method.
     pub(crate) fn method(&self, name: &str) -> &[Candidate] {
-        self.methods.get(name).map_or(&[], Vec::as_slice)
+        let folded = || list(&self.folded.as_ref()?.methods, &name.to_ascii_lowercase());
+        list(&self.methods, name).or_else(folded).unwrap_or_default()
     }
 
-    /// Who takes a topic.
+    /// Who takes a topic: those that named it, else those that take any.
     pub(crate) fn topic(&self, name: &str) -> &[Candidate] {
-        self.topics.get(name).map_or(&[], Vec::as_slice)
+        list(&self.topics, name).or_else(|| list(&self.topics, ANY_TOPIC)).unwrap_or_default()
     }
 
     /// Who goes by a name.
     pub(crate) fn name(&self, name: &str) -> &[Candidate] {
-        self.names.get(name).map_or(&[], Vec::as_slice)
+        let folded = || list(&self.folded.as_ref()?.names, &name.to_ascii_lowercase());
+        self.names.get(name).map(Vec::as_slice).or_else(folded).unwrap_or_default()
     }
 
-    /// The index of these tables.
-    pub(crate) fn of(tables: &Tables) -> Self {
+    /// The index of these tables; `ignore_case` as `exchange.ignore_case` says it.
+    pub(crate) fn of(tables: &Tables, ignore_case: bool) -> Self {
         let mut index = ServiceIndex::default();
         let mut since: HashMap<ServiceId, Incarnation> = HashMap::new();
         for row in tables.services() {
@@ -90,7 +107,27 @@ impl ServiceIndex {
         for list in index.topics.values_mut() {
             list.sort_by_key(|candidate| since.get(&candidate.service).copied());
         }
+        index.folded = ignore_case.then(|| Folded::of(&index));
         index
+    }
+}
+
+impl Folded {
+    fn of(index: &ServiceIndex) -> Self {
+        let mut folded = Folded::default();
+        for (name, list) in &index.methods {
+            folded.methods.entry(name.to_ascii_lowercase()).or_default().extend(list);
+        }
+        for (name, list) in &index.names {
+            folded.names.entry(name.to_ascii_lowercase()).or_default().extend(list);
+        }
+        for list in folded.methods.values_mut() {
+            list.sort_by_cached_key(|candidate| (candidate.service.0.to_string(), candidate.session));
+            list.dedup();
+        }
+        // One service's sessions must stand beside each other.
+        folded.names.values_mut().for_each(|list| list.sort_by_key(|one| (one.service, one.session)));
+        folded
     }
 }
 
@@ -130,8 +167,36 @@ mod tests {
     }
 
     #[test]
+    fn a_star_takes_what_nobody_takes_and_case_counts_unless_it_is_to_be_ignored() {
+        let mut tables = tables(&[1, 2]);
+        let node = NodeId(1);
+        let (epoch, names) = (tables.live_epoch(node).unwrap(), |name: &str| vec![name.into()]);
+        let (service, session) = (ServiceId(2), SessionNo(2));
+        let events = vec![
+            Event::TopicsSubscribed { service, session, names: names("*") },
+            Event::MethodsRegistered { service, session, names: names("M") },
+        ];
+        let batch = Batch { origin: Some(Origin { node, epoch, number: 3 }), time_ms: 0, events };
+        tables.apply(Revision(20), &batch);
+        let ids = |list: &[Candidate]| list.iter().map(|one| one.service.0).collect::<Vec<_>>();
+        let exact = ServiceIndex::of(&tables, false);
+        assert_eq!(ids(exact.topic("t")), [1, 2], "not also to those that take any");
+        assert_eq!(ids(exact.topic("other")), [2]);
+        assert_eq!(ids(exact.method("M")), [2]);
+        assert!(exact.name("SVC").is_empty() && exact.method("x").is_empty());
+        let folded = ServiceIndex::of(&tables, true);
+        assert_eq!((ids(folded.name("SVC")), ids(folded.method("M"))), (vec![1, 2], vec![2]));
+        let batch = Event::MethodsWithdrawn { service, session, names: names("M") };
+        let batch =
+            Batch { origin: Some(Origin { node, epoch, number: 4 }), time_ms: 0, events: vec![batch] };
+        tables.apply(Revision(21), &batch);
+        assert_eq!(ids(ServiceIndex::of(&tables, true).method("M")), [1, 2], "those of m");
+        assert!(ServiceIndex::of(&tables, true).topic("T").len() == 1, "topics are exact: * takes it");
+    }
+
+    #[test]
     fn the_order_is_the_references_and_so_is_what_an_edge_is_led_to() {
-        let index = ServiceIndex::of(&tables(&[100, 9, 10, 9]));
+        let index = ServiceIndex::of(&tables(&[100, 9, 10, 9]), false);
         let ids = |list: &[Candidate]| list.iter().map(|one| one.service.0).collect::<Vec<_>>();
         assert_eq!(ids(index.method("m")), [10, 100, 9, 9], "by the digits");
         assert_eq!(ids(index.topic("t")), [100, 9, 9, 10], "in the order in which they came");

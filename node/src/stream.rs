@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::edge_methods;
 use crate::forward::{Found, UNREACHABLE, Way, find_edge, find_here, find_reachable, knows_better};
 use crate::mail::{Mail, Target};
 use crate::mesh::StreamTarget;
@@ -111,7 +112,9 @@ async fn connect(node: &Arc<Node>, caller: Caller, open: Open) -> Result<RecordS
 fn find(node: &Node, caller: Caller, open: &Open, tried: Option<Target>) -> Found {
     let found = match caller.role {
         Role::Edge => {
-            node.pick(node.services.load().name(&open.name), node.pick_key(caller.id, caller.remote), tried)
+            // The reference takes any service of that name, each time anew.
+            let key = if caller.tunnel { node.chance() } else { node.pick_key(caller.id, caller.remote) };
+            node.pick(node.services.load().name(&open.name), key, tried)
         }
         _ => find_edge(node, EdgeId(open.peer)),
     };
@@ -182,6 +185,9 @@ fn broken(error: impl std::fmt::Display) -> (Code, Revision, String) {
 pub(crate) async fn serve_mesh(node: Arc<Node>, stream: Stream) {
     let mut near = RecordStream::new(stream);
     let Ok(Ok(hop)) = timeout(OPEN_TIME, near.read_open()).await else { return };
+    if edge_methods::is_question(&hop) {
+        return edge_methods::answer(&node, near).await;
+    }
     let Some((target, open)) = StreamTarget::from_open(hop) else {
         return near.reset(Code::PROTOCOL, "a hop without a target").await;
     };

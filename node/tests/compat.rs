@@ -9,12 +9,16 @@ use limes_node::api::control::{
     ListServiceTopicsRequest, ListServicesRequest,
 };
 use limes_node::api::discovery::cluster_service_client::ClusterServiceClient;
+use limes_node::api::discovery::cluster_service_server::{ClusterService, ClusterServiceServer};
 use limes_node::api::discovery::health_client::HealthClient;
 use limes_node::api::discovery::{
-    self, GetEdgesCountRequest, GetFrontierByEdgeIdRequest, HealthCheckRequest, ListFrontiersRequest,
+    self, GetEdgeByIdRequest, GetEdgesCountRequest, GetFrontierByEdgeIdRequest, HealthCheckRequest,
+    ListFrontiersRequest,
 };
+use limes_node::config::Addr;
 use limes_sdk::{Edge, Service};
 use support::{Bed, brisk, until};
+use tokio::sync::oneshot;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -51,6 +55,9 @@ async fn any_node_lists_and_kicks_edges_of_the_whole_cluster() {
     for (node, meta) in [(1, "beta-1"), (2, "beta-2"), (3, "gamma")] {
         edges.push(edge(&bed, node, meta).await);
     }
+    let addresses = bed.cluster.node(2).addresses();
+    ordinary(&addresses.control, &["controlplane.ControlPlane", "limes.v1.Limes"]).await;
+    ordinary(&addresses.discovery, &["controlplane.ClusterService", "controlplane.Health"]).await;
     let mut control = control(&bed, 2).await;
     let list = |meta: &str, page, page_size| ListEdgesRequest {
         meta: Some(meta.into()),
@@ -72,6 +79,43 @@ async fn any_node_lists_and_kicks_edges_of_the_whole_cluster() {
     assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "edge not online"));
     let unknown = control.get_edge(GetEdgeRequest { edge_id: 42 }).await.unwrap_err();
     assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "not found"));
+}
+
+/// What ordinary gRPC clients expect of a port: health of each service, and both reflections.
+async fn ordinary(addr: &str, services: &[&str]) {
+    let channel = Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap();
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+    for service in services.iter().chain(&[""]) {
+        let request = tonic_health::pb::HealthCheckRequest { service: (*service).to_owned() };
+        let status = health.check(request).await.unwrap().into_inner().status;
+        assert_eq!(status, tonic_health::ServingStatus::Serving as i32, "{service}");
+    }
+    let request = tonic_health::pb::HealthCheckRequest { service: "no.such".into() };
+    let unknown = health.check(request).await.unwrap_err();
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "unknown service"));
+    macro_rules! reflects {
+        ($version:ident) => {{
+            use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+            use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+            use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+            let ask = tonic_reflection::pb::$version::ServerReflectionRequest {
+                message_request: Some(MessageRequest::ListServices(String::new())),
+                ..Default::default()
+            };
+            let mut client = ServerReflectionClient::new(channel.clone());
+            let answers = client.server_reflection_info(tokio_stream::iter([ask])).await.unwrap();
+            let answer = answers.into_inner().message().await.unwrap().unwrap();
+            let Some(MessageResponse::ListServicesResponse(listed)) = answer.message_response else {
+                panic!("{answer:?}")
+            };
+            let listed: Vec<_> = listed.service.into_iter().map(|service| service.name).collect();
+            for service in services.iter().chain(&["grpc.health.v1.Health"]) {
+                assert!(listed.iter().any(|name| name == service), "{service} is not among {listed:?}");
+            }
+        }};
+    }
+    reflects!(v1);
+    reflects!(v1alpha);
 }
 
 #[tokio::test]
@@ -140,7 +184,13 @@ async fn names_stay_listed_and_lead_to_live_nodes() {
 
 #[tokio::test]
 async fn the_directory_pages_counts_and_knows_ids() {
-    let bed = Bed::start(1).await;
+    let (old, old_addr) = old_directory().await;
+    let upstream = Addr::new("127.0.0.1", old_addr.port());
+    let bed = Bed::start_with(1, move |config| {
+        support::patient(config);
+        config.discovery.upstream = Some(upstream.clone());
+    })
+    .await;
     let mut edges = Vec::new();
     for _ in 0..12 {
         edges.push(edge(&bed, 1, "one of many").await);
@@ -169,6 +219,137 @@ async fn the_directory_pages_counts_and_knows_ids() {
     assert_eq!(some.iter().map(|edge| edge.edge_id).collect::<Vec<_>>(), [ids[3], ids[1]]);
     let nothing = asked.list_edges(discovery::ListEdgesRequest::default()).await.unwrap_err();
     assert_eq!((nothing.code(), nothing.message()), (Code::InvalidArgument, "illegal request"));
+    beside_the_old_directory(&mut asked, ids[0], old).await;
+}
+
+/// Both systems side by side: names of both, edges of limes first, and the last list while the old
+/// directory is away.
+async fn beside_the_old_directory(
+    asked: &mut ClusterServiceClient<Channel>,
+    edge: u64,
+    old: oneshot::Sender<()>,
+) {
+    let list = async |asked: &mut ClusterServiceClient<Channel>, request| {
+        let all = asked.list_frontiers(request).await.unwrap().into_inner().frontiers;
+        all.into_iter().map(|node| node.frontier_id).collect::<Vec<_>>()
+    };
+    let home = async |asked: &mut ClusterServiceClient<Channel>, edge_id| {
+        let found = asked.get_frontier_by_edge(GetFrontierByEdgeIdRequest { edge_id }).await;
+        found.map(|found| found.into_inner().fontier.unwrap().frontier_id)
+    };
+    let by_edges = ListFrontiersRequest { edge_ids: vec![edge, OLD_EDGE], ..Default::default() };
+    let by_names = ListFrontiersRequest { frontier_ids: vec!["old-1".into()], ..Default::default() };
+    assert_eq!(list(asked, ListFrontiersRequest::default()).await, ["node-1", "old-1"]);
+    assert_eq!(list(asked, by_edges).await, ["node-1", "old-1"]);
+    assert_eq!(list(asked, by_names).await, ["old-1"]);
+    assert_eq!(home(asked, edge).await.unwrap(), "node-1");
+    assert_eq!(home(asked, OLD_EDGE).await.unwrap(), "old-1");
+    let row = asked.get_edge_by_id(GetEdgeByIdRequest { edge_id: OLD_EDGE }).await.unwrap().into_inner();
+    assert_eq!(row.edge.unwrap().addr, "192.0.2.1:7");
+    let nobody = home(asked, 5).await.unwrap_err();
+    assert_eq!((nobody.code(), nobody.message()), (Code::NotFound, "redis: nil"));
+    drop(old);
+    until("the old directory is away", || {
+        let mut asked = asked.clone();
+        async move { home(&mut asked, 5).await.is_err_and(|e| e.code() == Code::Unavailable).then_some(()) }
+    })
+    .await;
+    assert_eq!(list(asked, ListFrontiersRequest::default()).await, ["node-1", "old-1"], "names stay");
+    assert_eq!(home(asked, edge).await.unwrap(), "node-1");
+}
+
+/// An edge that only the old directory knows.
+const OLD_EDGE: u64 = 424_242;
+
+/// Stands for the reference's directory, as far as it is asked; in its words.
+struct OldDirectory;
+
+#[tonic::async_trait]
+impl ClusterService for OldDirectory {
+    async fn list_frontiers(
+        &self,
+        _: tonic::Request<ListFrontiersRequest>,
+    ) -> Result<tonic::Response<discovery::ListFrontiersResponse>, tonic::Status> {
+        // After a loss of its store some have no address; and one goes by a name of ours.
+        let frontiers = vec![old("old-1", "192.0.2.9:30011"), old("old-2", ""), old("node-1", "192.0.2.8:1")];
+        Ok(tonic::Response::new(discovery::ListFrontiersResponse { cursor: None, frontiers }))
+    }
+
+    async fn get_frontier_by_edge(
+        &self,
+        request: tonic::Request<GetFrontierByEdgeIdRequest>,
+    ) -> Result<tonic::Response<discovery::GetFrontierByEdgeIdResponse>, tonic::Status> {
+        match request.into_inner().edge_id {
+            OLD_EDGE => {
+                let fontier = Some(old("old-1", "192.0.2.9:30011"));
+                Ok(tonic::Response::new(discovery::GetFrontierByEdgeIdResponse { fontier }))
+            }
+            _ => Err(tonic::Status::unknown("redis: nil")),
+        }
+    }
+
+    async fn get_edge_by_id(
+        &self,
+        _: tonic::Request<GetEdgeByIdRequest>,
+    ) -> Result<tonic::Response<discovery::GetEdgeByIdResponse>, tonic::Status> {
+        let edge = discovery::Edge { edge_id: OLD_EDGE, addr: "192.0.2.1:7".into(), ..Default::default() };
+        Ok(tonic::Response::new(discovery::GetEdgeByIdResponse { edge: Some(edge) }))
+    }
+
+    async fn list_edges(
+        &self,
+        _: tonic::Request<discovery::ListEdgesRequest>,
+    ) -> Result<tonic::Response<discovery::ListEdgesResponse>, tonic::Status> {
+        Err(tonic::Status::unknown("not asked"))
+    }
+
+    async fn get_edges_count(
+        &self,
+        _: tonic::Request<GetEdgesCountRequest>,
+    ) -> Result<tonic::Response<discovery::GetEdgesCountResponse>, tonic::Status> {
+        Err(tonic::Status::unknown("not asked"))
+    }
+
+    async fn list_services(
+        &self,
+        _: tonic::Request<discovery::ListServicesRequest>,
+    ) -> Result<tonic::Response<discovery::ListServicesResponse>, tonic::Status> {
+        Err(tonic::Status::unknown("not asked"))
+    }
+
+    async fn get_service_by_id(
+        &self,
+        _: tonic::Request<discovery::GetServiceByIdRequest>,
+    ) -> Result<tonic::Response<discovery::GetServiceByIdResponse>, tonic::Status> {
+        Err(tonic::Status::unknown("not asked"))
+    }
+
+    async fn get_services_count(
+        &self,
+        _: tonic::Request<discovery::GetServicesCountRequest>,
+    ) -> Result<tonic::Response<discovery::GetServicesCountResponse>, tonic::Status> {
+        Err(tonic::Status::unknown("not asked"))
+    }
+}
+
+fn old(name: &str, addr: &str) -> discovery::Frontier {
+    discovery::Frontier {
+        frontier_id: name.into(),
+        advertised_sb_addr: addr.into(),
+        advertised_eb_addr: addr.into(),
+    }
+}
+
+/// Serves until the sender is dropped.
+async fn old_directory() -> (oneshot::Sender<()>, std::net::SocketAddr) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = tonic::transport::Server::builder().add_service(ClusterServiceServer::new(OldDirectory));
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until = async move { drop(stopped.await) };
+    tokio::spawn(async move { server.serve_with_incoming_shutdown(incoming, until).await });
+    (stop, addr)
 }
 
 #[tokio::test]

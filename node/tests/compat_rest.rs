@@ -1,12 +1,13 @@
 //! REST as scripts use it: plain HTTP/1.1, compared with `golden/rest/*.json`, a file a route.
 //!
 //! In those, `{edge.NAME}`, `{service.NAME}`, `{edges}` and `{services}` stand for ids and addresses
-//! of this run, `"<addr>"` and `"<time>"` for any address and any number of seconds.
+//! of this run, `"<addr>"` for any address and `"<time>"` for a time of the last hour, in seconds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod support;
 
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use limes_sdk::{Edge, Service};
 use serde::Deserialize;
@@ -48,7 +49,10 @@ async fn ask(addr: &str, request: &str) -> (u16, String, Vec<u8>) {
 fn same(wanted: &Value, got: &Value) -> bool {
     match (wanted, got) {
         (Value::String(any), Value::String(got)) if any == "<addr>" => got.starts_with("127.0.0.1:"),
-        (Value::String(any), Value::String(got)) if any == "<time>" => got.parse::<u64>().is_ok(),
+        (Value::String(any), Value::String(got)) if any == "<time>" => {
+            let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+            got.parse::<u64>().is_ok_and(|at| (now - 3_600..=now).contains(&at))
+        }
         (Value::Array(wanted), Value::Array(got)) => {
             wanted.len() == got.len() && wanted.iter().zip(got).all(|(wanted, got)| same(wanted, got))
         }

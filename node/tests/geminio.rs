@@ -6,15 +6,20 @@ mod support;
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
+use limes_node::api::control::ListEdgeRpCsRequest;
+use limes_node::api::control::control_plane_client::ControlPlaneClient;
+use limes_node::api::discovery::ListFrontiersRequest;
+use limes_node::api::discovery::cluster_service_client::ClusterServiceClient;
+use limes_node::config::Addr;
 use limes_sdk::{Bytes, Edge, Service};
-use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, Word};
+use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, Time, Word};
 use support::{Bed, PATIENCE, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -49,20 +54,121 @@ fn go(program: &PathBuf, what: &str, bed: &Bed, nodes: &[usize]) -> Command {
     command
 }
 
-#[tokio::test]
-async fn clients_of_the_reference() {
-    let bed = Bed::start(3).await;
-    attacks(&bed).await;
-    timeout(PATIENCE, a_stale_connection(&bed)).await.expect("stuck");
-    let dir = tempfile::tempdir().unwrap();
-    let Some(program) = go_program(&dir).await else { return };
-    let checks = go(&program, "checks", &bed, &[1, 2, 3]).output();
-    let checks = timeout(PATIENCE * 3, checks).await.expect("the Go program is stuck").unwrap();
+/// Runs checks of the Go program to their end.
+async fn run(program: &PathBuf, what: &str, bed: &Bed) {
+    let checks = go(program, what, bed, &[1, 2, 3]).output();
+    let checks = timeout(PATIENCE * 2, checks).await.expect("the Go program is stuck").unwrap();
     let said = String::from_utf8_lossy(&checks.stdout);
     println!("{said}");
     let complained = String::from_utf8_lossy(&checks.stderr);
     assert!(checks.status.success(), "{said}\n{complained}");
-    timeout(PATIENCE * 2, dialects(&bed, &program)).await.expect("stuck");
+}
+
+#[tokio::test]
+async fn clients_of_the_reference() {
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other_addr = other.local_addr().unwrap().port();
+    tokio::spawn(shout(other));
+    let dir = tempfile::tempdir().unwrap();
+    let bed = Bed::start_with(3, move |config| {
+        support::patient(config);
+        if config.cluster.name == "node-2" {
+            config.edgebound.bypass_enable = true;
+            config.edgebound.bypass.addrs = vec![Addr::new("127.0.0.1", other_addr)];
+        }
+    });
+    let (bed, program) = tokio::join!(bed, go_program(&dir));
+    let alone = async {
+        timeout(PATIENCE, attacks(&bed)).await.expect("stuck");
+        timeout(PATIENCE, bypassed(&bed)).await.expect("stuck");
+    };
+    match &program {
+        // What does not care for each other, at once.
+        Some(program) => {
+            let pairings = timeout(PATIENCE * 2, dialects(&bed, program));
+            let ((), pairings, ()) = tokio::join!(alone, pairings, run(program, "checks", &bed));
+            pairings.expect("stuck");
+        }
+        None => alone.await,
+    }
+    timeout(PATIENCE, a_stale_connection(&bed)).await.expect("stuck");
+    if let Some(program) = &program {
+        run(program, "alone", &bed).await;
+    }
+    timeout(PATIENCE, a_node_that_leaves(&bed)).await.expect("stuck");
+}
+
+/// Another gateway: it says what it has read, in capitals.
+async fn shout(listener: TcpListener) {
+    loop {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut text = vec![0; 1024];
+            while let Ok(len @ 1..) = socket.read(&mut text).await {
+                text[..len].make_ascii_uppercase();
+                socket.write_all(&text[..len]).await.unwrap();
+            }
+        });
+    }
+}
+
+/// What begins like neither dialect goes to the other gateway, where there is one, also if it begins
+/// almost like one of ours; both dialects are served beside it.
+async fn bypassed(bed: &Bed) {
+    for (said, wanted) in [("get /", "GET /"), ("LINK me", "LINK ME"), ("\x01\x02x", "\x01\x02X")] {
+        let mut socket = TcpStream::connect(bed.edges(2)).await.unwrap();
+        // In two pieces: the first may be one of ours still.
+        let (first, rest) = said.split_at(1);
+        socket.write_all(first.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+        socket.write_all(rest.as_bytes()).await.unwrap();
+        let mut heard = vec![0; wanted.len()];
+        timeout(PATIENCE, socket.read_exact(&mut heard)).await.expect("no word").unwrap();
+        assert_eq!(String::from_utf8_lossy(&heard), wanted);
+        socket.shutdown().await.unwrap();
+        let ended = timeout(PATIENCE, socket.read(&mut heard)).await.expect("still open").unwrap();
+        assert_eq!(ended, 0);
+    }
+    let edge = bed.edge(2).await;
+    let mut old = Bare::connect(&bed.edges(2), "x").await;
+    assert!(old.accepted().await > 0);
+    edge.close().await;
+}
+
+/// A node that is told to stop serves old services as ever until they ask again where the nodes are,
+/// which its name leads away from at once.
+async fn a_node_that_leaves(bed: &Bed) {
+    let directory = bed.cluster.node(1).addresses().discovery;
+    let directory = ClusterServiceClient::connect(format!("http://{directory}")).await.unwrap();
+    let mut service = Bare(TcpStream::connect(bed.services(2)).await.unwrap());
+    let data = ConnData { meta: r#"{"service":"stays","topics":null}"#.into(), ..ConnData::default() };
+    service.say(1, Body::Conn { acquire: true, heartbeat: 1, client: 0, data }).await;
+    service.accepted().await;
+    service.say(2, Body::On(1, Word::Register("stays".into()))).await;
+    service.hear().await.unwrap();
+    let edge = bed.edge(1).await;
+    bed.cluster.terminate(2).unwrap();
+    let own = bed.services(2);
+    until("the name of the node leads elsewhere", || {
+        let (mut directory, own) = (directory.clone(), own.clone());
+        async move {
+            let all = directory.list_frontiers(ListFrontiersRequest::default()).await.ok()?.into_inner();
+            assert_eq!(all.frontiers.len(), 3);
+            all.frontiers.iter().all(|node| node.advertised_sb_addr != own).then_some(())
+        }
+    })
+    .await;
+    let (answer, ()) = tokio::join!(edge.call_within("stays", "x", PATIENCE), async {
+        let Some(Packet { id, body: Body::On(1, Word::Request(call)) }) = service.hear().await else {
+            panic!("cut off")
+        };
+        let data = MessageData { key: call.key, value: "still".into(), ..MessageData::default() };
+        service.say(id, Body::On(1, Word::Response(data))).await;
+    });
+    assert_eq!(answer.unwrap(), "still");
+    drop(service);
+    bed.cluster.node(2).ended().await;
+    edge.close().await;
 }
 
 /// Fixed parts that are cut, bodies that are too long, and types that are none, on fresh connections
@@ -94,13 +200,11 @@ async fn attacks(bed: &Bed) {
             let mut rest = Vec::new();
             // Closed, in whatever way, and nothing else has happened.
             let _ = timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("still open");
-            assert_eq!(edge.call("echo", "alive").await.unwrap(), "alive");
+            assert_eq!(edge.call_within("echo", "alive", PATIENCE).await.unwrap(), "alive");
         }
     }
     edge.close().await;
     service.close().await;
-    until("the victim is gone", || async { (bed.figure(1, "services").await == Some(0)).then_some(()) })
-        .await;
 }
 
 /// A client that says nothing by itself.
@@ -167,6 +271,14 @@ async fn a_stale_connection(bed: &Bed) {
     // The old socket is closed without its help, and not before a client could bear it.
     assert!(old.hear().await.is_none());
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    // A deadline that has passed on arrival says that the clocks differ, and is not kept.
+    let past = Some(Time::after(SystemTime::now() - Duration::from_secs(3_600), Duration::ZERO));
+    let late = MessageData { key: "who".into(), deadline: past, ..MessageData::default() };
+    new.say(77, Body::On(1, Word::Request(late))).await;
+    let Packet { id: 77, body: Body::On(1, Word::Response(answer)) } = new.hear().await.unwrap() else {
+        panic!()
+    };
+    assert_eq!((&answer.value[..], answer.error.as_str()), (&b"ids"[..], ""));
     // An edge that reads nothing: its queue fills, and others are served meanwhile.
     let mut deaf = Bare::connect(&bed.edges(1), "43").await;
     assert_eq!(deaf.accepted().await, 7_043);
@@ -197,31 +309,36 @@ async fn a_stale_connection(bed: &Bed) {
     .await;
 }
 
-/// A Go edge and a Go service on one node, native ones on another.
+/// A Go edge and a Go service on one node, native ones on another and on the same.
 async fn dialects(bed: &Bed, program: &PathBuf) {
     let mut held = go(program, "hold", bed, &[1]).stdout(Stdio::piped()).spawn().unwrap();
     let go_edge = held_edge(&mut held).await;
-    for node in [3, 1] {
-        let service = bed.service(node, "greeter").await;
-        service.subscribe(["news"]).await.unwrap();
-        service
-            .register("fail", |_| async move { Err(limes_sdk::Failed::new("native failed")) })
-            .await
-            .unwrap();
+    let pairing = async |node, name: &'static str| {
+        let service = bed.service(node, name).await;
+        service.subscribe([format!("news-{name}")]).await.unwrap();
+        let fails = |_| async move { Err(limes_sdk::Failed::new("native failed")) };
+        service.register(&format!("fail-{name}"), fails).await.unwrap();
         let edge = bed.edge(node).await;
-        go_edge_and_native_service(&service, go_edge).await;
+        go_edge_and_native_service(&service, name, go_edge).await;
         native_edge_and_go_service(&edge).await;
         edge.close().await;
         service.close().await;
-        until("the service is gone", || async {
-            // The one from Go stays.
-            (bed.figure(node, "services").await == Some(1)).then_some(())
-        })
-        .await;
-    }
+    };
+    let methods = async {
+        let control = bed.cluster.node(2).addresses().control;
+        let mut control = ControlPlaneClient::connect(format!("http://{control}")).await.unwrap();
+        let request =
+            ListEdgeRpCsRequest { edge_id: Some(go_edge), page: 1, page_size: 9, ..Default::default() };
+        let listed = control.list_edge_rp_cs(request).await.unwrap().into_inner();
+        assert_eq!((listed.rpcs.as_slice(), listed.count), (&EDGE_METHODS.map(String::from)[..], 5));
+    };
+    tokio::join!(pairing(3, "far"), pairing(1, "near"), methods);
     drop(held.stdin.take());
     timeout(PATIENCE, held.wait()).await.unwrap().unwrap();
 }
+
+/// What the Go edge offers.
+const EDGE_METHODS: [&str; 5] = ["custom", "do", "echo", "panic", "slow"];
 
 async fn held_edge(held: &mut Child) -> u64 {
     let mut lines = BufReader::new(held.stdout.take().unwrap()).lines();
@@ -229,7 +346,7 @@ async fn held_edge(held: &mut Child) -> u64 {
     line.strip_prefix("held ").and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("{line}"))
 }
 
-async fn go_edge_and_native_service(service: &Service, edge: u64) {
+async fn go_edge_and_native_service(service: &Service, name: &str, edge: u64) {
     let call = async |method: &str, body: &str| {
         service
             .call_within(edge, method, body.to_owned(), PATIENCE)
@@ -240,22 +357,27 @@ async fn go_edge_and_native_service(service: &Service, edge: u64) {
     let unknown = call("nosuch", "").await.unwrap_err();
     assert_eq!(unknown.text(), "no such rpc: nosuch");
     assert_eq!(call("do", "call - echo up").await.unwrap(), "up");
-    assert_eq!(call("do", "call - fail x").await.unwrap_err().text(), "native failed");
+    let failed = call("do", &format!("call - fail-{name} x")).await.unwrap_err();
+    assert_eq!(failed.text(), "native failed");
     assert_eq!(call("do", "call - nosuch x").await.unwrap_err().text(), "record not found");
-    let (published, ()) = tokio::join!(call("do", "publish news fresh"), async {
+    let (fresh, topic) = (format!("publish news-{name} fresh"), format!("news-{name}"));
+    let (published, ()) = tokio::join!(call("do", &fresh), async {
         let message = service.receive().await.unwrap();
-        assert_eq!((message.topic.as_str(), &message.body[..], message.peer), ("news", &b"fresh"[..], edge));
+        let said = (message.topic.as_str(), &message.body[..], message.peer);
+        assert_eq!(said, (topic.as_str(), &b"fresh"[..], edge));
         message.done();
     });
     published.unwrap();
-    let (refused, ()) = tokio::join!(call("do", "publish news stale"), async {
+    let stale = format!("publish {topic} stale");
+    let (refused, ()) = tokio::join!(call("do", &stale), async {
         service.receive().await.unwrap().error("too old");
     });
     assert_eq!(refused.unwrap_err().text(), "too old");
     service.publish(edge, "any", "down").await.unwrap();
     assert_eq!(service.publish(edge, "any", "bad").await.unwrap_err().text(), "no legs");
     // A stream from Go; the native end closes it when it has echoed.
-    let (carried, ()) = tokio::join!(call("do", "stream greeter hello"), async {
+    let hello = format!("stream {name} hello");
+    let (carried, ()) = tokio::join!(call("do", &hello), async {
         let mut far = service.accept_stream().await.unwrap();
         assert_eq!((far.peer, &far.meta[..]), (edge, &b"from go"[..]));
         let mut text = [0; 5];

@@ -26,7 +26,7 @@ pub struct Origin {
 pub struct Batch {
     /// Without origin for what the cluster itself proposes (members, node up and down).
     pub origin: Option<Origin>,
-    /// The proposer's wall clock, in milliseconds since 1970: data for histories, never compared.
+    /// The proposer's wall clock, in milliseconds since 1970: data for people, never compared.
     pub time_ms: u64,
     /// Applied in order.
     pub events: Vec<Event>,

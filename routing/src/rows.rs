@@ -62,6 +62,8 @@ pub struct EdgeRow<'a> {
     pub meta: &'a [u8],
     /// Its address.
     pub addr: &'a str,
+    /// When it came, in milliseconds since 1970 by the clock of its node; for people, never compared.
+    pub born_ms: u64,
     /// Its end is to be told to a service.
     pub owes_offline: bool,
 }
@@ -81,6 +83,8 @@ pub struct ServiceRow {
     pub meta: Bytes,
     /// Its address.
     pub addr: Box<str>,
+    /// When it came, in milliseconds since 1970 by the clock of its node; for people, never compared.
+    pub born_ms: u64,
     /// Methods that it offers.
     pub methods: BTreeSet<Box<str>>,
     /// Topics that it takes.
@@ -106,7 +110,7 @@ records! {
     Cluster { id, level, keys }
     Member { node, name, mesh, nonce, voter }
     NodeRow { epoch, boot, down, last, draining, addrs, levels }
-    ServiceRow { service, home, name, instance, meta, addr, methods, topics }
+    ServiceRow { service, home, name, instance, meta, addr, born_ms, methods, topics }
     Owed { edge, incarnation, node, meta, addr }
 }
 

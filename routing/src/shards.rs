@@ -24,7 +24,7 @@ struct Slot {
     ordinal: u32,
     /// Bytes of the address in `data`.
     addr: u32,
-    /// Whether an offline is owed, the address, the meta.
+    /// Whether an offline is owed, when it came, the address, the meta.
     data: Arc<[u8]>,
 }
 
@@ -81,6 +81,9 @@ impl PartialEq for Edges {
 
 impl Eq for Edges {}
 
+/// Bytes of `data` before the address: a flag, and a time.
+const FIXED: usize = 9;
+
 fn find(rows: &[Slot], edge: EdgeId) -> Result<usize, usize> {
     rows.binary_search_by_key(&edge, |slot| slot.edge)
 }
@@ -89,7 +92,8 @@ impl Slot {
     fn new(edge: EdgeId, row: &EdgeRow<'_>) -> Self {
         let at = row.home.incarnation.0;
         let owes = std::iter::once(u8::from(row.owes_offline));
-        let data = owes.chain(row.addr.bytes()).chain(row.meta.iter().copied()).collect();
+        let born = row.born_ms.to_be_bytes();
+        let data = owes.chain(born).chain(row.addr.bytes()).chain(row.meta.iter().copied()).collect();
         Slot {
             edge,
             epoch: row.home.epoch,
@@ -107,10 +111,11 @@ impl Slot {
     }
 
     fn row(&self, node: NodeId) -> EdgeRow<'_> {
-        let (addr, meta) = self.data[1..].split_at(self.addr as usize);
+        let (addr, meta) = self.data[FIXED..].split_at(self.addr as usize);
+        let born_ms = self.data[1..FIXED].iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte));
         // It was text when it was put there.
         let addr = std::str::from_utf8(addr).unwrap_or_default();
-        EdgeRow { home: self.home(node), meta, addr, owes_offline: self.data[0] != 0 }
+        EdgeRow { home: self.home(node), meta, addr, born_ms, owes_offline: self.data[0] != 0 }
     }
 }
 

@@ -151,6 +151,7 @@ fn put_edge(edge: EdgeId, row: &EdgeRow<'_>, out: &mut BytesMut) {
     out.extend_from_slice(row.meta);
     (row.addr.len() as u32).put(out);
     out.extend_from_slice(row.addr.as_bytes());
+    row.born_ms.put(out);
     row.owes_offline.put(out);
 }
 
@@ -158,7 +159,7 @@ fn get_edge(from: &mut Bytes, edges: &mut Edges) -> Result<(), DecodeError> {
     let (edge, home) = (EdgeId::get(from)?, Home::get(from)?);
     let (meta, addr) = (slice(from)?, slice(from)?);
     let addr = std::str::from_utf8(&addr).map_err(|_| DecodeError::NotText)?;
-    let owes_offline = bool::get(from)?;
-    edges.insert(edge, &EdgeRow { home, meta: &meta, addr, owes_offline });
+    let (born_ms, owes_offline) = (u64::get(from)?, bool::get(from)?);
+    edges.insert(edge, &EdgeRow { home, meta: &meta, addr, born_ms, owes_offline });
     Ok(())
 }

@@ -73,7 +73,12 @@ async fn serve_control(node: Arc<Node>, listener: TcpListener) {
 
 /// Serves the directory until the task is dropped.
 async fn serve_discovery(node: Arc<Node>, listener: TcpListener) {
-    let discovery = Arc::new(discovery::Discovery::new(Reader::new(node.clone())));
+    let discovery = match discovery::Discovery::new(Reader::new(node.clone())) {
+        Ok(discovery) => Arc::new(discovery),
+        Err(error) => {
+            return tracing::error!(%error, "discovery is not served: discovery.upstream is no address");
+        }
+    };
     let rest = discovery::rest(discovery.clone());
     let grpc = grpc::Surface::new(node.clone(), api::discovery_pool(), api::DISCOVERY_DESCRIPTORS)
         .add(api::discovery::cluster_service_server::ClusterServiceServer::from_arc(discovery.clone()))

@@ -15,6 +15,7 @@ pub(super) fn check(config: &NodeConfig, findings: &mut Findings) {
     control(config, findings);
     listeners(config, findings);
     tls(config, findings);
+    bypass(config, findings);
     limits(config, findings);
 }
 
@@ -118,6 +119,20 @@ fn tls(config: &NodeConfig, findings: &mut Findings) {
             let text = "is empty; mtls needs to know who signs the clients' certificates";
             findings.mistake(&format!("{port}.listen.tls.ca_certs"), text);
         }
+    }
+}
+
+fn bypass(config: &NodeConfig, findings: &mut Findings) {
+    let edgebound = &config.edgebound;
+    if !edgebound.bypass_enable {
+        return;
+    }
+    if edgebound.bypass.addrs.is_empty() {
+        findings.mistake("edgebound.bypass.addrs", "is empty; edgebound.bypass_enable needs to know whereto");
+    }
+    let tls = &edgebound.bypass.tls;
+    if tls.enable && tls.mtls && tls.certs.is_empty() {
+        findings.mistake("edgebound.bypass.tls.certs", "is empty; mtls needs a certificate to show");
     }
 }
 

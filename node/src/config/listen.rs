@@ -1,8 +1,10 @@
 //! Where a node listens.
 
+use serde_norway::Value;
+
 use super::addr::Addr;
-use super::setting::{Leaf, Settings, Visitor};
-use super::tls::Tls;
+use super::setting::{Leaf, Settings, Visitor, scalar};
+use super::tls::{DialTls, Tls};
 
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,22 +92,6 @@ impl Settings for Control {
     }
 }
 
-/// A listener that can be switched off.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
-    /// Whether it is served.
-    pub enable: bool,
-    /// Where.
-    pub listen: Listen,
-}
-
-impl Settings for Service {
-    fn visit<V: Visitor>(&mut self, v: &mut V) {
-        v.leaf("enable", "Whether it is served.", &mut self.enable);
-        v.section("listen", "", &mut self.listen);
-    }
-}
-
 /// A block that holds a listener and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
@@ -126,6 +112,10 @@ pub struct Edgebound {
     pub listen: Listen,
     /// Whether limes allots edge ids while no service offers `get_edge_id`.
     pub edgeid_alloc_when_no_idservice_on: bool,
+    /// Whether connections that are of no dialect of ours are passed on.
+    pub bypass_enable: bool,
+    /// To whom.
+    pub bypass: Bypass,
 }
 
 impl Settings for Edgebound {
@@ -136,9 +126,81 @@ impl Settings for Edgebound {
             "Whether edges get an id from limes while no service offers get_edge_id; otherwise they are refused.",
             &mut self.edgeid_alloc_when_no_idservice_on,
         );
-        v.unsupported("bypass_enable", "the bypass to another gateway");
-        // What `bypass_enable` would use; without meaning while that is off.
-        v.unsupported("bypass", "the bypass to another gateway");
+        v.leaf(
+            "bypass_enable",
+            "Whether connections that begin like neither dialect are passed on to another gateway, byte by byte.",
+            &mut self.bypass_enable,
+        );
+        v.section("bypass", "That gateway.", &mut self.bypass);
+    }
+}
+
+/// Another gateway, for connections that are not for this one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bypass {
+    /// Its addresses; each connection takes one by chance.
+    pub addrs: Vec<Addr>,
+    /// TLS towards it.
+    pub tls: DialTls,
+    network: Network,
+}
+
+impl Settings for Bypass {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.leaf("network", "The transport; tcp is the only one.", &mut self.network);
+        v.leaf(
+            "addrs",
+            "Its addresses: [host:port, ...]; each connection takes one by chance.",
+            &mut self.addrs,
+        );
+        v.section("tls", "TLS towards it.", &mut self.tls);
+        v.ignored("advertised_addr", "nobody is told where the bypass leads");
+    }
+}
+
+/// In the environment: `host:port,host:port`.
+impl Leaf for Vec<Addr> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Addr::from_text).collect()
+    }
+
+    fn from_yaml(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Sequence(entries) => {
+                entries.iter().map(|entry| scalar(entry).and_then(|text| Addr::from_text(&text))).collect()
+            }
+            Value::Null => Ok(Vec::new()),
+            _ => Err("is no list; write [host:port, ...]".into()),
+        }
+    }
+
+    fn to_yaml(&self) -> String {
+        let entries: Vec<String> = self.iter().map(|addr| format!("\"{addr}\"")).collect();
+        format!("[{}]", entries.join(", "))
+    }
+}
+
+/// The directory for the reference's cluster clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// Whether it is served.
+    pub enable: bool,
+    /// Where.
+    pub listen: Listen,
+    /// The reference's directory, while both systems run side by side.
+    pub upstream: Option<Addr>,
+}
+
+impl Settings for Discovery {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.leaf("enable", "Whether it is served.", &mut self.enable);
+        v.section("listen", "", &mut self.listen);
+        v.leaf(
+            "upstream",
+            "host:port of the reference's directory (40011 there) while both systems run side by side: its nodes are \
+             listed too, and it is asked for edges that are not connected here. Empty: there is none.",
+            &mut self.upstream,
+        );
     }
 }
 

@@ -105,6 +105,7 @@ impl NodeConfig {
     fn anchor(&mut self, folder: &Path) {
         self.data = folder.join(&self.data);
         self.edgebound.listen.tls.anchor(folder);
+        self.edgebound.bypass.tls.anchor(folder);
         self.servicebound.listen.tls.anchor(folder);
         self.daemon.pid_file = self.daemon.pid_file.take().map(|path| folder.join(path));
     }

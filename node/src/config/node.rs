@@ -6,7 +6,7 @@ use super::addr::Addr;
 use super::choice::{HashBy, Level};
 use super::cluster::Cluster;
 use super::limits::Limits;
-use super::listen::{Bound, Control, Edgebound, Listen, Network, Service};
+use super::listen::{Bound, Bypass, Control, Discovery, Edgebound, Listen, Network};
 use super::setting::{Settings, Visitor};
 
 /// Every setting of a node. The reference's keys keep their names and places; what is new sits
@@ -26,7 +26,7 @@ pub struct NodeConfig {
     /// The control plane.
     pub controlplane: Control,
     /// Discovery as the reference's directory server offers it.
-    pub discovery: Service,
+    pub discovery: Discovery,
     /// How a service is chosen.
     pub exchange: Exchange,
     /// What peers are allowed.
@@ -44,6 +44,8 @@ pub struct NodeConfig {
 pub struct Exchange {
     /// By what.
     pub hashby: HashBy,
+    /// Whether a name that nobody has is looked up once more without regard to case.
+    pub ignore_case: bool,
     /// Whether services that are connected to the same node come first.
     pub same_node: bool,
 }
@@ -97,6 +99,8 @@ impl Default for NodeConfig {
             edgebound: Edgebound {
                 listen: Listen::local(30012).with_tls(),
                 edgeid_alloc_when_no_idservice_on: true,
+                bypass_enable: false,
+                bypass: Bypass::default(),
             },
             servicebound: Bound { listen: Listen::local(30011).with_tls() },
             metrics: Bound { listen: Listen::local(9091) },
@@ -106,8 +110,8 @@ impl Default for NodeConfig {
                 read_only: false,
                 insecure: false,
             },
-            discovery: Service { enable: true, listen: Listen::local(40011) },
-            exchange: Exchange { hashby: HashBy::EdgeId, same_node: false },
+            discovery: Discovery { enable: true, listen: Listen::local(40011), upstream: None },
+            exchange: Exchange { hashby: HashBy::EdgeId, same_node: false, ignore_case: false },
             limits: Limits::default(),
             daemon: Daemon::default(),
             log: Log { level: Level::Info },
@@ -164,6 +168,12 @@ impl Settings for NodeConfig {
 impl Settings for Exchange {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
         v.leaf("hashby", "edgeid, srcip, random or rendezvous.", &mut self.hashby);
+        v.leaf(
+            "ignore_case",
+            "Whether a method or a service's name that nobody has is looked up once more without regard to the case of \
+             ASCII letters, as the reference does it. The receiver still gets it as it was written.",
+            &mut self.ignore_case,
+        );
         v.leaf(
             "same_node",
             "Services that are connected to the same node come first; the others only if none is.",

@@ -152,13 +152,24 @@ fn times_that_cannot_work_are_refused() {
 #[test]
 fn tls_and_queues_are_refused_by_name_only_when_switched_on() {
     let found = complaints(
-        "discovery: {listen: {tls: {enable: true}}}\nedgebound: {bypass_enable: true}\nmqm: {kafka: {enable: true}, nats: {enable: false}}",
+        "discovery: {listen: {tls: {enable: true}}}\nedgebound: {listen: {network: tcp}}\nmqm: {kafka: {enable: true}, nats: {enable: false}}",
     );
-    assert_eq!(found.len(), 3, "{found:?}");
-    assert!(found[0].starts_with("edgebound.bypass_enable: "), "{found:?}");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.iter().any(|line| line.starts_with("mqm: ")), "{found:?}");
     let off =
         "edgebound: {listen: {tls: {enable: false, mtls: false, certs: []}}}\nmqm: {kafka: {enable: false}}";
     assert!(load(off).is_ok());
+}
+
+#[test]
+fn the_bypass_is_the_references() {
+    let file = FRONTIER.replace("bypass_enable: false", "bypass_enable: true");
+    let edgebound = load(&file).unwrap().config.edgebound;
+    assert!(edgebound.bypass_enable && edgebound.bypass.tls.enable && edgebound.bypass.tls.mtls);
+    assert_eq!(edgebound.bypass.addrs, [Addr::new("192.168.1.10", 8443)]);
+    let found = complaints("edgebound: {bypass_enable: true, bypass: {tls: {enable: true, mtls: true}}}");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("edgebound.bypass.addrs: "), "{found:?}");
 }
 
 #[test]

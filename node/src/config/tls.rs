@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use limes_wire::driver::tls::{Identity, Roots, TlsError, TlsServer};
+use limes_wire::driver::tls::{Identity, Roots, TlsClient, TlsError, TlsServer};
 use serde_norway::Value;
 
 use super::setting::{Leaf, Settings, Visitor, quoted, scalar};
@@ -47,13 +47,68 @@ impl Tls {
 
     /// Takes relative paths from this folder.
     pub(super) fn anchor(&mut self, folder: &Path) {
-        for file in &mut self.ca_certs {
-            *file = folder.join(&*file);
+        anchor(folder, &mut self.ca_certs, &mut self.certs);
+    }
+}
+
+/// TLS of connections that a node makes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DialTls {
+    /// Whether the other side speaks TLS.
+    pub enable: bool,
+    /// Whether the node shows a certificate.
+    pub mtls: bool,
+    /// Who must have signed the other side's; empty: those whom the system believes.
+    pub ca_certs: Vec<PathBuf>,
+    /// The node's certificate; the first is shown.
+    pub certs: Vec<CertPair>,
+    /// Whether any certificate will do.
+    pub insecure_skip_verify: bool,
+}
+
+impl DialTls {
+    /// Reads the files; nothing if TLS is off.
+    ///
+    /// # Errors
+    /// A file is not there, holds no PEM of its kind, or does not fit the others.
+    pub(crate) fn client(&self) -> Result<Option<TlsClient>, TlsError> {
+        if !self.enable {
+            return Ok(None);
         }
-        for pair in &mut self.certs {
-            pair.cert = folder.join(&pair.cert);
-            pair.key = folder.join(&pair.key);
-        }
+        let mut roots = Roots::new();
+        self.ca_certs.iter().try_for_each(|file| roots.add_file(file))?;
+        let shown = self.certs.first().filter(|_| self.mtls);
+        let identity = shown.map(|pair| Identity::from_files(&pair.cert, &pair.key)).transpose()?;
+        TlsClient::foreign(roots, identity, !self.insecure_skip_verify).map(Some)
+    }
+
+    /// Takes relative paths from this folder.
+    pub(super) fn anchor(&mut self, folder: &Path) {
+        anchor(folder, &mut self.ca_certs, &mut self.certs);
+    }
+}
+
+fn anchor(folder: &Path, ca_certs: &mut [PathBuf], certs: &mut [CertPair]) {
+    for file in ca_certs {
+        *file = folder.join(&*file);
+    }
+    for pair in certs {
+        pair.cert = folder.join(&pair.cert);
+        pair.key = folder.join(&pair.key);
+    }
+}
+
+impl Settings for DialTls {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        v.leaf("enable", "Whether it speaks TLS.", &mut self.enable);
+        v.leaf("mtls", "Whether this node shows a certificate.", &mut self.mtls);
+        v.leaf("ca_certs", "PEM files of whom to believe; empty: as the system does.", &mut self.ca_certs);
+        v.leaf(
+            "certs",
+            "PEM files of this node's certificate: [{cert: a.pem, key: a.key}].",
+            &mut self.certs,
+        );
+        v.leaf("insecure_skip_verify", "Whether any certificate will do.", &mut self.insecure_skip_verify);
     }
 }
 

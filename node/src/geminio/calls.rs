@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use limes_routing::EdgeId;
 use limes_wire::callback::is_reserved;
 use limes_wire::driver::GeminioCx;
 use limes_wire::frame::Role;
@@ -51,7 +52,12 @@ pub(super) fn on_word(session: &mut Session, id: u64, word: Word, cx: &mut Gemin
 fn register(session: &mut Session, id: u64, method: Bytes, cx: &mut GeminioCx) {
     let method = Str::new(method).ok().filter(|name| !name.is_empty() && name.len() <= limits::NAME_MAX);
     let error = match method {
-        _ if session.role != Role::Service => String::new(),
+        Some(method) if session.role == Role::Edge => {
+            let most = session.node.config.limits.names;
+            session.node.edge_methods.note(session.no, EdgeId(session.id), &method, most);
+            String::new()
+        }
+        None if session.role == Role::Edge => String::new(),
         None => format!("a method's name is UTF-8 of at most {} bytes", limits::NAME_MAX),
         Some(_) if session.naming >= NAMING_MAX => "too many undecided registrations".to_owned(),
         Some(method) => return session.name(Naming::Register, id, vec![method]),
@@ -102,7 +108,7 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
         id,
         target,
         caller: session.id,
-        key: session.node.pick_key(session.id, session.remote),
+        key: session.node.pick_key_as_before(session.id, session.remote),
         deadline,
         name,
         custom,

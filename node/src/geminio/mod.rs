@@ -39,6 +39,9 @@ const EARLY_MAX: usize = 1_024;
 /// A client that is accepted and cut off within a second of it never comes back: it must be left
 /// alone for a little longer than that.
 const SETTLE: Duration = Duration::from_millis(1_500);
+/// How long a service is served as ever by a node that leaves: its client, if it is the reference's for
+/// clusters, asks every 10 s where the nodes are, and goes by itself then, without an error.
+const LINGER: Duration = Duration::from_secs(12);
 /// Packet id under which the topics of a service's meta are subscribed; no client's id is so small.
 const TOPICS: u64 = 0;
 
@@ -95,6 +98,8 @@ pub(crate) struct Session {
     place: Place,
     /// Why it is being closed, if we said so.
     farewell: Option<GoAway>,
+    /// When a service shall begin to finish, and until when it may take, though it is served as ever.
+    lingering: Option<(Instant, GoAway, Instant)>,
 }
 
 impl Session {
@@ -119,6 +124,7 @@ impl Session {
             naming: 0,
             place,
             farewell: None,
+            lingering: None,
         }
     }
 
@@ -265,7 +271,11 @@ impl GeminioHandler for Session {
             Mail::Stream(wish) => streams::grant(self, *wish, cx),
             Mail::Named { id, code, text } => self.named(id, code, &text, cx),
             Mail::Retire(goaway, until) => {
-                if self.state == State::Open {
+                let linger = cx.now() + LINGER;
+                if self.state == State::Open && self.role == Role::Service && linger < until {
+                    self.lingering = Some((linger, goaway, until));
+                    cx.wake_at(linger);
+                } else if self.state == State::Open {
                     self.farewell = Some(goaway);
                     self.state = State::Retiring(until);
                     cx.wake_at(until);
@@ -282,6 +292,14 @@ impl GeminioHandler for Session {
     }
 
     fn on_timeout(&mut self, now: Instant, cx: &mut GeminioCx) {
+        if let Some((linger, goaway, until)) = self.lingering.take() {
+            if now < linger {
+                self.lingering = Some((linger, goaway, until));
+                cx.wake_at(linger);
+            } else {
+                return self.on_mail(Mail::Retire(goaway, until.min(now + LINGER)), cx);
+            }
+        }
         calls::expire(self, now, cx);
         streams::expire(self, now, cx);
         if let State::Retiring(at) | State::Doomed(at) = self.state {
@@ -300,6 +318,7 @@ impl GeminioHandler for Session {
         };
         let text = "the connection of the receiver ended before it answered";
         self.incoming.fail_all(&Failure::may_have_run(code, text));
+        self.node.edge_methods.forget(self.no);
         crate::presence::session_closed(&self.node, self.no);
         self.return_early();
         forward::return_unread(&self.node, leftover);

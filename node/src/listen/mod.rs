@@ -1,5 +1,6 @@
 //! Accepting connections: edges, services, other nodes, and operators.
 
+mod bypass;
 mod gate;
 mod guests;
 mod http;
@@ -8,6 +9,7 @@ mod peers;
 mod port;
 mod watched;
 
+pub(crate) use bypass::Bypass;
 pub(crate) use gate::Place;
 pub(crate) use http::serve as serve_http;
 pub(crate) use mesh::serve as serve_mesh;

@@ -14,9 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::ACCEPT_PAUSE;
 use super::gate::{Gate, Place};
 use super::port::Port;
+use super::{ACCEPT_PAUSE, bypass};
 use crate::node::Node;
 use crate::session::Session;
 use crate::task;
@@ -126,8 +126,16 @@ impl Newcomer {
             // Told below, by mail.
             () = self.place.shed() => Ok(Ok(None)),
         };
-        let is_geminio = matches!(first, Ok(Ok(Some(byte))) if byte == geminio::MAGIC[0]);
-        self.begin(transport, began, is_geminio);
+        let first = first.ok().and_then(Result::ok).flatten();
+        if let Some(bypass) = self.node.bypass.get().filter(|_| self.role == Role::Edge && first.is_some()) {
+            let time = self.node.config.limits.handshake.saturating_sub(began.elapsed());
+            if bypass::is_foreign(&mut transport, time).await {
+                let Newcomer { remote, mut place, .. } = self;
+                place.welcomed();
+                return bypass.carry(transport, remote).await;
+            }
+        }
+        self.begin(transport, began, first == Some(geminio::MAGIC[0]));
     }
 
     /// Drives the connection in a task of its own. Whoever has said nothing is told so in the native

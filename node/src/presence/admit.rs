@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::future::join_all;
 use limes_raft::{ProposeError, Replica};
 use limes_routing::{EdgeId, Event, Incarnation, Position, ServiceId, SessionNo, Verdict};
-use limes_wire::callback::{EDGE_ONLINE, EdgeFacts, GET_EDGE_ID};
+use limes_wire::callback::{EDGE_OFFLINE, EDGE_ONLINE, EdgeFacts, GET_EDGE_ID};
 use limes_wire::frame::{GoAway, Hello, Role, Welcome};
 use limes_wire::{Code, limits};
 use tokio::time::timeout;
@@ -108,6 +108,7 @@ fn online(verdict: Result<Verdict, ProposeError>) -> Result<Position, GoAway> {
 async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Result<Welcome, GoAway> {
     let hello = &newcomer.hello;
     let addr = newcomer.remote.to_string();
+    know_providers(node).await?;
     let mut facts = EdgeFacts { edge: 0, meta: hello.meta.clone(), addr: addr.clone() };
     let edge = identify(node, replica, newcomer, &facts).await?;
     facts.edge = edge.0;
@@ -118,7 +119,7 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
         None
     };
     // Whoever may have heard of the edge shall hear its end too.
-    let owes_offline = asked.is_some() || callback::has_provider(node, limes_wire::callback::EDGE_OFFLINE);
+    let owes_offline = asked.is_some() || callback::has_provider(node, EDGE_OFFLINE);
     let entry = Entry { outbox: newcomer.outbox.clone(), who: Who::Edge(edge, None), silent: false };
     node.sessions.insert(newcomer.no, entry);
     let event = Event::EdgeOnline {
@@ -144,6 +145,17 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
     let key = replica.read(|tables| tables.cluster().and_then(|cluster| cluster.keys.first().cloned()));
     let ticket = key.map_or_else(Bytes::new, |key| ticket::issue(&key, cluster, edge, now_s()));
     Ok(welcome(node, Role::Edge, edge.0, at, ticket))
+}
+
+/// That nobody offers a callback is believed only after a barrier (R4): it may have been registered, and
+/// acknowledged, at another node.
+async fn know_providers(node: &Node) -> Result<(), GoAway> {
+    let all = [GET_EDGE_ID, EDGE_ONLINE, EDGE_OFFLINE];
+    if all.iter().all(|method| callback::has_provider(node, method)) {
+        return Ok(());
+    }
+    let fresh = node.barrier(Instant::now() + limits::HANDSHAKE / 2).await;
+    fresh.map_err(|failure| GoAway::new(failure.code, failure.text))
 }
 
 /// Which edge it is: a service decides, else a ticket proves it, else a new id is given.

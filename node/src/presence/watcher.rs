@@ -77,7 +77,7 @@ impl Watcher {
             self.set_peers(tables);
         }
         if services {
-            self.0.services.store(Arc::new(ServiceIndex::of(tables)));
+            self.0.services.store(Arc::new(ServiceIndex::of(tables, self.0.config.exchange.ignore_case)));
         }
     }
 

@@ -20,30 +20,44 @@ import (
 
 func checks(nodes []node) {
 	last := len(nodes) - 1
-	var wait sync.WaitGroup
+	all := []named{
+		{"a hundred edges at once", crowd}, {"reconnects", reconnects}, {"one id, two services", twins},
+		{"large bodies", large}, {"services that leave", neighbours}, {"last answers", lastAnswers},
+	}
 	for round, nos := range [][2]int{{0, 0}, {0, last}, {last, 0}} {
+		name := fmt.Sprintf("edge on node %d, service on node %d", nos[0]+1, nos[1]+1)
+		all = append(all, named{name, func(nodes []node) { both(nodes[nos[0]].edges, nodes[nos[1]].services, round) }})
+	}
+	var wait sync.WaitGroup
+	for _, one := range all {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			began := time.Now()
-			both(nodes[nos[0]].edges, nodes[nos[1]].services, round)
-			fmt.Printf("ok: edge on node %d, service on node %d, in %v\n", nos[0]+1, nos[1]+1, time.Since(began).Round(time.Millisecond))
+			one.timed(nodes)
 		}()
 	}
 	wait.Wait()
-	for _, one := range []struct {
-		name string
-		run  func([]node)
-	}{
-		{"a hundred edges at once", crowd}, {"reconnects", reconnects}, {"one id, two services", twins},
-		{"a service without JSON, and the topic *", strange}, {"large bodies", large},
-		{"edge callbacks", callbacks},
-	} {
-		began := time.Now()
-		one.run(nodes)
-		fmt.Printf("ok: %s, in %v\n", one.name, time.Since(began).Round(time.Millisecond))
+	fmt.Println("all checks passed")
+}
+
+// alone is what others would notice: services that are asked about each edge, or take each topic.
+func alone(nodes []node) {
+	for _, one := range []named{{"a service without JSON, and the topic *", strange}, {"edge callbacks", callbacks}} {
+		one.timed(nodes)
 	}
 	fmt.Println("all checks passed")
+}
+
+// named is a check.
+type named struct {
+	name string
+	run  func([]node)
+}
+
+func (n named) timed(nodes []node) {
+	began := time.Now()
+	n.run(nodes)
+	fmt.Printf("ok: %s, in %v\n", n.name, time.Since(began).Round(time.Millisecond))
 }
 
 // pair is an edge and a service; names of others of its kind are told apart by the suffix.
@@ -125,6 +139,9 @@ func (p *pair) calls() {
 	check(err != nil && strings.HasPrefix(err.Error(), "rpc handler panic"), "a handler's panic: %v", err)
 	_, err = svc.Call(ctx, "echo", svc.NewRequest(nil))
 	check(err != nil, "a call without an edge id")
+	check(svc.Publish(ctx, svc.NewMessage(nil)) != nil, "a message without an edge id")
+	_, err = call(edge, ctx, strings.ToUpper(echo), nil, nil)
+	says(err, "record not found", "a method in other letters")
 
 	var wait sync.WaitGroup
 	for at := range 200 {
@@ -215,6 +232,7 @@ func (p *pair) streams() {
 
 	for _, open := range []func() (geminio.Stream, error){
 		func() (geminio.Stream, error) { return openTo(edge, "nobody", "") },
+		func() (geminio.Stream, error) { return openTo(edge, strings.ToUpper(name), "") },
 		func() (geminio.Stream, error) { return svc.open(4242424242, "") },
 		func() (geminio.Stream, error) { return openTo(svc, "no number", "") },
 	} {
@@ -333,6 +351,15 @@ func (p *pair) tails() {
 func crowd(nodes []node) {
 	svc := mustService(nodes[0].services, "crowd")
 	register(svc, "crowd", func(_ context.Context, req geminio.Request, rsp geminio.Response) { rsp.SetData(req.Data()) })
+	go func() {
+		for {
+			stream, err := svc.AcceptStream()
+			if err != nil {
+				return
+			}
+			stream.Write([]byte("hello"))
+		}
+	}()
 	var ids sync.Map
 	var wait sync.WaitGroup
 	for at := range 100 {
@@ -345,6 +372,9 @@ func crowd(nodes []node) {
 			check(!twice, "edge id %d twice", edge.ClientID())
 			ctx, cancel := within(patience)
 			defer cancel()
+			stream, err := openTo(edge, "crowd", "")
+			must(err, "a stream right after the connect")
+			check(readText(stream, 5) == "hello", "a stream right after the connect says nothing")
 			_, err = call(edge, ctx, "crowd", []byte("x"), nil)
 			must(err, "a call right after the connect")
 			_, err = svc.call(ctx, edge.ClientID(), "nosuch", nil, nil)
@@ -378,6 +408,69 @@ func reconnects(nodes []node) {
 	})
 	must(publish(edge, ctx, "ashes", nil), "the topic is back")
 	must(edge.Close(), "the edge closes")
+	must(svc.Close(), "the service closes")
+}
+
+// neighbours is services whose ids are close: when some leave, what the others offer stays.
+func neighbours(nodes []node) {
+	var all []*service
+	echo := func(_ context.Context, req geminio.Request, rsp geminio.Response) { rsp.SetData(req.Data()) }
+	for at := range 6 {
+		svc := mustService(nodes[at%len(nodes)].services, "neighbour", fmt.Sprintf("street-%d", at))
+		register(svc, fmt.Sprintf("house-%d", at), echo)
+		go answer(svc, nil)
+		all = append(all, svc)
+	}
+	edge := mustEdge(nodes[0].edges, "")
+	ctx, cancel := within(patience)
+	defer cancel()
+	for at, svc := range all[:5] {
+		must(svc.Close(), "a neighbour leaves")
+		eventually("its method is gone", func() bool {
+			_, err := call(edge, ctx, fmt.Sprintf("house-%d", at), nil, nil)
+			return err != nil && err.Error() == "record not found"
+		})
+	}
+	_, err := call(edge, ctx, "house-5", nil, nil)
+	must(err, "the last neighbour is called")
+	must(publish(edge, ctx, "street-5", nil), "the last neighbour takes its topic")
+	must(all[5].Close(), "the last neighbour leaves")
+	must(edge.Close(), "the edge closes")
+}
+
+// lastAnswers is ends that close while they wait for answers: those come first.
+func lastAnswers(nodes []node) {
+	svc := mustService(nodes[0].services, "last", "last")
+	slow := func(_ context.Context, req geminio.Request, rsp geminio.Response) {
+		time.Sleep(500 * time.Millisecond)
+		rsp.SetData(req.Data())
+	}
+	register(svc, "last", slow)
+	other := mustEdge(nodes[len(nodes)-1].edges, "")
+	register(other, "last", slow)
+	edge := mustEdge(nodes[len(nodes)-1].edges, "")
+	caller := mustService(nodes[len(nodes)-1].services, "caller")
+	ctx, cancel := within(patience)
+	defer cancel()
+	var wait sync.WaitGroup
+	for range 10 {
+		wait.Add(2)
+		go func() {
+			defer wait.Done()
+			_, err := call(edge, ctx, "last", []byte("x"), nil)
+			must(err, "a call of an edge that closes")
+		}()
+		go func() {
+			defer wait.Done()
+			_, err := caller.call(ctx, other.ClientID(), "last", []byte("x"), nil)
+			must(err, "a call of a service that closes")
+		}()
+	}
+	time.Sleep(200 * time.Millisecond)
+	must(edge.Close(), "the edge closes")
+	must(caller.Close(), "the caller closes")
+	wait.Wait()
+	must(other.Close(), "the other edge closes")
 	must(svc.Close(), "the service closes")
 }
 
@@ -421,12 +514,27 @@ func strange(nodes []node) {
 	opt.SetMeta([]byte("no json"))
 	_, err := client.NewEnd("tcp", nodes[0].services, opt)
 	check(err != nil && strings.Contains(err.Error(), "JSON"), "a meta that is no JSON: %v", err)
-	star := mustService(nodes[0].services, "star", "*")
+	star := mustService(nodes[len(nodes)-1].services, "star", "*")
+	own := mustService(nodes[0].services, "own", "own")
+	topics := make(chan string, 16)
+	go answer(star, func(message geminio.Message) { topics <- "star took " + message.Topic() })
+	go answer(own, func(message geminio.Message) { topics <- "own took " + message.Topic() })
 	edge := mustEdge(nodes[0].edges, "")
 	ctx, cancel := within(patience)
 	defer cancel()
-	says(publish(edge, ctx, "other", nil), "topic not online", "a topic beside *")
+	for _, topic := range []string{"other", "own", "*"} {
+		must(publish(edge, ctx, topic, nil), "publish to "+topic)
+	}
+	for _, wanted := range []string{"star took other", "own took own", "star took *"} {
+		got := <-topics
+		check(got == wanted, "%s, wanted %s", got, wanted)
+	}
 	must(star.Close(), "star closes")
+	eventually("nobody takes any topic", func() bool {
+		err := publish(edge, ctx, "other", nil)
+		return err != nil && err.Error() == "topic not online"
+	})
+	must(own.Close(), "own closes")
 	must(edge.Close(), "the edge closes")
 }
 

@@ -3,6 +3,7 @@
 // of custom.
 //
 //	geminio checks EDGES SERVICES [EDGES SERVICES]...   one pair of addresses for each node
+//	geminio alone EDGES SERVICES [EDGES SERVICES]...    the checks that others would notice
 //	geminio hold EDGES SERVICES                          an edge and a service that do as they are told
 package main
 
@@ -15,7 +16,7 @@ import (
 
 func main() {
 	if len(os.Args) < 4 || len(os.Args)%2 != 0 {
-		fmt.Fprintln(os.Stderr, "usage: geminio checks|hold EDGES SERVICES [EDGES SERVICES]...")
+		fmt.Fprintln(os.Stderr, "usage: geminio checks|alone|hold EDGES SERVICES [EDGES SERVICES]...")
 		os.Exit(2)
 	}
 	var nodes []node
@@ -30,6 +31,8 @@ func main() {
 	switch os.Args[1] {
 	case "checks":
 		checks(nodes)
+	case "alone":
+		alone(nodes)
 	case "hold":
 		hold(nodes[0])
 		// Until whoever started it closes the other end.

@@ -67,7 +67,8 @@ fn online(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> Result<Ver
     };
     let (edge, home) = (*edge, step.home(*session)?);
     stop_admitting(tables, edge, &home);
-    let older = tables.edges.insert(edge, &EdgeRow { home, meta, addr, owes_offline: *owes_offline });
+    let row = EdgeRow { home, meta, addr, born_ms: step.time_ms, owes_offline: *owes_offline };
+    let older = tables.edges.insert(edge, &row);
     let replaced = older.as_ref().map(|older| older.row().home);
     if let Some(older) = &older {
         owe_for(tables, step, edge, &older.row());

@@ -66,6 +66,7 @@ pub struct Applied {
 pub(crate) struct Step<'a> {
     pub(crate) at: Position,
     pub(crate) origin: Option<Origin>,
+    pub(crate) time_ms: u64,
     pub(crate) effects: &'a mut Vec<Effect>,
 }
 
@@ -119,7 +120,8 @@ impl Tables {
         }
         for (ordinal, event) in batch.events.iter().enumerate() {
             let at = Position { revision, ordinal: ordinal as u32 };
-            let mut step = Step { at, origin: batch.origin, effects: &mut applied.effects };
+            let (origin, time_ms) = (batch.origin, batch.time_ms);
+            let mut step = Step { at, origin, time_ms, effects: &mut applied.effects };
             let fenced = batch.origin.is_some_and(|origin| !self.is_live(origin.node, origin.epoch));
             // A node may say its own good-bye; what comes behind it in the batch is of a dead life.
             let verdict = if fenced { Err(Reason::Fenced) } else { self.step(&mut step, event) };

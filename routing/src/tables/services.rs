@@ -63,6 +63,7 @@ fn online(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> Result<Ver
         instance: *instance,
         meta: meta.clone(),
         addr: addr.clone(),
+        born_ms: step.time_ms,
         methods: BTreeSet::new(),
         topics: BTreeSet::new(),
     });

@@ -18,6 +18,26 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// What the peer has sent first, as far as it is here and `buf` has room; it stays to be read. At
+    /// least one byte is waited for; 0: the peer has closed.
+    ///
+    /// # Errors
+    /// The socket or TLS failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes nothing.
+    pub async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(socket) => socket.peek(buf).await,
+            Transport::Tls(stream) => {
+                let here = stream.fill_buf().await?;
+                let len = here.len().min(buf.len());
+                buf[..len].copy_from_slice(&here[..len]);
+                Ok(len)
+            }
+        }
+    }
+
     /// The first byte that the peer sends; it stays to be read. `None`: the peer has closed.
     ///
     /// # Errors

@@ -63,6 +63,9 @@ pub enum Event {
     Over,
 }
 
+/// How long a peer that closes waits for what it has asked before: less than the 30 s that it bears.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Silent,
@@ -84,6 +87,10 @@ pub struct Conn {
     hello: u64,
     /// The peer has said Dismiss for the default stream; it is cut off then.
     leaving: Option<Instant>,
+    /// Its calls and messages on the default stream that are not answered yet.
+    unanswered: usize,
+    /// The peer waits for our Dismiss of the default stream, which follows the last answer, or comes then.
+    held: Option<Instant>,
     streams: Streams,
     says: Says,
     /// What timers have brought about.
@@ -101,6 +108,8 @@ impl Conn {
             interval: interval(1),
             hello: 0,
             leaving: None,
+            unanswered: 0,
+            held: None,
             streams: Streams::default(),
             says: Says::default(),
             due: VecDeque::new(),
@@ -231,6 +240,9 @@ impl Conn {
             Body::SessionAck { negotiate, .. } => self.streams.acked(negotiate),
             Body::On(session, word) => {
                 let heard = session == DEFAULT_SESSION || self.streams.hears(session);
+                if session == DEFAULT_SESSION && matches!(word, Word::Request(_) | Word::Message(_)) {
+                    self.unanswered += 1;
+                }
                 return Ok(heard.then_some(Event::Word(session, id, word)));
             }
             // What only the other side says, or what nobody waits for.
@@ -243,16 +255,26 @@ impl Conn {
         Ok(change.map(event))
     }
 
-    /// The peer closes: first of all its default stream.
+    /// The peer closes: first of all its default stream. What it still waits for ends with our Dismiss.
     fn leave(&mut self, now: Instant, id: u64) -> Option<Event> {
         let (session, data) = (DEFAULT_SESSION, SessionData::default());
         self.says.answer(id, Body::DismissAck { session, data: data.clone() });
         if self.leaving.is_some() {
             return None;
         }
-        let _ = self.says.say(Body::Dismiss { session, data });
         self.leaving = Some(now + DISMISS);
+        self.held = Some(if self.unanswered == 0 { now } else { now + LAST_ANSWERS });
+        self.release(now);
         Some(Event::Leaving)
+    }
+
+    /// Says our Dismiss of the default stream once the peer has all its answers, or has waited for long.
+    fn release(&mut self, now: Instant) {
+        if self.held.is_some_and(|until| self.unanswered == 0 || now >= until) {
+            self.held = None;
+            let (session, data) = (DEFAULT_SESSION, SessionData::default());
+            let _ = self.says.say(Body::Dismiss { session, data });
+        }
     }
 
     /// Accepts the client under an id.
@@ -284,7 +306,14 @@ impl Conn {
         if self.phase != Phase::Open {
             return Ok(());
         }
-        if session == DEFAULT_SESSION || self.streams.sends(now, session) {
+        if session == DEFAULT_SESSION {
+            let answers = matches!(word, Word::Response(_) | Word::MessageAck(_));
+            self.says.word(session, id, word)?;
+            self.unanswered -= usize::from(answers && self.unanswered > 0);
+            self.release(now);
+            return Ok(());
+        }
+        if self.streams.sends(now, session) {
             return self.says.word(session, id, word);
         }
         Ok(())
@@ -322,7 +351,7 @@ impl Conn {
             Phase::Open | Phase::Over => self.heard + 2 * self.interval,
         };
         let streams = self.streams.due().map_or(peer, |due| due.min(peer));
-        self.leaving.map_or(streams, |until| until.min(streams))
+        [self.leaving, self.held].into_iter().flatten().fold(streams, Instant::min)
     }
 
     /// Does what is due; call [`Conn::next`] afterwards.
@@ -344,6 +373,7 @@ impl Conn {
         if self.leaving.is_some_and(|until| now >= until) {
             return Err(CloseReason::peer(Code::OK, "it closed, but did not say farewell"));
         }
+        self.release(now);
         self.due.extend(self.streams.expire(now, &mut self.says).into_iter().map(event));
         Ok(())
     }

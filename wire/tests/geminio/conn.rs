@@ -277,3 +277,30 @@ fn run(pieces: &[&[u8]]) -> Vec<Event> {
     }
     events
 }
+
+#[test]
+fn a_peer_that_closes_gets_its_answers_first_but_does_not_wait_for_ever() {
+    let dismiss = || packet(9, Body::Dismiss { session: DEFAULT_SESSION, data: bare() });
+    let asked = || packet(7, Body::On(DEFAULT_SESSION, Word::Request(MessageData::default())));
+    let is_dismiss = |packet: &Packet| matches!(packet.body, Body::Dismiss { session: DEFAULT_SESSION, .. });
+    let mut conn = open();
+    feed(&mut conn, &asked());
+    assert_eq!(feed(&mut conn, &dismiss()), [Event::Leaving]);
+    let heard = said(&mut conn);
+    assert!(heard.len() == 1 && matches!(heard[0].body, Body::DismissAck { .. }), "{heard:?}");
+    let answer = Word::Response(MessageData::default());
+    conn.send(Instant::now(), DEFAULT_SESSION, 7, answer).unwrap();
+    let heard = said(&mut conn);
+    assert!(heard.len() == 2 && matches!(heard[0].body, Body::On(1, Word::Response(_))), "{heard:?}");
+    assert!(is_dismiss(&heard[1]));
+
+    let mut conn = open();
+    feed(&mut conn, &asked());
+    let now = Instant::now();
+    feed_at(&mut conn, now, &dismiss());
+    said(&mut conn);
+    let due = conn.poll_timeout();
+    assert!(due > now && due <= now + Duration::from_secs(5));
+    conn.handle_timeout(due).unwrap();
+    assert!(said(&mut conn).iter().any(is_dismiss));
+}

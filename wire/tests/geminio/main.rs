@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use limes_wire::geminio::{
-    BODY_MAX, Body, Conn, Event, HANDSHAKE_BODY_MAX, HEADER, Header, Hello, Malformed, MessageData, Packet,
-    SessionData, TAIL, Time, Word,
+    BODY_MAX, Body, Conn, DEFAULT_SESSION, Event, HANDSHAKE_BODY_MAX, HEADER, Header, Hello, Malformed,
+    MessageData, Packet, SessionData, TAIL, Time, Word,
 };
 use limes_wire::limits::Limits;
 use limes_wire::{By, Code};

@@ -3,7 +3,7 @@
 use limes_routing::{EdgeId, ServiceId};
 use tonic::{Request, Response, Status};
 
-use super::{Control, edges, services};
+use super::{Control, edges, given, services};
 use crate::compat::api::control::control_plane_server::ControlPlane;
 use crate::compat::api::control::{
     Edge, GetEdgeRequest, GetServiceRequest, KickEdgeRequest, KickEdgeResponse, KickServiceRequest,
@@ -12,17 +12,29 @@ use crate::compat::api::control::{
     ListServicesRequest, ListServicesResponse, Service,
 };
 
+use crate::edge_methods::{self, ByEdge};
+
 type Answer<T> = Result<Response<T>, Status>;
 
 fn not_found() -> Status {
     Status::not_found("not found")
 }
 
+impl Control {
+    async fn edge_methods(&self) -> Result<ByEdge, Status> {
+        edge_methods::everywhere(self.reader.node()).await.map_err(Status::unavailable)
+    }
+}
+
 #[tonic::async_trait]
 impl ControlPlane for Control {
     async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<ListEdgesResponse> {
         let request = request.into_inner();
-        self.reader.walk(move |tables| edges::list(tables, &request)).await.map(Response::new)
+        let methods = match given(request.rpc.as_ref()) {
+            Some(_) => self.edge_methods().await?,
+            None => ByEdge::new(),
+        };
+        self.reader.walk(move |tables| edges::list(tables, &methods, &request)).await.map(Response::new)
     }
 
     async fn get_edge(&self, request: Request<GetEdgeRequest>) -> Answer<Edge> {
@@ -39,7 +51,8 @@ impl ControlPlane for Control {
 
     async fn list_edge_rp_cs(&self, request: Request<ListEdgeRpCsRequest>) -> Answer<ListEdgeRpCsResponse> {
         let request = request.into_inner();
-        let walked = self.reader.walk(move |tables| edges::rpcs(tables, &request)).await;
+        let methods = self.edge_methods().await?;
+        let walked = self.reader.walk(move |tables| edges::rpcs(tables, &methods, &request)).await;
         walked.map(|(rpcs, count)| Response::new(ListEdgeRpCsResponse { rpcs, count }))
     }
 

@@ -7,6 +7,7 @@ use limes_routing::{EdgeId, EdgeRow, Tables};
 use super::{contains, given, seconds};
 use crate::compat::api::control::{Edge, ListEdgeRpCsRequest, ListEdgesRequest, ListEdgesResponse};
 use crate::compat::list::{Distinct, Order, Page, Top, Window};
+use crate::edge_methods::ByEdge;
 
 type Row<'a> = (EdgeId, EdgeRow<'a>);
 
@@ -28,11 +29,12 @@ pub(super) fn message(edge: EdgeId, row: &EdgeRow<'_>) -> Edge {
         edge_id: edge.0,
         meta: String::from_utf8_lossy(row.meta).into_owned(),
         addr: row.addr.to_owned(),
-        create_time: seconds(born(row)),
+        create_time: seconds(row.born_ms),
     }
 }
 
-pub(super) fn list(tables: &Tables, request: &ListEdgesRequest) -> ListEdgesResponse {
+/// Edges; `methods` are those of all edges, if the request asks for one.
+pub(super) fn list(tables: &Tables, methods: &ByEdge, request: &ListEdgesRequest) -> ListEdgesResponse {
     let page = Page::of(request.page, request.page_size);
     let window = Window::of(request.start_time, request.end_time);
     let order = Order::of(request.order.as_deref(), &COLUMNS, Column::Time, true);
@@ -42,7 +44,7 @@ pub(super) fn list(tables: &Tables, request: &ListEdgesRequest) -> ListEdgesResp
     for (edge, row) in matching(tables, request.edge_id, window) {
         if meta.is_none_or(|meta| row.meta.starts_with(meta.as_bytes()))
             && addr.is_none_or(|addr| row.addr.starts_with(addr))
-            && rpc.is_none_or(|rpc| methods(&row).any(|method| method == rpc))
+            && rpc.is_none_or(|rpc| methods.get(&edge).is_some_and(|methods| methods.contains(rpc)))
         {
             top.push((edge, row));
         }
@@ -51,14 +53,15 @@ pub(super) fn list(tables: &Tables, request: &ListEdgesRequest) -> ListEdgesResp
     ListEdgesResponse { edges: rows.iter().map(|(edge, row)| message(*edge, row)).collect(), count }
 }
 
-pub(super) fn rpcs(tables: &Tables, request: &ListEdgeRpCsRequest) -> (Vec<String>, i32) {
+/// Methods of edges, out of those of all.
+pub(super) fn rpcs(tables: &Tables, methods: &ByEdge, request: &ListEdgeRpCsRequest) -> (Vec<String>, i32) {
     let window = Window::of(request.start_time, request.end_time);
     let order = Order::of(request.order.as_deref(), &COLUMNS, Column::Time, false);
     let meta = given(request.meta.as_ref());
     let mut names = Distinct::new(|one, other| compare(order, one, other));
     for (edge, row) in matching(tables, request.edge_id, window) {
         if meta.is_none_or(|meta| contains(&String::from_utf8_lossy(row.meta), meta)) {
-            methods(&row).for_each(|method| names.push(method, (edge, row)));
+            methods.get(&edge).into_iter().flatten().for_each(|method| names.push(method, (edge, row)));
         }
     }
     names.page(Page::of(request.page, request.page_size))
@@ -70,7 +73,7 @@ fn matching(tables: &Tables, edge: Option<u64>, window: Window) -> impl Iterator
     let one = edge.and_then(|edge| Some((edge, tables.edge(edge)?)));
     let all = edge.is_none().then(|| tables.edges());
     let rows = one.into_iter().chain(all.into_iter().flatten());
-    rows.filter(move |(_, row)| window.holds(seconds(born(row))))
+    rows.filter(move |(_, row)| window.holds(seconds(row.born_ms)))
 }
 
 fn compare(order: Order<Column>, one: &Row<'_>, other: &Row<'_>) -> Ordering {
@@ -78,18 +81,8 @@ fn compare(order: Order<Column>, one: &Row<'_>, other: &Row<'_>) -> Ordering {
         Column::Id => one.0.cmp(&other.0),
         Column::Meta => one.1.meta.cmp(other.1.meta),
         Column::Addr => one.1.addr.cmp(other.1.addr),
-        Column::Time => seconds(born(&one.1)).cmp(&seconds(born(&other.1))),
+        Column::Time => seconds(one.1.born_ms).cmp(&seconds(other.1.born_ms)),
     };
     let age = || one.1.home.incarnation.cmp(&other.1.home.incarnation);
     order.apply(ascending.then_with(age))
-}
-
-/// Unix milliseconds of its connect.
-fn born(_row: &EdgeRow<'_>) -> u64 {
-    0
-}
-
-/// The methods that it offers.
-fn methods<'a>(_row: &EdgeRow<'a>) -> impl Iterator<Item = &'a str> {
-    std::iter::empty()
 }

@@ -33,7 +33,7 @@ pub(super) fn message(row: &ServiceRow) -> Service {
         service_id: row.service.0,
         service: row.name.to_string(),
         addr: row.addr.to_string(),
-        create_time: seconds(born(row)),
+        create_time: seconds(row.born_ms),
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn list(tables: &Tables, request: &ListServicesRequest) -> ListServic
     let (rpc, topic) = (given(request.rpc.as_ref()), given(request.topic.as_ref()));
     let mut top = Top::of(page, |one: &&ServiceRow, other: &&ServiceRow| compare(order, one, other));
     for row in tables.services() {
-        if window.holds(seconds(born(row)))
+        if window.holds(seconds(row.born_ms))
             && name.is_none_or(|name| row.name.starts_with(name))
             && addr.is_none_or(|addr| row.addr.starts_with(addr))
             && rpc.is_none_or(|rpc| row.methods.contains(rpc))
@@ -78,7 +78,7 @@ impl NamesOf {
         let order = self.order;
         let mut distinct = Distinct::new(|one: &&ServiceRow, other: &&ServiceRow| compare(order, one, other));
         for row in tables.services() {
-            if self.window.holds(seconds(born(row)))
+            if self.window.holds(seconds(row.born_ms))
                 && id.is_none_or(|id| row.service == id)
                 && service.is_none_or(|service| contains(&row.name, service))
             {
@@ -114,13 +114,8 @@ fn compare(order: Order<Column>, one: &ServiceRow, other: &ServiceRow) -> Orderi
         Column::Id => one.service.cmp(&other.service),
         Column::Name => one.name.cmp(&other.name),
         Column::Addr => one.addr.cmp(&other.addr),
-        Column::Time => seconds(born(one)).cmp(&seconds(born(other))),
+        Column::Time => seconds(one.born_ms).cmp(&seconds(other.born_ms)),
     };
     let age = || one.home.incarnation.cmp(&other.home.incarnation);
     order.apply(ascending.then_with(age))
-}
-
-/// Unix milliseconds of its connect.
-fn born(_row: &ServiceRow) -> u64 {
-    0
 }

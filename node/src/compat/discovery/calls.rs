@@ -7,6 +7,7 @@ use limes_routing::{EdgeId, Tables};
 use tonic::{Request, Response, Status};
 
 use super::frontiers::Frontiers;
+use super::upstream::Beside;
 use super::{Discovery, lists};
 use crate::compat::api::discovery::cluster_service_server::ClusterService;
 use crate::compat::api::discovery::health_check_response::ServingStatus;
@@ -39,6 +40,18 @@ impl Discovery {
         self.reader.walk(walk).await?.map(Response::new)
     }
 
+    /// What the old directory adds to a list of nodes.
+    async fn beside(&self, request: &ListFrontiersRequest) -> Result<Beside, Status> {
+        let Some(upstream) = &self.upstream else { return Ok(Beside::default()) };
+        let paged = request.cursor.is_some() && request.count.is_some();
+        if request.edge_ids.is_empty() || paged {
+            return Ok(Beside { frontiers: upstream.frontiers().await?, ..Beside::default() });
+        }
+        let tables = self.reader.tables().await?;
+        let unknown = request.edge_ids.iter().copied().filter(|edge| tables.edge(EdgeId(*edge)).is_none());
+        Ok(Beside { homes: upstream.homes(unknown.collect()).await?, ..Beside::default() })
+    }
+
     fn health(&self) -> HealthCheckResponse {
         let serving = is_serving(self.reader.node());
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
@@ -54,16 +67,20 @@ impl ClusterService for Discovery {
     ) -> Answer<GetFrontierByEdgeIdResponse> {
         let edge = EdgeId(request.into_inner().edge_id);
         let look = |tables: &Tables, nodes: &Frontiers<'_>| {
-            let row = tables.edge(edge).ok_or_else(lists::nil)?;
-            let node = nodes.of_node(row.home.node).ok_or_else(lists::nil)?;
-            Ok(GetFrontierByEdgeIdResponse { fontier: Some(node) })
+            Ok(tables.edge(edge).and_then(|row| nodes.of_node(row.home.node)))
         };
-        self.read(look).await
+        let mut found = self.read(look).await?.into_inner();
+        if let (None, Some(upstream)) = (&found, &self.upstream) {
+            found = upstream.home(edge.0).await?;
+        }
+        let fontier = Some(found.ok_or_else(lists::nil)?);
+        Ok(Response::new(GetFrontierByEdgeIdResponse { fontier }))
     }
 
     async fn list_frontiers(&self, request: Request<ListFrontiersRequest>) -> Answer<ListFrontiersResponse> {
         let request = request.into_inner();
-        self.read(|tables, nodes| lists::frontiers(tables, nodes, &request)).await
+        let beside = self.beside(&request).await?;
+        self.read(|tables, nodes| lists::frontiers(tables, nodes, &beside, &request)).await
     }
 
     async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<ListEdgesResponse> {
@@ -74,10 +91,13 @@ impl ClusterService for Discovery {
     async fn get_edge_by_id(&self, request: Request<GetEdgeByIdRequest>) -> Answer<GetEdgeByIdResponse> {
         let edge = EdgeId(request.into_inner().edge_id);
         let look = |tables: &Tables, nodes: &Frontiers<'_>| {
-            let row = tables.edge(edge).ok_or_else(lists::nil)?;
-            Ok(GetEdgeByIdResponse { edge: Some(lists::edge_message(edge, &row, nodes)) })
+            Ok(tables.edge(edge).map(|row| lists::edge_message(edge, &row, nodes)))
         };
-        self.read(look).await
+        let mut found = self.read(look).await?.into_inner();
+        if let (None, Some(upstream)) = (&found, &self.upstream) {
+            found = upstream.edge(edge.0).await?;
+        }
+        Ok(Response::new(GetEdgeByIdResponse { edge: Some(found.ok_or_else(lists::nil)?) }))
     }
 
     async fn get_edges_count(&self, _: Request<GetEdgesCountRequest>) -> Answer<GetEdgesCountResponse> {

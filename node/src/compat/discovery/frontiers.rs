@@ -10,6 +10,7 @@ use limes_routing::pick::mix;
 use limes_routing::{NodeAddrs, NodeId, Tables};
 
 use crate::compat::api::discovery::Frontier;
+use crate::leaving::is_leaving;
 
 /// The names of the cluster and where they lead.
 pub(super) struct Frontiers<'a> {
@@ -21,7 +22,8 @@ impl<'a> Frontiers<'a> {
     /// As the tables say; `leaving` is a node of which they do not know yet that it goes.
     pub(super) fn of(tables: &'a Tables, leaving: Option<NodeId>) -> Self {
         let up = || tables.nodes().filter(|(_, row)| !row.down);
-        let staying = up().filter(|(node, row)| !row.draining && Some(*node) != leaving);
+        let staying = up()
+            .filter(|(node, row)| !row.draining && Some(*node) != leaving && !is_leaving(tables, *node, row));
         let mut live: Vec<_> = staying.map(|(node, row)| (node, &row.addrs)).collect();
         if live.is_empty() {
             live = up().map(|(node, row)| (node, &row.addrs)).collect();
@@ -119,6 +121,13 @@ mod tests {
         let mut tables = cluster();
         let left = addresses(&tables, Some(NodeId(2)));
         assert!(left.len() == 3 && left[1].0 == "node-2" && left[1].1 != "s2", "{left:?}");
+        let said =
+            |boot: [u8; 16]| Event::SettingChanged { key: "leaving.1".into(), value: limes_raft::hex(&boot) };
+        apply(&mut tables, said([7; 16]));
+        assert_eq!(addresses(&tables, None)[0].1, "s1", "another life of it");
+        apply(&mut tables, said([1; 16]));
+        assert_ne!(addresses(&tables, None)[0].1, "s1");
+        apply(&mut tables, said([7; 16]));
         apply(&mut tables, Event::Drain { node: NodeId(1), on: true });
         down(&mut tables, 3);
         let all = addresses(&tables, None);

@@ -5,6 +5,7 @@ use limes_routing::{EdgeId, EdgeRow, ServiceRow, Tables};
 use tonic::Status;
 
 use super::frontiers::{Frontiers, hash};
+use super::upstream::Beside;
 use crate::compat::api::discovery::{
     Edge, ListEdgesRequest, ListEdgesResponse, ListFrontiersRequest, ListFrontiersResponse,
     ListServicesRequest, ListServicesResponse, Service,
@@ -24,11 +25,18 @@ fn illegal() -> Status {
 pub(super) fn frontiers(
     tables: &Tables,
     nodes: &Frontiers<'_>,
+    beside: &Beside,
     request: &ListFrontiersRequest,
 ) -> Result<ListFrontiersResponse, Status> {
+    let everyone = || {
+        let mut all = nodes.all();
+        let old = beside.frontiers.iter().filter(|old| nodes.named(&old.frontier_id).is_none());
+        all.extend(old.cloned());
+        all
+    };
     let ListFrontiersRequest { cursor, count, edge_ids, frontier_ids } = request;
     if let Some((cursor, count)) = cursor.zip(*count) {
-        let all = nodes.all();
+        let all = everyone();
         let (next, some) = scan(|| all.iter().map(|node| (hash(&node.frontier_id), node)), cursor, count);
         return Ok(ListFrontiersResponse {
             cursor: Some(next),
@@ -36,12 +44,17 @@ pub(super) fn frontiers(
         });
     }
     let frontiers: Vec<_> = if !edge_ids.is_empty() {
-        let homes = edge_ids.iter().filter_map(|edge| Some(tables.edge(EdgeId(*edge))?.home.node));
-        homes.filter_map(|node| nodes.of_node(node)).collect()
+        let home = |edge: &u64| match tables.edge(EdgeId(*edge)) {
+            Some(row) => nodes.of_node(row.home.node),
+            None => beside.homes.get(edge).cloned(),
+        };
+        edge_ids.iter().filter_map(home).collect()
     } else if !frontier_ids.is_empty() {
-        frontier_ids.iter().filter_map(|name| nodes.named(name)).collect()
+        let all = everyone();
+        let named = |name: &String| all.iter().find(|node| node.frontier_id == *name).cloned();
+        frontier_ids.iter().filter_map(named).collect()
     } else {
-        let all = nodes.all();
+        let all = everyone();
         if all.is_empty() {
             return Err(Status::unavailable("no node of the cluster is up"));
         }
@@ -99,7 +112,7 @@ pub(super) fn edge_message(edge: EdgeId, row: &EdgeRow<'_>, nodes: &Frontiers<'_
     Edge {
         edge_id: edge.0,
         addr: row.addr.to_owned(),
-        update_time: 0,
+        update_time: row.born_ms / 1_000,
         frontier_id: nodes.name(row.home.node).unwrap_or_default().to_owned(),
     }
 }
@@ -109,7 +122,7 @@ pub(super) fn service_message(row: &ServiceRow, nodes: &Frontiers<'_>) -> Servic
     Service {
         service: row.name.to_string(),
         addr: row.addr.to_string(),
-        update_time: 0,
+        update_time: row.born_ms / 1_000,
         frontier_id: nodes.name(row.home.node).unwrap_or_default().to_owned(),
     }
 }
