@@ -24,7 +24,7 @@ use tokio::time::timeout;
 /// How long a process may stand still while it should hear of a takeover.
 const NOTICE: Duration = Duration::from_secs(3);
 /// Calls from every node that are to be judged.
-const CALLS: usize = 600;
+const CALLS: usize = 400;
 
 fn addrs(bed: &Bed, node: usize) -> NodeAddrs {
     let at = bed.cluster.node(node).addresses();

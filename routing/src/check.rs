@@ -1,6 +1,6 @@
 //! What must always hold, each rule by its name in the design.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Tables;
 use crate::id::{EdgeId, Home, NodeId, Position, ServiceId};
@@ -105,7 +105,15 @@ impl Tables {
                 return Err(Violation::Shown(home));
             }
         }
-        let (counted, found) = (self.edge_count(), self.edges().count());
+        let mut on: BTreeMap<NodeId, usize> = BTreeMap::new();
+        self.edges().for_each(|(_, row)| *on.entry(row.home.node).or_default() += 1);
+        for node in self.nodes.keys() {
+            let (counted, found) = (self.edge_count_on(*node), on.get(node).copied().unwrap_or(0));
+            if counted != found {
+                return Err(Violation::Count { counted, found });
+            }
+        }
+        let (counted, found) = (self.edge_count(), on.values().sum());
         let all = self.edges.iter().count();
         if counted != found || all != self.edges.len() {
             return Err(Violation::Count { counted, found });

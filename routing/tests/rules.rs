@@ -265,7 +265,7 @@ fn histories_reach_every_event_and_every_reason() {
         });
     }
     // At the first level there is none above, and no node that cannot work at it.
-    assert_eq!(accepted.len(), 27, "accepted were only {accepted:?}");
+    assert_eq!(accepted.len(), 28, "accepted were only {accepted:?}");
     assert_eq!(refused.len(), 8, "refused was only for {refused:?}");
 }
 

@@ -6,19 +6,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use limes_raft::Observer;
 use limes_routing::{
     Batch, EdgeId, Effect, Event, Founder, Home, Incarnation, Levels, NodeAddrs, NodeId, Origin, Position,
     Reason, Revision, ServiceId, ServiceRow, SessionNo, Tables, Verdict, diff, pick::mix,
 };
-use limes_wire::Code;
+use limes_wire::frame::Ran;
+use limes_wire::{Code, Str};
+use tokio::sync::mpsc;
 
 use super::{Seen, Watcher, ghosts, resume, session_closed, taken_over};
 use crate::config::NodeConfig;
 use crate::directory::{Entry, Route, Who};
-use crate::forward::{Found, find_edge, find_here, knows_better};
-use crate::mail::{Mail, Outbox, Target};
+use crate::forward::{Found, find_edge, find_here, knows_better, return_unread};
+use crate::mail::{Answer, Kind, Mail, Origin as Asker, Outbox, Request, Target};
 use crate::node::Node;
 
 const NODES: u64 = 3;
@@ -501,6 +505,69 @@ fn a_resume_that_came_through_late_closes_nothing() {
     world.connect(1, EdgeId(1), false);
     assert!(!resume::decided(&node, third[0].0, &third[0].1, &Verdict::Rejected(Reason::Stale)));
     assert_eq!(world.members[0].open[&third[0].0].take_all().len(), 1);
+}
+
+/// What a session has not read when it ends is led to another, once; it has not run.
+#[tokio::test]
+async fn what_was_not_read_goes_to_another_and_the_second_time_back() {
+    let mut world = World::new(1);
+    world.serve(0, ServiceId(1));
+    world.serve(0, ServiceId(2));
+    world.catch_up(0);
+    let node = world.members[0].node.clone();
+    let index = node.services.load();
+    let (one, two) = (index.method("greet")[0], index.method("greet")[1]);
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    let request = Request {
+        kind: Kind::Call,
+        origin: Asker::Node(sender),
+        id: 7,
+        target: one.target(),
+        caller: 5,
+        key: 0,
+        deadline: Instant::now() + Duration::from_secs(60),
+        name: Str::from_static("greet"),
+        custom: Bytes::new(),
+        body: Bytes::new(),
+        tried: None,
+    };
+    return_unread(&node, [Mail::Request(Box::new(request))]);
+    let led = loop {
+        match world.members[0].open[&two.session.0].take_all().pop_front() {
+            Some(Mail::Request(request)) => break request,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!((led.target, led.tried), (two.target(), Some(one.target())));
+    return_unread(&node, [Mail::Request(led)]);
+    let (id, answer) = answers.recv().await.unwrap();
+    let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
+    assert_eq!((id, failure.code, failure.ran), (7, Code::GONE, Ran::No));
+}
+
+/// Whoever steps over its own resume by a snapshot has revived its sessions, not replaced them.
+#[test]
+fn a_resume_that_a_snapshot_stepped_over_closes_nothing() {
+    let mut world = World::new(1);
+    world.connect(0, EdgeId(1), false);
+    world.serve(0, ServiceId(1));
+    world.catch_up(0);
+    let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
+    world.plain(Event::NodeDown { node: NodeId(1), epoch });
+    world.plain(up(1));
+    world.catch_up(0);
+    let node = world.members[0].node.clone();
+    let mut events: Vec<Event> = resume::claims(&node).into_iter().map(|(_, _, event)| event).collect();
+    assert_eq!(events.len(), 2);
+    events.push(Event::ResumeEnd {});
+    world.propose(0, events).unwrap();
+    world.jump(0);
+    for outbox in world.members[0].open.values() {
+        assert!(outbox.take_all().is_empty());
+    }
+    assert_eq!(ghosts::look(&node, &world.tables), Default::default());
+    let home = world.tables.edge(EdgeId(1)).unwrap().home;
+    assert!(find_here(&node, Target::Edge(EdgeId(1), home.incarnation)).is_some());
 }
 
 /// A service that has missed a keepalive is passed over while another can serve.

@@ -204,6 +204,7 @@ impl World {
             4..=7 => up(node.0, choice % 3),
             8 => Event::SuspendedDropped { node, epoch },
             9 => Event::Kick { edge: EdgeId(u64::from(who % 8) + 1) },
+            10 if choice % 4 > 1 => Event::KickService { service: ServiceId(u64::from(who % 4) + 1) },
             10 => Event::Drain { node, on: choice & 1 == 1 },
             11 => Event::SettingChanged {
                 key: format!("k{}", who % 3),

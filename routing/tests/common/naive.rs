@@ -93,6 +93,14 @@ impl Naive {
                 }
             }
             Event::Kick { edge } if self.live_edges().contains_key(edge) => self.drop_edge(*edge),
+            Event::KickService { service } => {
+                let live = |key: &(ServiceId, NodeId, SessionNo), row: &Service| {
+                    key.0 == *service && self.is_live(&row.home)
+                };
+                let gone: Vec<_> =
+                    self.services.iter().filter(|(key, row)| live(key, row)).map(|(key, _)| *key).collect();
+                gone.iter().for_each(|key| drop(self.services.remove(key)));
+            }
             Event::CallbackSettled { edge, incarnation } => {
                 self.owed.remove(&(*edge, *incarnation));
             }
