@@ -1,12 +1,15 @@
 //! Snapshots of many edges, beside a steady load.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use limes_raft::{Observer, Replica};
+use limes_raft::{Observer, ProposeError, Replica};
+use limes_routing::Verdict;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::Options;
 use crate::member::{Gaps, micros, online, start};
@@ -42,12 +45,11 @@ async fn measure(options: &Options, dir: &Path, gaps: &Arc<Gaps>) {
     let before = memory();
     let replica = alone(dir, gaps.clone()).await;
     let begin = Instant::now();
-    let mut waiting = std::collections::VecDeque::new();
+    let mut waiting: VecDeque<oneshot::Receiver<Result<Verdict, ProposeError>>> = VecDeque::new();
     for edge in 0..options.edges {
         if waiting.len() >= 8_000
             && let Some(first) = waiting.pop_front()
         {
-            let first: tokio::sync::oneshot::Receiver<_> = first;
             first.await.unwrap().unwrap();
         }
         waiting.push_back(replica.proposer().begin(online(edge)).unwrap());
