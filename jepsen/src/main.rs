@@ -36,7 +36,7 @@ enum Command {
         /// How often.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
         runs: u16,
-        /// Prints one JSON object on one line, last, instead of the table.
+        /// Prints one JSON object on one line to stdout; the table goes to stderr.
         #[arg(long)]
         json: bool,
     },
@@ -115,6 +115,7 @@ async fn main() -> ExitCode {
 async fn print_figures(binary: Option<PathBuf>, runs: u16, json: bool) -> Result<bool, Failure> {
     let table = figures::run(&binary::find(binary)?, usize::from(runs)).await?;
     if json {
+        eprintln!("{table}");
         println!("{}", table.json());
     } else {
         println!("{table}");

@@ -57,6 +57,16 @@ impl Net {
         }
     }
 
+    /// Raft does not get through between `node` and the others; what they say to each other beside it does.
+    pub fn hold_raft_of(&self, node: usize) {
+        for (proxy, at) in self.proxies.iter().zip(1..) {
+            proxy.rule(move |through| {
+                let between = at == node || through.client == Some(node);
+                if between && through.first == b'P' { Fate::Freeze } else { Fate::Pass }
+            });
+        }
+    }
+
     /// All passes again, what came meanwhile first.
     pub fn heal(&self) {
         self.proxies.iter().for_each(|proxy| proxy.all(Fate::Pass));

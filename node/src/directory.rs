@@ -27,7 +27,7 @@ pub(crate) enum Route {
     },
     /// On another node.
     There(Home),
-    /// Not here any more: its new home has said so, and this node is about to apply it.
+    /// Not there any more: its new home has said so, and this node is about to apply it.
     Moved(Incarnation),
 }
 
@@ -57,19 +57,22 @@ impl Directory {
         self.shard(edge).write().unwrap_or_else(PoisonError::into_inner).insert(edge.0, route);
     }
 
-    /// Notes that an edge has moved; gives the mailbox of the older session that was here. A route that
-    /// is elsewhere, or as new, stays.
+    /// Notes that an edge has moved; gives the mailbox of the older session if it was here. A route that
+    /// is as new stays.
     pub(crate) fn moved(&self, edge: EdgeId, to: Incarnation) -> Option<Outbox> {
         let mut shard = self.shard(edge).write().unwrap_or_else(PoisonError::into_inner);
         let route = shard.get_mut(&edge.0)?;
-        match route {
-            Route::Here { incarnation, .. } if *incarnation < to => {
-                match std::mem::replace(route, Route::Moved(to)) {
-                    Route::Here { outbox, .. } => Some(outbox),
-                    Route::There(_) | Route::Moved(_) => None,
-                }
-            }
-            _ => None,
+        let known = match route {
+            Route::Here { incarnation, .. } => *incarnation,
+            Route::There(home) => home.incarnation,
+            Route::Moved(known) => *known,
+        };
+        if known >= to {
+            return None;
+        }
+        match std::mem::replace(route, Route::Moved(to)) {
+            Route::Here { outbox, .. } => Some(outbox),
+            Route::There(_) | Route::Moved(_) => None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! Finding the way of a call or message: from the session that asks to the mailbox that delivers.
 //!
 //! A known route costs a lookup and no wait. A miss is believed only after a read barrier that began
-//! after it (R4): that, and the one retry after a redirect, happen in a task of their own. A receiver
-//! that the tables know and that cannot be reached now is waited for a little, and never denied.
+//! after it (R4): that, and the one retry after a redirect, happen in a task of their own, in which
+//! messages keep their order. A receiver that the tables know and that cannot be reached now is waited
+//! for a little, and never denied.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use limes_routing::{EdgeId, NodeId, Revision};
 use limes_wire::Code;
 
 use crate::directory::{Route, Who};
+use crate::lanes::Lane;
 use crate::mail::{Failure, Kind, Mail, NotTaken, Outbox, Request, Target, hand_over};
 use crate::mesh::Reach;
 use crate::node::Node;
@@ -51,7 +53,8 @@ pub(crate) struct Way {
 
 /// Sends a request on its way and gives the mailbox it is in, for a later cancel. `None`: it has
 /// been answered, or is being looked for; then [`Mail::Routed`] follows.
-pub(crate) fn dispatch(node: &Arc<Node>, mut request: Box<Request>) -> Option<Outbox> {
+pub(crate) fn dispatch(node: &Arc<Node>, request: Box<Request>) -> Option<Outbox> {
+    let mut request = node.lanes.behind(request)?;
     let Found::Way(way) = find(node, &request) else {
         look_again(node, request, Revision(0));
         return None;
@@ -141,33 +144,77 @@ pub(crate) fn find_here(node: &Node, target: Target) -> Option<Outbox> {
 }
 
 /// Looks for the way once more after the tables are known to be new enough: at least `revision`,
-/// or a fresh barrier if that is 0.
+/// or a fresh barrier if that is 0. Messages keep their order; see [`crate::lanes`].
 pub(crate) fn look_again(node: &Arc<Node>, request: Box<Request>, revision: Revision) {
-    task::spawn(task::Kind::Route, look(node.clone(), request, revision));
+    let node = node.clone();
+    match Lane::of(&request) {
+        None => {
+            task::spawn(task::Kind::Route, async move { look(&node, vec![*request], revision).await });
+        }
+        Some(lane) => {
+            if node.lanes.join(lane.clone(), request, revision) {
+                task::spawn(task::Kind::Route, walk(node, lane));
+            }
+        }
+    }
 }
 
-async fn look(node: Arc<Node>, mut request: Box<Request>, revision: Revision) {
+/// Empties a lane.
+async fn walk(node: Arc<Node>, lane: Lane) {
+    loop {
+        let (requests, revision) = node.lanes.next(&lane);
+        if requests.is_empty() {
+            return;
+        }
+        look(&node, requests, revision).await;
+    }
+}
+
+/// Waits until the tables are new enough, then sends these on their way one after the other.
+async fn look(node: &Arc<Node>, requests: Vec<Request>, revision: Revision) {
     // A barrier that waits for the one before it knows after twice that time whether there is a quorum.
     let patience = LOOK_MAX.max(node.config.cluster.timing().no_quorum_after() * 3);
-    let deadline = request.deadline.min(Instant::now() + patience);
+    let most = Instant::now() + patience;
+    let deadline = requests.iter().map(|request| request.deadline).max().map_or(most, |last| last.min(most));
     let fresh = if revision == Revision(0) {
         node.barrier(deadline).await
     } else {
         node.wait_applied(revision, deadline).await
     };
     if let Err(failure) = fresh {
-        return request.fail(failure);
+        for request in requests {
+            match find(node, &request) {
+                // A way that is known needs no quorum (R10).
+                Found::Way(way) => send(request, way),
+                Found::Unreachable | Found::Nobody => request.fail(failure.clone()),
+            }
+        }
+        return;
     }
-    let way = match find_reachable(&node, deadline, || find(&node, &request)).await {
-        Found::Way(way) => way,
-        Found::Unreachable => return request.fail(unreachable()),
+    // All wait for one link together.
+    let linked = Instant::now() + node.config.cluster.heartbeat * LINK_WAIT;
+    for request in requests {
+        let until = request.deadline.min(linked);
+        go(node, request, revision, until).await;
+    }
+}
+
+/// Sends one on its way, which it knows by `until`.
+async fn go(node: &Arc<Node>, request: Request, revision: Revision, until: Instant) {
+    match find_reachable(node, until, || find(node, &request)).await {
+        Found::Way(way) => send(request, way),
+        Found::Unreachable => request.fail(unreachable()),
         // Who redirected may itself have missed a newer session: that miss needs a barrier too.
-        Found::Nobody if revision != Revision(0) => return look_again(&node, request, Revision(0)),
-        Found::Nobody => return request.fail(nobody(&request)),
-    };
+        Found::Nobody if revision != Revision(0) => look_again(node, Box::new(request), Revision(0)),
+        Found::Nobody => request.fail(nobody(&request)),
+    }
+}
+
+/// Hands over what has had to look, and tells its origin where it is.
+fn send(mut request: Request, way: Way) {
     request.target = way.target;
     let (origin, id) = (request.origin.clone(), request.id);
-    match hand_over(&way.outbox, request) {
+    match hand_over(&way.outbox, Box::new(request)) {
         Ok(()) => {
             if let crate::mail::Origin::Peer(_, outbox) = origin {
                 outbox.push_always(Mail::Routed(id, way.outbox));

@@ -46,8 +46,14 @@ pub(crate) enum Mail {
     PeerDown,
     /// Tell the node at the other end that one of its edges lives here now (mesh links only).
     Takeover { edge: EdgeId, incarnation: Incarnation, moving: bool, told: oneshot::Sender<()> },
+    /// A session at the other end is over, by the tables (mesh links only): what has been forwarded to it
+    /// ends with this code.
+    SessionOver(Target, Code),
     /// Measure that the peer is alive (mesh links only).
     Ping,
+    /// This node has been without a quorum for long, and others have it: who cannot look for another node
+    /// by itself is closed (edges in the geminio dialect only).
+    Isolated(GoAway),
     /// Something about a stream of this peer (sessions in the geminio dialect only).
     Stream(Box<Wish>),
 }

@@ -10,10 +10,14 @@ use limes_raft::{BarrierError, Replica};
 use limes_routing::{NodeId, Revision, pick};
 use limes_wire::frame::Role;
 use limes_wire::{Code, limits};
+use tokio_util::task::TaskTracker;
 
 use crate::config::{HashBy, NodeConfig};
 use crate::directory::{Directory, Sessions};
+use crate::files::Files;
 use crate::forward::{Found, Way};
+use crate::lanes::Lanes;
+use crate::listen::Port;
 use crate::mail::{Failure, Target};
 use crate::mesh::Peers;
 use crate::notice::Notices;
@@ -28,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) config: Arc<NodeConfig>,
     /// Sessions held here.
     pub(crate) sessions: Sessions,
+    /// Connections of edges and services, from the accept until the socket is closed.
+    pub(crate) connections: TaskTracker,
     /// Routes to edges anywhere.
     pub(crate) directory: Directory,
     /// Services anywhere.
@@ -42,10 +48,14 @@ pub(crate) struct Node {
     pub(crate) notices: Notices,
     /// Whether memory is over its mark.
     pub(crate) pressure: Pressure,
+    /// Files that peers may take.
+    pub(crate) files: Arc<Files>,
     draining: AtomicBool,
     ready: AtomicBool,
     /// Spreads calls when the policy is random.
     turn: AtomicU64,
+    /// Messages that look for their way.
+    pub(crate) lanes: Lanes,
     replica: OnceLock<Replica>,
 }
 
@@ -55,6 +65,7 @@ impl Node {
         Arc::new(Node {
             config,
             sessions: Sessions::new(),
+            connections: TaskTracker::new(),
             directory: Directory::new(),
             services: ArcSwap::default(),
             peers: Peers::new(),
@@ -62,11 +73,20 @@ impl Node {
             metrics: Metrics::default(),
             notices: Notices::default(),
             pressure: Pressure::default(),
+            files: Files::of_process(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             turn: AtomicU64::new(0),
+            lanes: Lanes::default(),
             replica: OnceLock::new(),
         })
+    }
+
+    /// A peer broke a rule or crossed a limit: counts it. If a line may be written of it now, gives how
+    /// many of the kind were left out before.
+    pub(crate) fn cut(&self, port: Port, code: Code) -> Option<u64> {
+        self.metrics.cut(port, code);
+        self.notices.first(port, code, Instant::now())
     }
 
     /// Gives the node its replica, once.

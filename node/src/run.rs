@@ -9,6 +9,7 @@ use limes_raft::{Config, PeerAddr, Replica};
 use limes_routing::NodeAddrs;
 use limes_wire::Code;
 use limes_wire::frame::{GoAway, Role};
+use limes_wire::limits::LINGER;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -19,7 +20,7 @@ use crate::mail::Mail;
 use crate::mesh::keep_links;
 use crate::node::Node;
 use crate::presence::{self, Watcher};
-use crate::{compat, isolation, leader, pressure, status, task};
+use crate::{compat, files, isolation, leader, pressure, status, task};
 
 /// Connections of other nodes that may wait for Raft's server.
 const RAFT_WAITING: usize = 64;
@@ -46,6 +47,7 @@ pub enum StartError {
 /// [`StartError`], in one line: nothing runs any more when it is returned.
 pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
     let config = Arc::new(config);
+    files::raise();
     let edge_tls = listen::tls("edges", &config.edgebound.listen.tls)?;
     let service_tls = listen::tls("services", &config.servicebound.listen.tls)?;
     let edges = bind("edges", &config.edgebound.listen.addr.to_string()).await?;
@@ -173,5 +175,11 @@ async fn leave(node: &Arc<Node>, replica: &Replica) {
     }
     let _ = timeout(LAST_WORDS, presence::settled(node)).await;
     replica.shutdown().await;
+    // A socket that is closed while its peer still sends is reset, and our good-bye, which says what was
+    // not read, may be lost with it.
+    node.connections.close();
+    if timeout(LINGER, node.connections.wait()).await.is_err() {
+        warn!(connections = node.connections.len(), "leaving connections that their peers do not close");
+    }
     info!("left");
 }

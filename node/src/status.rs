@@ -12,8 +12,8 @@ use limes_wire::frame::Role;
 use limes_wire::{By, CloseReason, Code};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tracing::error;
 
+use crate::listen::{self, Port};
 use crate::mail::Kind;
 use crate::node::Node;
 
@@ -23,14 +23,13 @@ pub(crate) struct Metrics {
     accepted: AtomicU64,
     refused: AtomicU64,
     turned_away: AtomicU64,
-    strange: AtomicU64,
     closed: AtomicU64,
     closed_by_us: AtomicU64,
     ghosts: AtomicU64,
     streams: AtomicU64,
     stream_bytes: AtomicU64,
     requests: [Outcomes; 2],
-    cut: Outcomes,
+    cut: [Outcomes; Port::ALL.len()],
 }
 
 /// Requests of one kind by the code that they ended with.
@@ -66,11 +65,6 @@ impl Metrics {
         count(&self.turned_away, 1);
     }
 
-    /// A connection spoke no protocol of ours.
-    pub(crate) fn strange(&self) {
-        count(&self.strange, 1);
-    }
-
     /// A connection ended.
     pub(crate) fn closed(&self, _: Role, reason: &CloseReason) {
         count(&self.closed, 1);
@@ -80,9 +74,9 @@ impl Metrics {
     }
 
     /// The node ended a connection whose peer broke a rule or crossed a limit.
-    pub(crate) fn cut(&self, code: Code) {
+    pub(crate) fn cut(&self, port: Port, code: Code) {
         let at = usize::try_from(code.0).unwrap_or(CODES).min(CODES - 1);
-        count(&self.cut.0[at], 1);
+        count(&self.cut[port as usize].0[at], 1);
     }
 
     /// A row of this node had no session here, and nothing had been proposed about it.
@@ -124,15 +118,18 @@ impl Metrics {
         text.push_str(&format!(
             "# HELP {name} Connections whose peer broke a rule or crossed a limit.\n# TYPE {name} counter\n"
         ));
-        for (code, counter) in (0..).zip(&self.cut.0) {
-            let value = counter.load(Ordering::Relaxed);
-            if value > 0 {
-                text.push_str(&format!("{name}{{reason=\"{}\"}} {value}\n", Code(code)));
+        for (port, Outcomes(outcomes)) in Port::ALL.iter().zip(&self.cut) {
+            for (code, counter) in (0..).zip(outcomes) {
+                let value = counter.load(Ordering::Relaxed);
+                if value > 0 {
+                    let (port, reason) = (port.name(), Code(code));
+                    text.push_str(&format!("{name}{{port=\"{port}\",reason=\"{reason}\"}} {value}\n"));
+                }
             }
         }
     }
 
-    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
+    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 8] {
         [
             (
                 "limes_connections_accepted_total",
@@ -141,7 +138,6 @@ impl Metrics {
             ),
             ("limes_connections_refused_total", "Newcomers refused after their hello", &self.refused),
             ("limes_connections_turned_away_total", "Connections over the limit", &self.turned_away),
-            ("limes_connections_strange_total", "Connections of no known protocol", &self.strange),
             ("limes_connections_closed_total", "Connections ended", &self.closed),
             ("limes_connections_closed_by_node_total", "Connections that the node ended", &self.closed_by_us),
             ("limes_ghosts_total", "Rows of this node that had no session and were taken out", &self.ghosts),
@@ -158,10 +154,8 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
-        .with_state(node);
-    if let Err(error) = axum::serve(listener, router).await {
-        error!(%error, "the metrics port has stopped");
-    }
+        .with_state(node.clone());
+    listen::serve_http(node, Port::Metrics, listener, router).await;
 }
 
 async fn readyz(State(node): State<Arc<Node>>) -> (StatusCode, &'static str) {

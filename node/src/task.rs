@@ -30,5 +30,5 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(work.instrument(error_span!("task", ?kind)))
+    tokio::spawn(work.instrument(error_span!(parent: None, "task", ?kind)))
 }

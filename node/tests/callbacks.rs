@@ -1,26 +1,128 @@
-//! What services are asked and told about edges; that they are told also when the edge's node died is in
-//! `failures`.
+//! What services are asked and told about edges, also when whoever asks dies; that all edges of a node that
+//! died are told is in `failures`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
 use limes_sdk::{ConnectError, Edge, Failed};
-use support::{Bed, PATIENCE};
-use tokio::time::timeout;
+use limes_wire::frame::Hello;
+use support::bare::Bare;
+use support::{Bed, PATIENCE, brisk};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Edges that leave at once.
+const CROWD: u64 = 150;
+/// Callbacks that one node has under way at once.
+const PACE: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_told_of_ends_and_decides_ids_and_who_may_come() {
-    let bed = Bed::start(3).await;
-    the_end_of_an_edge_is_told(&bed).await;
+    let bed = Bed::start_with(3, |config| {
+        brisk(config);
+        config.cluster.down_after = Some(Duration::from_millis(1_500));
+        config.cluster.suspend_grace = Duration::from_millis(500);
+    })
+    .await;
+    ends_are_told_at_a_pace_that_a_service_can_bear(&bed).await;
     a_service_decides_ids_and_who_may_come(&bed).await;
+    whoever_was_asking_dies(&bed).await;
 }
 
-async fn the_end_of_an_edge_is_told(bed: &Bed) {
-    let (_service, mut gone) = bed.mourner(2).await;
-    let edge = bed.edge(1).await;
-    let id = edge.id();
-    edge.close().await;
-    assert_eq!(timeout(PATIENCE, gone.recv()).await.expect("told"), Some(id));
+async fn ends_are_told_at_a_pace_that_a_service_can_bear(bed: &Bed) {
+    let service = bed.service(2, "mourner").await;
+    let (tell, mut gone) = unbounded_channel();
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let worst = most.clone();
+    let told = service.on_edge_offline(move |edge| {
+        let (tell, now, most) = (tell.clone(), now.clone(), most.clone());
+        async move {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            sleep(Duration::from_millis(20)).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            let _ = tell.send(edge.edge);
+            Ok(())
+        }
+    });
+    told.await.unwrap();
+    let mut crowd = JoinSet::new();
+    for _ in 0..CROWD {
+        let address = bed.edges(1);
+        crowd.spawn(async move { Bare::edge(&address).await });
+    }
+    let crowd = crowd.join_all().await;
+    let mut missing: BTreeSet<u64> = crowd.iter().map(|bare| bare.welcome.id).collect();
+    drop(crowd);
+    while !missing.is_empty() {
+        let told =
+            timeout(PATIENCE, gone.recv()).await.unwrap_or_else(|_| panic!("{missing:?} were never told"));
+        missing.remove(&told.unwrap());
+    }
+    let most = worst.load(Ordering::SeqCst);
+    assert!((2..=PACE).contains(&most), "{most} at once");
+    service.close().await;
+}
+
+/// A node dies while it asks whether an edge may come, and while it tells that another has gone: the services
+/// are told of both ends by another node.
+async fn whoever_was_asking_dies(bed: &Bed) {
+    let (leader, asks, _) = bed.roles().await;
+    let service = bed.service(leader, "undertaker").await;
+    let (begin, mut begun) = unbounded_channel();
+    let (first, online) = (begin.clone(), begin.clone());
+    let held = Arc::new(AtomicU64::new(0));
+    let hold = held.clone();
+    let told = service.on_edge_offline(move |edge| {
+        let (begin, hold) = (first.clone(), hold.clone());
+        async move {
+            let _ = begin.send(("offline", edge.edge));
+            if hold.compare_exchange(edge.edge, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                // Once it gets no answer; by then its node is dead.
+                pending::<()>().await;
+            }
+            Ok(())
+        }
+    });
+    told.await.unwrap();
+    let leaves = bed.edge(asks).await;
+    let told = service.on_edge_online(move |edge| {
+        let _ = online.send(("online", edge.edge));
+        pending()
+    });
+    told.await.unwrap();
+    held.store(leaves.id(), Ordering::SeqCst);
+    leaves.close().await;
+    // Others that nobody could be told of so far may be told first.
+    while next(&mut begun).await != ("offline", leaves.id()) {}
+    let address = bed.edges(asks);
+    let waits = tokio::spawn(async move { Bare::connect(&address, Hello::default()).await.is_ok() });
+    let asked = loop {
+        if let ("online", edge) = next(&mut begun).await {
+            break edge;
+        }
+    };
+    bed.cluster.kill9(asks).await.unwrap();
+    assert!(!waits.await.unwrap(), "never welcomed");
+    let mut missing = BTreeSet::from([leaves.id(), asked]);
+    while !missing.is_empty() {
+        let (what, edge) = next(&mut begun).await;
+        assert_eq!(what, "offline");
+        missing.remove(&edge);
+    }
+    bed.cluster.restart(asks).unwrap();
+    bed.cluster.wait_ready(PATIENCE).await.unwrap();
+    service.close().await;
+}
+
+async fn next<T>(told: &mut UnboundedReceiver<T>) -> T {
+    timeout(PATIENCE, told.recv()).await.expect("told").expect("the service lives")
 }
 
 async fn a_service_decides_ids_and_who_may_come(bed: &Bed) {
@@ -45,4 +147,6 @@ async fn a_service_decides_ids_and_who_may_come(bed: &Bed) {
         Err(ConnectError::Refused { text, .. }) => assert!(text.contains("not you"), "{text}"),
         other => panic!("not refused: {other:?}"),
     }
+    edge.close().await;
+    service.close().await;
 }

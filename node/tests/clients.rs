@@ -5,6 +5,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use limes_sdk::{Kind, Service};
@@ -14,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// A program whose lines are read one by one; it ends with the test.
 struct Program {
@@ -85,7 +87,6 @@ async fn the_client_in_python_reads_and_writes_the_golden_bytes() {
 }
 
 #[tokio::test]
-#[ignore = "a node that leaves may end a connection before what is in flight on it is answered: run it by name"]
 async fn the_client_in_python_lives_with_real_nodes() {
     let Some(mut python) = python("the client in Python").await else { return };
     let bed = Bed::start(3).await;
@@ -232,9 +233,33 @@ async fn port_forward(bed: &Bed) {
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
 }
 
+/// What is traced on this thread.
+#[derive(Clone, Default)]
+struct Traced(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Traced {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What a closed service had taken is finished, and what it had asked.
 #[tokio::test]
 async fn a_client_that_closes_lets_what_is_in_flight_end() {
+    let traced = Traced::default();
+    let writer = traced.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::DEBUG)
+        .with_span_events(FmtSpan::NEW)
+        .with_writer(move || writer.clone())
+        .finish();
+    let tracing = tracing::subscriber::set_default(subscriber);
     let bed = Bed::start(1).await;
     let edge = bed.edge(1).await;
     let service = Service::builder("slow").address(bed.services(1)).connect_timeout(PATIENCE);
@@ -279,9 +304,17 @@ async fn a_client_that_closes_lets_what_is_in_flight_end() {
     let error = edge.call("slow", "more").await.unwrap_err();
     assert!(matches!(error.kind(), Kind::NoMethod), "{error}");
 
+    let text = String::from_utf8_lossy(&traced.0.lock().unwrap()).into_owned();
+    for span in
+        ["limes.connection{role=Edge", "limes.connection{role=Service", "limes.call{", "limes.handler{"]
+    {
+        assert!(text.contains(span), "no span {span} in {text}");
+    }
+    drop(tracing);
+
     // Dropping a call's future cancels it at the receiver.
     let (tell, told) = tokio::sync::oneshot::channel::<()>();
-    let held = std::sync::Mutex::new(Some(tell));
+    let held = Mutex::new(Some(tell));
     let hang = move |_: limes_sdk::Call| {
         let held = held.lock().unwrap().take();
         async move {

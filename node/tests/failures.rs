@@ -17,6 +17,8 @@ use support::{Bed, PATIENCE, brisk, callable, until};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+/// The silence after which a node is declared down: longer than a process stands still on a busy machine.
+const DOWN_AFTER: Duration = Duration::from_secs(2);
 /// Edges whose node dies.
 const CROWD: usize = 2_000;
 /// As many of them connect at once.
@@ -26,6 +28,7 @@ const AT_ONCE: usize = 1_000;
 async fn nodes_fall_asleep_are_killed_and_come_back() {
     let bed = Bed::start_with(3, |config| {
         brisk(config);
+        config.cluster.down_after = Some(DOWN_AFTER);
         config.cluster.suspend_grace = Duration::from_millis(500);
     })
     .await;
@@ -65,7 +68,7 @@ async fn a_leader_that_was_asleep_declares_nobody_dead(bed: &Bed) {
     until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
     // Longer than twice the longest election timeout, and than the silence after which it would have
     // declared the others down.
-    tokio::time::sleep(Duration::from_secs(5).saturating_sub(stopped.elapsed())).await;
+    tokio::time::sleep((DOWN_AFTER * 3 / 2).saturating_sub(stopped.elapsed())).await;
     bed.cluster.cont_signal(leader).unwrap();
     for edge in &edges {
         callable(&service, edge.id()).await;

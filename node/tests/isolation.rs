@@ -6,23 +6,32 @@ mod support;
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+use limes_node::config::IsolatedClose;
 use limes_sdk::{Edge, Kind, Service, State};
 use limes_wire::Code;
 use limes_wire::frame::{Frame, Hello};
+use limes_wire::geminio::{Body, ConnData, Packet};
 use support::bare::Bare;
 use support::{Bed, PATIENCE, brisk, callable, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_do_not_reach_each_other_are_honest() {
     let bed = Bed::start_netted(3, |config| {
         brisk(config);
+        config.cluster.down_after = Some(Duration::from_secs(2));
         // Its sessions are kept until it is back, however slow this machine is.
         config.cluster.suspend_grace = PATIENCE;
+        config.cluster.isolated_close = IsolatedClose::After(Duration::from_millis(200));
     })
     .await;
     a_node_whose_links_are_not_up_yet_denies_nobody(&bed).await;
     alone_then_outvoted_then_back(&bed).await;
+    who_cannot_look_elsewhere_is_closed(&bed).await;
 }
 
 /// R4: what the tables know is reached, or said to be out of reach; never "no such method".
@@ -75,6 +84,25 @@ async fn a_node_whose_links_are_not_up_yet_denies_nobody(bed: &Bed) {
     }
     bed.all_show(&[1, 2, 3], "edges", 0).await;
     bed.all_show(&[1, 2, 3], "services", 0).await;
+}
+
+/// R10: a node without Raft that still hears the others say that they have the quorum closes edges of the
+/// reference's dialect, so that they dial anew.
+async fn who_cannot_look_elsewhere_is_closed(bed: &Bed) {
+    let mut edge = TcpStream::connect(bed.edges(1)).await.unwrap();
+    let hello = Body::Conn { acquire: true, heartbeat: 3, client: 0, data: ConnData::default() };
+    let mut bytes = BytesMut::new();
+    let rest = Packet { id: 1, body: hello }.encode(&mut bytes).unwrap();
+    bytes.extend_from_slice(&rest);
+    edge.write_all(&bytes).await.unwrap();
+    let mut byte = [0];
+    timeout(PATIENCE, edge.read_exact(&mut byte)).await.expect("an answer").expect("accepted");
+    bed.net().hold_raft_of(1);
+    let end = timeout(PATIENCE, edge.read_to_end(&mut Vec::new())).await;
+    let _ = end.expect("it is closed, long before it is silent for two heartbeats");
+    assert!(!is_ready(bed, 1).await);
+    bed.net().heal();
+    bed.cluster.wait_ready(PATIENCE).await.unwrap();
 }
 
 /// Clients of node 1.
@@ -145,12 +173,16 @@ async fn alone(bed: &Bed, clients: &mut Clients) {
         known_path(clients).await;
     }
     // What needs agreement: a miss, a registration, a newcomer.
-    let miss = clients.edge.call_within("nothing", "", PATIENCE).await.unwrap_err();
+    let (miss, named, newcomer) = tokio::join!(
+        clients.edge.call_within("nothing", "", PATIENCE),
+        clients.service.register("more", |call| async move { Ok(call.body) }),
+        async { Bare::connect(&bed.edges(1), Hello::default()).await.err().flatten() },
+    );
+    let miss = miss.unwrap_err();
     assert_eq!((miss.kind(), miss.may_have_run()), (Kind::NoQuorum, false), "{miss}");
-    let refused = clients.service.register("more", |call| async move { Ok(call.body) }).await.unwrap_err();
+    let refused = named.unwrap_err();
     assert_eq!(refused.kind(), Kind::NoQuorum, "{refused}");
-    let refused = Bare::connect(&bed.edges(1), Hello::default()).await.err().flatten();
-    assert_eq!(refused.expect("refused").code, Code::NO_QUORUM);
+    assert_eq!(newcomer.expect("refused").code, Code::NO_QUORUM);
 }
 
 async fn is_ready(bed: &Bed, node: usize) -> bool {

@@ -11,7 +11,7 @@ use limes_sdk::{Edge, Kind, Service};
 use limes_wire::Code;
 use limes_wire::frame::{Frame, Hello};
 use support::bare::Bare;
-use support::{Bed, PATIENCE, callable};
+use support::{Bed, PATIENCE, callable, patient};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
 
@@ -20,7 +20,12 @@ const CROWD: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_connection_of_an_edge_wins_at_once() {
-    let bed = Bed::start(3).await;
+    let bed = Bed::start_with(3, |config| {
+        patient(config);
+        // What is seen here is not that a node is declared down.
+        config.cluster.down_after = Some(PATIENCE);
+    })
+    .await;
     let service = bed.service(3, "greeter").await;
     for home in [1, 2] {
         half_open(&bed, &service, home).await;
@@ -28,6 +33,7 @@ async fn the_newest_connection_of_an_edge_wins_at_once() {
     moving_only_retires(&bed, &service).await;
     of_a_crowd_one_stays(&bed, &service).await;
     service.close().await;
+    the_old_home_says_nothing(&bed).await;
     a_service_that_leaves_does_not_disturb_another(&bed).await;
 }
 
@@ -59,6 +65,34 @@ async fn half_open(bed: &Bed, service: &Service, home: usize) {
     // It says good-bye into the ice: nobody waits for that.
     tokio::spawn(async move { old.close().await });
     new.close().await;
+    bed.all_show(&[1, 2, 3], "edges", 0).await;
+}
+
+/// The node of the old connection stands still: who has forwarded calls there ends them without it, and leads
+/// nobody there any more.
+async fn the_old_home_says_nothing(bed: &Bed) {
+    let (leader, asleep, other) = bed.roles().await;
+    let service = bed.service(other, "caller").await;
+    let mut old = Bare::edge(&bed.edges(asleep)).await;
+    let (id, ticket) = (old.welcome.id, old.welcome.ticket.clone());
+    let call = |method: &'static str| {
+        let caller = service.clone();
+        tokio::spawn(async move { caller.call_within(id, method, "x", PATIENCE).await })
+    };
+    let hanging = call("hang");
+    old.called().await;
+    bed.cluster.stop_signal(asleep).unwrap();
+    let mut new = Bare::again(&bed.edges(leader), &ticket, false).await;
+    let late = call("late");
+    let called = new.called().await;
+    new.reply(called).await;
+    assert_eq!(late.await.unwrap().unwrap(), "x");
+    let error = hanging.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.code(), error.may_have_run()), (Kind::Gone, Code::REPLACED, true));
+    bed.cluster.cont_signal(asleep).unwrap();
+    assert_eq!(old.told_to_go().await.code, Code::REPLACED);
+    drop(new);
+    service.close().await;
     bed.all_show(&[1, 2, 3], "edges", 0).await;
 }
 

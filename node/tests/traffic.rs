@@ -17,7 +17,14 @@ async fn what_edges_and_services_say_to_each_other() {
     both_ways_on_one_node_and_across_nodes(&bed).await;
     what_goes_wrong_is_said_at_once_and_truly(&bed).await;
     a_dropped_call_is_cancelled_at_its_handler(&bed).await;
-    bulk::a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_small(&bed).await;
+    bulk::a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_small(&bed, bulk::BLOCKS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "200 MiB: cargo test -p limes-node --test traffic -- --ignored"]
+async fn two_hundred_mebibytes_to_a_slow_reader() {
+    let bed = Bed::start(3).await;
+    bulk::a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_small(&bed, bulk::MANY_BLOCKS).await;
 }
 
 async fn calls(edge: &Edge, service: &Service) {

@@ -15,7 +15,10 @@ use limes_node::api::v1::change::What;
 use limes_node::api::v1::limes_client::LimesClient;
 use limes_node::api::v1::{Change, Edge as Row, ListEdgesRequest, WatchRequest};
 use limes_sdk::Kind;
-use support::{Bed, PATIENCE, until};
+use limes_wire::Code;
+use limes_wire::frame::{Ack, Frame, Message};
+use support::bare::Bare as Hand;
+use support::{Bed, PATIENCE, brisk, until};
 use tokio::time::timeout;
 
 /// How long a process may stand still while it should hear of a takeover.
@@ -24,8 +27,13 @@ const NOTICE: Duration = Duration::from_secs(3);
 const CALLS: usize = 600;
 
 fn addrs(bed: &Bed, node: usize) -> NodeAddrs {
-    let metrics = bed.cluster.node(node).addresses().metrics.to_string();
-    NodeAddrs { edges: bed.edges(node), services: bed.services(node), metrics }
+    let at = bed.cluster.node(node).addresses();
+    NodeAddrs {
+        edges: bed.edges(node),
+        services: bed.services(node),
+        metrics: at.metrics.to_string(),
+        control: at.control.to_string(),
+    }
 }
 
 async fn client(bed: &Bed, node: usize) -> LimesClient<tonic::transport::Channel> {
@@ -96,34 +104,68 @@ fn judge(record: &Record) {
     assert!(welcomed > 50, "only {welcomed} sessions");
 }
 
-#[tokio::test]
-async fn acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_changes() {
-    let bed = Bed::start(3).await;
-    let (before, _) = listed(&bed, 1).await;
-    let begin = watch(&bed, 1, "", before).await.pop().unwrap().position;
+/// Messages at once in each round.
+const AT_ONCE: u64 = 50;
 
-    let nodes: Vec<_> = (1..=3).map(|node| addrs(&bed, node)).collect();
+/// Those that find their way only after a look at the cluster, because this node has not applied the
+/// subscription yet, are not overtaken.
+async fn messages_of_one_sender_keep_their_order(bed: &Bed) {
+    let mut sender = Hand::edge(&bed.edges(1)).await;
+    let mut reader = Hand::service(&bed.services(3), "reader", "read").await;
+    for round in 0..20 {
+        let topic = format!("topic-{round}");
+        reader.subscribe(&topic).await;
+        let numbers = round * AT_ONCE..(round + 1) * AT_ONCE;
+        sender.publish(&topic, numbers.clone()).await;
+        for number in numbers.clone() {
+            let Some(Frame::Message(Message { id, body, .. })) = reader.read().await else {
+                panic!("no message")
+            };
+            assert_eq!(body, number.to_be_bytes()[..], "round {round}");
+            reader.send(Frame::Ack(Ack { id, code: Code::OK, text: String::new() })).await;
+        }
+        for _ in numbers {
+            let answer = sender.read().await;
+            assert!(matches!(answer, Some(Frame::Ack(Ack { code: Code::OK, .. }))), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_clients_may_rely_on() {
+    let bed = Bed::start_with(3, brisk).await;
+    messages_of_one_sender_keep_their_order(&bed).await;
+    bed.all_show(&[1, 2, 3], "edges", 0).await;
+    acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_changes(&bed).await;
+    without_a_quorum_nobody_guesses_and_what_ended_meanwhile_is_gone_afterwards(&bed).await;
+}
+
+async fn acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_changes(bed: &Bed) {
+    let (before, _) = listed(bed, 1).await;
+    let begin = watch(bed, 1, "", before).await.pop().unwrap().position;
+
+    let nodes: Vec<_> = (1..=3).map(|node| addrs(bed, node)).collect();
     let takeovers = Takeovers::start(&nodes, 3).await.unwrap();
     until("calls", || async { (takeovers.calls() > CALLS).then_some(()) }).await;
     // Somebody begins to watch in the middle of it.
-    let middle = watch(&bed, 2, "", 0).await;
+    let middle = watch(bed, 2, "", 0).await;
     judge(&takeovers.finish().await);
 
     // All are gone in the end, and each node says so.
     let revision = until("nobody is left", || async {
-        let (revision, edges) = listed(&bed, 1).await;
+        let (revision, edges) = listed(bed, 1).await;
         edges.is_empty().then_some(revision)
     })
     .await;
-    let all = watch(&bed, 1, &begin, revision).await;
-    let other = watch(&bed, 3, &begin, revision).await;
+    let all = watch(bed, 1, &begin, revision).await;
+    let other = watch(bed, 3, &begin, revision).await;
     let (all, other) = (news(&all), news(&other));
     assert!(all.len() > 100, "only {} changes", all.len());
     let shared = all.len().min(other.len());
     assert_eq!(all[..shared], other[..shared], "two nodes tell different changes");
     // Whoever goes on elsewhere misses nothing and sees nothing twice.
     for cut in [0, 1, shared / 3, shared / 2, shared - 2] {
-        let rest = watch(&bed, 1 + cut % 3, &all[cut].position, revision).await;
+        let rest = watch(bed, 1 + cut % 3, &all[cut].position, revision).await;
         let rest = news(&rest);
         let shared = rest.len().min(all.len() - cut - 1);
         assert_eq!(rest[..shared], all[cut + 1..][..shared], "after change {cut}");
@@ -132,7 +174,7 @@ async fn acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_cha
     // The state of the middle and the changes since are the state of the end.
     let at = middle.iter().rfind(|change| !change.position.is_empty()).unwrap();
     assert!(!edges(&middle).is_empty());
-    let since = watch(&bed, 1, &at.position, revision).await;
+    let since = watch(bed, 1, &at.position, revision).await;
     let folded = edges(&[middle, since].concat());
     assert_eq!(folded, BTreeMap::new(), "a watcher still knows edges that are gone");
 
@@ -141,16 +183,14 @@ async fn acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_cha
         let node = &nodes[at as usize % 3];
         let _ = Bare::connect(&node.edges, Default::default(), false, Duration::from_millis(at % 12)).await;
     }
-    until("no ghosts", || async { listed(&bed, 2).await.1.is_empty().then_some(()) }).await;
+    until("no ghosts", || async { listed(bed, 2).await.1.is_empty().then_some(()) }).await;
     for node in 1..=3 {
         until("no sessions", || async { (bed.figure(node, "sessions").await == Some(0)).then_some(()) })
             .await;
     }
 }
 
-#[tokio::test]
-async fn without_a_quorum_nobody_guesses_and_what_ended_meanwhile_is_gone_afterwards() {
-    let bed = Bed::start(3).await;
+async fn without_a_quorum_nobody_guesses_and_what_ended_meanwhile_is_gone_afterwards(bed: &Bed) {
     let service = bed.service(1, "greeter").await;
     let (edge, leaves) = (bed.edge(1).await, bed.edge(1).await);
     assert_eq!(service.call(edge.id(), "echo", "x").await.unwrap(), "x");

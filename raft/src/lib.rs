@@ -35,6 +35,7 @@ pub use change::ChangeError;
 pub use history::{Filter, History, HistoryError, Limits, Record};
 pub use identity::hex;
 pub use member::Status;
+pub use network::Incoming;
 pub use observer::Observer;
 pub use proposer::{ProposeError, Proposer};
 pub use recover::{RecoverError, Recovered, recover};

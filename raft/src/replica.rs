@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use limes_routing::{Epoch, Event, NodeId, Revision, Tables, Verdict};
 use openraft::RaftMetrics;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -22,7 +21,7 @@ use crate::identity::Identity;
 use crate::log::{OpenError, SegmentLog};
 use crate::machine::{Machine, Shared};
 use crate::member::{Member, Status};
-use crate::network::{Clients, Factory, Verb, serve};
+use crate::network::{Clients, Factory, Incoming, Verb, serve};
 use crate::observer::Observer;
 use crate::proposer::{ProposeError, Proposer, propose_plain};
 use crate::settings::{Config, raft_config};
@@ -101,9 +100,9 @@ impl Replica {
     ///
     /// # Errors
     /// [`StartError`], in one clear line.
-    pub async fn start(
+    pub async fn start<IO: Incoming>(
         config: Config,
-        incoming: mpsc::Receiver<TcpStream>,
+        incoming: mpsc::Receiver<IO>,
         observer: Arc<dyn Observer>,
     ) -> Result<Replica, StartError> {
         if config.initial.is_empty() {

@@ -1,7 +1,7 @@
 //! A chat room: every edge publishes lines, the service sends each to all the others.
 //!
-//! Run a node, then `chatroom serve` once and `chatroom join NAME` in as many terminals as you like
-//! (`cargo run -p limes-sdk --example chatroom -- join ann`).
+//! Run a node (`cargo run`), then once `cargo run -p limes-sdk --example chatroom -- serve`, and in as many
+//! terminals as you like `cargo run -p limes-sdk --example chatroom -- join NAME`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

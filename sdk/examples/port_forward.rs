@@ -1,8 +1,10 @@
 //! Reaching a TCP port at a site behind NAT: the site runs an edge, you run a service that listens
 //! on a port of yours and carries each connection to the site through a stream.
 //!
-//! At the site: `port_forward site 192.168.1.20:80` (prints the edge's id).
-//! At your desk: `port_forward desk EDGE_ID 127.0.0.1:8080`.
+//! Run a node (`cargo run`). At the site, where a machine serves ssh or a database (this prints the edge's id):
+//! `LIMES_EDGES=NODE:30012 cargo run -p limes-sdk --example port_forward -- site 192.168.1.20:22`.
+//! At your desk: `LIMES_SERVICES=NODE:30011 cargo run -p limes-sdk --example port_forward -- desk EDGE_ID
+//! 127.0.0.1:2222`; then `ssh -p 2222 127.0.0.1`. Both addresses are this machine's if they are left out.
 
 use limes_sdk::{Edge, Service};
 use tokio::io::copy_bidirectional;

@@ -70,7 +70,7 @@ macro_rules! common_options {
             self
         }
 
-        /// What the other side is told about this one, up to 64 KiB.
+        /// What the other side is told about this one, up to 65,535 bytes.
         pub fn meta(mut self, meta: impl Into<bytes::Bytes>) -> Self {
             self.0.meta = meta.into();
             self

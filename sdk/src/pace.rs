@@ -94,7 +94,7 @@ impl Asked {
     /// Of a client that was not welcomed.
     pub(crate) fn before_welcome(code: Code) -> Self {
         match code {
-            Code::AUTH | Code::VERSION | Code::REFUSED | Code::PROTOCOL => Asked::StayAway,
+            Code::AUTH | Code::VERSION | Code::REFUSED | Code::PROTOCOL | Code::TOO_LARGE => Asked::StayAway,
             _ => Asked::ComeBack,
         }
     }
@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn a_go_away_is_understood_as_documented() {
         for (code, _) in Code::ALL.iter().copied() {
-            let for_good = matches!(code, Code::AUTH | Code::VERSION | Code::REFUSED | Code::PROTOCOL);
+            let for_good =
+                matches!(code, Code::AUTH | Code::VERSION | Code::REFUSED | Code::PROTOCOL | Code::TOO_LARGE);
             assert_eq!(Asked::before_welcome(code) == Asked::StayAway, for_good, "{code}");
         }
         assert_eq!(Asked::after_welcome(Code::PROTOCOL), Asked::ComeBack);

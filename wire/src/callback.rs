@@ -1,5 +1,5 @@
 //! The calls that a gateway makes to services about edges: reserved method names and their bodies
-//! (PROTOCOL 7).
+//! (PROTOCOL 6.3).
 //!
 //! A service that registers one of these names is a provider of the callback.
 
@@ -66,5 +66,12 @@ mod tests {
         for cut in 0..body.len() {
             assert!(EdgeFacts::decode(body.slice(..cut)).is_err());
         }
+    }
+
+    #[test]
+    fn the_longest_meta_is_told_whole() {
+        let meta = Bytes::from(vec![7; limits::META_MAX]);
+        let facts = EdgeFacts { edge: 9, meta, addr: "[::1]:5".into() };
+        assert_eq!(EdgeFacts::decode(facts.encode()), Ok(facts));
     }
 }

@@ -298,8 +298,15 @@ impl Conn {
     }
 
     /// Queues bytes of yamux frames; they go out in whole frames, after all limes frames.
-    pub fn send_yamux(&mut self, bytes: BytesMut) {
-        self.queue.yamux(bytes);
+    ///
+    /// # Errors
+    /// One of them ends the yamux session: the peer has broken its rules, and nothing more comes of it.
+    pub fn send_yamux(&mut self, bytes: BytesMut) -> Result<(), CloseReason> {
+        // PROTOCOL 7.9.
+        match self.queue.yamux(bytes) {
+            true => Err(CloseReason::protocol("yamux: a frame that its session does not allow")),
+            false => Ok(()),
+        }
     }
 
     /// Bytes that wait to be written.

@@ -10,8 +10,9 @@ pub const FRAME_BODY_MAX: usize = 16 << 20;
 pub const HEAD_MAX: usize = u16::MAX as usize;
 /// Longest method, topic or service name, in bytes.
 pub const NAME_MAX: usize = 255;
-/// Largest meta of a hello or of a stream's OPEN, in bytes. It is kept for as long as the session.
-pub const META_MAX: usize = 64 << 10;
+/// Largest meta of a hello or of a stream's OPEN, in bytes: what the 16-bit length of a callback's body can
+/// say. It is kept for as long as the session.
+pub const META_MAX: usize = u16::MAX as usize;
 /// Most names in one register, withdraw, subscribe or unsubscribe.
 pub const NAMES_MAX: usize = 1_024;
 /// Longest human-readable text in a frame, in bytes; longer ones are cut.
@@ -33,8 +34,9 @@ pub const DATA_MAX: usize = 64 << 10;
 pub const RECORD_MAX: usize = 128 << 10;
 /// Largest data length that a yamux frame may announce, in bytes; senders split at 16 KiB.
 pub const YAMUX_DATA_MAX: usize = 1 << 20;
-/// Items that may wait in one mailbox.
-pub const MAILBOX_ITEMS_MAX: usize = 65_536;
+/// Items that may wait in one mailbox: twice what one sender may have in flight, as with
+/// [`IN_FLIGHT_BYTES_MAX`].
+pub const MAILBOX_ITEMS_MAX: usize = 2 * CALLS_MAX;
 /// Payload bytes that may wait in one mailbox.
 pub const MAILBOX_BYTES_MAX: usize = 32 << 20;
 /// Payload bytes of the calls and messages that one session may have in flight, beyond the first; past

@@ -140,10 +140,10 @@ fn calls_go_before_stream_bytes_and_never_inside_their_frames() {
     let now = Instant::now();
     let (mut client, mut server) = pair(now);
     let header = |len: u32| [&[0, 0, 0, 0, 0, 0, 0, 1][..], &len.to_be_bytes()].concat();
-    client.send_yamux(BytesMut::from(&header(3)[..]));
-    client.send_yamux(BytesMut::from(&b"ab"[..]));
+    client.send_yamux(BytesMut::from(&header(3)[..])).unwrap();
+    client.send_yamux(BytesMut::from(&b"ab"[..])).unwrap();
     client.send(call(1, vec![1; 2_000]));
-    client.send_yamux(BytesMut::from(&b"c"[..]));
+    client.send_yamux(BytesMut::from(&b"c"[..])).unwrap();
     client.send(call(2, vec![2; 10]));
     let events = arrive(&mut server, now, &written(&mut client), 1_000_000).unwrap();
     let kinds: Vec<u64> = events
@@ -158,6 +158,17 @@ fn calls_go_before_stream_bytes_and_never_inside_their_frames() {
         })
         .collect();
     assert_eq!(kinds, [1, 2, 99]);
+}
+
+/// PROTOCOL 7.9: yamux says so to the other side alone; here it ends the connection.
+#[test]
+fn a_yamux_session_that_gives_up_takes_the_connection_with_it() {
+    let (mut client, _) = pair(Instant::now());
+    let frame = |kind: u8| [0, kind, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+    client.send_yamux(BytesMut::from(&[&frame(0)[..], b"\0\x03", &frame(1)].concat()[..])).unwrap();
+    client.send_yamux(BytesMut::from(&frame(3)[..5])).unwrap();
+    let reason = client.send_yamux(BytesMut::from(&frame(3)[5..])).unwrap_err();
+    assert_eq!(reason.code, Code::PROTOCOL);
 }
 
 proptest! {

@@ -221,6 +221,52 @@ fn said(conn: &mut Conn) -> Bytes {
     said.into()
 }
 
+/// Every golden frame, as one conversation with either side, cut in two at every byte.
+#[test]
+fn frames_are_understood_wherever_they_are_cut() {
+    let now = std::time::Instant::now();
+    let yamux = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 7, 8, 9];
+    for is_client in [false, true] {
+        let mut bytes = if is_client { Vec::new() } else { limes_wire::conn::MAGIC.to_vec() };
+        let first = if is_client { "welcome" } else { "hello" };
+        bytes.extend_from_slice(&golden(first));
+        for frame in frames().iter().filter(|frame| !["hello", "welcome"].contains(&frame.name())) {
+            if !matches!(frame, Frame::Extension(_)) {
+                bytes.extend_from_slice(&golden(frame.name()));
+            }
+            bytes.extend_from_slice(&yamux);
+        }
+        let hear = |pieces: [&[u8]; 2]| {
+            let limits = Limits::default();
+            let mut conn = match is_client {
+                true => Conn::client(Hello::default(), now, limits),
+                false => Conn::server(now, limits),
+            };
+            let (mut input, mut events, mut streams) = (BytesMut::new(), Vec::new(), Vec::new());
+            for piece in pieces {
+                input.extend_from_slice(piece);
+                while let Some(event) = conn.next(now, &mut input).unwrap() {
+                    match event {
+                        // Bytes of streams may come in pieces of their own.
+                        Event::Yamux(part) => streams.extend_from_slice(&part),
+                        event => events.push(event),
+                    }
+                    conn.welcome(Welcome::default());
+                }
+            }
+            assert!(input.is_empty(), "{} bytes are left", input.len());
+            (events, streams)
+        };
+        let (whole, streams) = hear([&bytes, &[]]);
+        // Ping and pong are the connection's own.
+        assert_eq!((whole.len(), streams.len()), (frames().len() - 4, (frames().len() - 2) * yamux.len()));
+        for cut in 0..bytes.len() {
+            let heard = hear([&bytes[..cut], &bytes[cut..]]);
+            assert!(heard.0 == whole && heard.1 == streams, "cut at {cut} of {}", bytes.len());
+        }
+    }
+}
+
 #[test]
 fn every_golden_file_is_tested() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
@@ -236,6 +282,24 @@ fn the_document_says_what_the_code_does() {
     let document = include_str!("../PROTOCOL.md");
     for (code, name) in Code::ALL {
         assert!(document.contains(&format!("| {} | {name} |", code.0)), "{name} is not in clause 8");
+    }
+    // Clause 9.1.
+    use limes_wire::limits;
+    let bounds = [
+        ("head", limits::HEAD_MAX, "bytes"),
+        ("name of a method, topic, service or node", limits::NAME_MAX, "bytes"),
+        ("meta of a hello or OPEN", limits::META_MAX, "bytes"),
+        ("names in one register, withdraw, subscribe or unsubscribe", limits::NAMES_MAX, ""),
+        ("text", limits::TEXT_MAX, "bytes"),
+        ("ticket", limits::TICKET_MAX, "bytes"),
+        ("addresses in a list", limits::PEERS_MAX, ""),
+        ("DATA", limits::DATA_MAX >> 10, "KiB"),
+        ("other records", limits::RECORD_MAX >> 10, "KiB"),
+        ("bytes of a yamux frame", limits::YAMUX_DATA_MAX >> 20, "MiB"),
+    ];
+    for (what, most, unit) in bounds {
+        let row = format!("| {what} | {} |", format!("{} {unit}", thousands(most)).trim());
+        assert!(document.contains(&row), "clause 9.1 lacks: {row}");
     }
     let inputs = [
         Input::Accept,
@@ -253,5 +317,13 @@ fn the_document_says_what_the_code_does() {
             .collect();
         let row = format!("| {state:?} | {} |", steps.join(" | "));
         assert!(document.contains(&row), "clause 7.7 lacks: {row}");
+    }
+}
+
+/// A number as the document writes it: 65,535.
+fn thousands(number: usize) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", thousands(number / 1_000), number % 1_000),
     }
 }

@@ -3,15 +3,14 @@
 //!
 //! [`control`] and [`discovery`] compute the answers from this node's tables, behind a read barrier
 //! ([`reader`]). [`rest`] is the other way in to the same calls: a query becomes a request by the
-//! descriptors of `api/`, an answer becomes JSON by them. [`http`] owns the sockets, [`grpc`] what
-//! every gRPC server is expected to have.
+//! descriptors of `api/`, an answer becomes JSON by them. [`grpc`] has what every gRPC server is expected
+//! to have.
 
 pub mod api;
 mod control;
 mod discovery;
 mod grpc;
 mod health;
-mod http;
 mod list;
 mod reader;
 mod rest;
@@ -23,6 +22,7 @@ use tokio::net::TcpListener;
 
 use crate::config::NodeConfig;
 use crate::control::Limes;
+use crate::listen::Port;
 use crate::node::Node;
 use crate::{listen, task};
 pub(crate) use reader::Reader;
@@ -68,15 +68,15 @@ async fn serve_control(node: Arc<Node>, listener: TcpListener) {
     let grpc = grpc::Surface::new(node.clone(), api::control_pool(), api::CONTROL_DESCRIPTORS)
         .add(api::v1::limes_server::LimesServer::new(Limes::new(Reader::new(node.clone()))))
         .add(api::control::control_plane_server::ControlPlaneServer::from_arc(control));
-    http::serve(listener, grpc.beside(rest)).await;
+    listen::serve_http(node, Port::Control, listener, grpc.beside(rest)).await;
 }
 
 /// Serves the directory until the task is dropped.
 async fn serve_discovery(node: Arc<Node>, listener: TcpListener) {
     let discovery = Arc::new(discovery::Discovery::new(Reader::new(node.clone())));
     let rest = discovery::rest(discovery.clone());
-    let grpc = grpc::Surface::new(node, api::discovery_pool(), api::DISCOVERY_DESCRIPTORS)
+    let grpc = grpc::Surface::new(node.clone(), api::discovery_pool(), api::DISCOVERY_DESCRIPTORS)
         .add(api::discovery::cluster_service_server::ClusterServiceServer::from_arc(discovery.clone()))
         .add(api::discovery::health_server::HealthServer::from_arc(discovery));
-    http::serve(listener, grpc.beside(rest)).await;
+    listen::serve_http(node, Port::Discovery, listener, grpc.beside(rest)).await;
 }

@@ -248,3 +248,24 @@ fn variables_of_the_reference_count_for_its_files_only() {
     let found = with_env(FRONTIER, "FRONTIER_EDGEBOUND_PORT", "x").unwrap_err().to_string();
     assert!(found.contains("FRONTIER_EDGEBOUND_PORT: is no port"), "{found}");
 }
+
+/// PROTOCOL.md, 9.2 and 9.3, names every limit with its default.
+#[test]
+fn the_protocol_says_what_the_limits_are() {
+    let document = include_str!("../../../wire/PROTOCOL.md");
+    let plain = document.replace(',', "");
+    let printed = super::print::all(&mut Limits::default());
+    let values =
+        printed.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(": "));
+    let mut count = 0;
+    for (name, value) in values {
+        let row = match (name, value) {
+            ("memory", "auto") => "| `limits.memory` | three quarters of the machine's".to_owned(),
+            ("stall", "10s") => "for 10 s (`limits.stall`)".to_owned(),
+            _ => format!("| `limits.{name}` | {value} |"),
+        };
+        assert!(plain.contains(&row), "clause 9 lacks: {row}");
+        count += 1;
+    }
+    assert!(count >= 12, "{printed}");
+}

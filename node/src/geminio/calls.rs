@@ -123,7 +123,7 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Gem
     if remaining.is_zero() {
         return request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
     }
-    if session.incoming.len() >= session.node.config.limits.calls {
+    if !session.incoming.has_room(request.caller, session.node.config.limits.calls) {
         return request.fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight"));
     }
     let id = session.incoming.insert(&request);

@@ -25,8 +25,8 @@ pub(super) fn on_hello(session: &mut Session, hello: geminio::Hello, cx: &mut Ge
     let meta = Bytes::copy_from_slice(&hello.meta);
     let described = match session.role {
         Role::Service => describe(&meta),
-        _ if meta.len() < limits::META_MAX => Ok((String::new(), Vec::new())),
-        _ => Err(format!("the meta is longer than {} bytes", limits::META_MAX - 1)),
+        _ if meta.len() <= limits::META_MAX => Ok((String::new(), Vec::new())),
+        _ => Err(format!("the meta is longer than {} bytes", limits::META_MAX)),
     };
     let (name, topics) = match described {
         Ok(described) => described,
@@ -48,8 +48,8 @@ pub(super) fn on_hello(session: &mut Session, hello: geminio::Hello, cx: &mut Ge
 
 /// A service's name and topics.
 fn describe(meta: &[u8]) -> Result<(String, Vec<Str>), String> {
-    if meta.len() >= limits::META_MAX {
-        return Err(format!("the meta is longer than {} bytes", limits::META_MAX - 1));
+    if meta.len() > limits::META_MAX {
+        return Err(format!("the meta is longer than {} bytes", limits::META_MAX));
     }
     // Else a list would do as well.
     if !meta.trim_ascii_start().starts_with(b"{") {
@@ -76,7 +76,7 @@ mod tests {
         let (name, topics) = describe(br#"{"service":"svc-a","topics":["t1","*"]}"#).unwrap();
         assert_eq!((name.as_str(), topics.len(), &*topics[1]), ("svc-a", 2, "*"));
         assert_eq!(describe(br#"{"service":"","topics":null}"#), Ok((String::new(), vec![])));
-        for bad in [&b"not json"[..], b"", b"[]", br#"{"topics":[5]}"#, &[b' '; limits::META_MAX]] {
+        for bad in [&b"not json"[..], b"", b"[]", br#"{"topics":[5]}"#, &[b' '; limits::META_MAX + 1]] {
             assert!(describe(bad).is_err());
         }
         let long = format!(r#"{{"service":"{}"}}"#, "x".repeat(256));

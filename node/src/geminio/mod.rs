@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 pub(crate) use streams::Wish;
 
-use crate::listen::Place;
+use crate::listen::{Place, Port};
 use crate::mail::{Failure, Kind, Mail, Outbox};
 use crate::node::Node;
 use crate::presence::{Naming, name};
@@ -215,9 +215,9 @@ impl Session {
             Code::PROTOCOL | Code::TOO_LARGE | Code::LIMIT | Code::HANDSHAKE_TIMEOUT | Code::KEEPALIVE
         );
         if reason.by == By::Us && broke_rules {
-            self.node.metrics.cut(reason.code);
-            if let Some(more) = self.node.notices.first(reason.code, Instant::now()) {
-                warn!(session, id, ?role, %remote, %reason, more, "cut off (geminio)");
+            let port = Port::of(role);
+            if let Some(more) = self.node.cut(port, reason.code) {
+                warn!(port = port.name(), session, id, %remote, %reason, more, "cut off (geminio)");
             }
         } else if self.state != State::Silent {
             info!(session, id, ?role, %remote, %reason, "closed (geminio)");
@@ -273,8 +273,10 @@ impl GeminioHandler for Session {
                     self.close(goaway, cx);
                 }
             }
+            Mail::Isolated(goaway) => self.close(goaway, cx),
             // The dialect cannot advise; the rest is for links.
-            Mail::Advise(_) | Mail::PeerDown | Mail::Takeover { .. } | Mail::Ping => {}
+            Mail::Advise(_) | Mail::PeerDown | Mail::Takeover { .. } | Mail::SessionOver(..) | Mail::Ping => {
+            }
         }
         self.close_if_finished(cx);
     }

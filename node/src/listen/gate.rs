@@ -11,6 +11,7 @@ use limes_wire::frame::GoAway;
 use tokio::sync::Notify;
 
 use crate::config::Cap;
+use crate::files::{File, Files};
 use crate::mail::{Mail, Outbox};
 
 /// Nothing understood of it yet.
@@ -27,6 +28,8 @@ const OVER: u8 = 3;
 pub(crate) struct Gate {
     per_address: Cap,
     handshakes: usize,
+    /// Files, if the gate shares them with others.
+    files: Option<Arc<Files>>,
     state: Mutex<State>,
 }
 
@@ -54,6 +57,8 @@ pub(crate) enum Full {
     Address(usize),
     /// So many handshakes are being worked on.
     Handshakes(usize),
+    /// So many connections have the files that the process may open.
+    Files(usize),
 }
 
 impl fmt::Display for Full {
@@ -65,6 +70,9 @@ impl fmt::Display for Full {
             Full::Handshakes(most) => {
                 write!(f, "{most} connections are being admitted (limits.handshakes)")
             }
+            Full::Files(most) => {
+                write!(f, "{most} connections are open, as many as the process's limit of files allows")
+            }
         }
     }
 }
@@ -72,7 +80,14 @@ impl fmt::Display for Full {
 impl Gate {
     /// A gate that lets in so many.
     pub(crate) fn new(per_address: Cap, handshakes: usize) -> Arc<Self> {
-        Arc::new(Gate { per_address, handshakes, state: Mutex::default() })
+        Arc::new(Gate { per_address, handshakes, files: None, state: Mutex::default() })
+    }
+
+    /// A gate behind which each connection takes one of the files that there are for several gates.
+    pub(crate) fn with_files(per_address: Cap, handshakes: usize, files: Arc<Files>) -> Arc<Self> {
+        // Two gates, each half full of handshakes: the silent are asked to go before the files run out.
+        let handshakes = handshakes.min(files.room() / 4).max(1);
+        Arc::new(Gate { per_address, handshakes, files: Some(files), state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -99,13 +114,24 @@ impl Gate {
         if state.greeting >= self.handshakes && !state.shed_one(self.handshakes) {
             return Err(Full::Handshakes(self.handshakes));
         }
+        let file = match &self.files {
+            None => None,
+            Some(files) => match files.take() {
+                Some(file) => Some(file),
+                None => {
+                    // The next one finds what this one leaves behind.
+                    state.shed_one(self.handshakes);
+                    return Err(Full::Files(files.room()));
+                }
+            },
+        };
         if let Some(ip) = counted {
             *state.addresses.entry(ip).or_default() += 1;
         }
         state.greeting += 1;
         let newcomer = Arc::new(Newcomer::default());
         state.queue.push_back(newcomer.clone());
-        Ok(Place { gate: self.clone(), counted, newcomer: Some(newcomer) })
+        Ok(Place { gate: self.clone(), counted, newcomer: Some(newcomer), _file: file })
     }
 
     fn greeted(&self, newcomer: &Newcomer) {
@@ -173,6 +199,7 @@ pub(crate) struct Place {
     gate: Arc<Gate>,
     counted: Option<IpAddr>,
     newcomer: Option<Arc<Newcomer>>,
+    _file: Option<File>,
 }
 
 impl Place {
@@ -281,6 +308,24 @@ mod tests {
         assert!(gate.enter(ip(6)).is_ok());
         drop((first, fourth, fifth));
         assert_eq!(gate.state().greeting, 0);
+    }
+
+    #[test]
+    fn two_gates_share_the_files_that_there_are() {
+        let files = Files::new(1_024);
+        let gates = [(); 2].map(|()| Gate::with_files(Cap::Unlimited, 8_192, files.clone()));
+        assert_eq!(gates[0].handshakes, files.room() / 4, "the silent make room before files run out");
+        let mut places = Vec::new();
+        while let Ok(mut place) = gates[places.len() % 2].enter(ip(1)) {
+            place.welcomed();
+            places.push(place);
+        }
+        assert_eq!(places.len(), files.room());
+        let most = files.room();
+        assert_eq!(gates[0].enter(ip(1)).unwrap_err(), Full::Files(most));
+        assert_eq!(gates[1].enter(ip(2)).unwrap_err(), Full::Files(most));
+        places.pop();
+        assert!(gates[1].enter(ip(2)).is_ok());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The mesh port: Raft's gRPC and the links for calls and streams, told apart by their first bytes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use limes_wire::conn::MAGIC;
 use limes_wire::driver::{Mailbox, drive, tune};
 use limes_wire::{Code, Conn, limits::Limits};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,31 +14,32 @@ use tracing::{debug, warn};
 
 use super::ACCEPT_PAUSE;
 use super::gate::{Gate, Place};
+use super::guests::Guests;
+use super::port::Port;
+use super::watched::Watched;
 use crate::config::Cap;
 use crate::mesh::Link;
 use crate::node::Node;
 use crate::task;
 
 /// What Raft's server takes over.
-pub(crate) type RaftIo = mpsc::Sender<TcpStream>;
+pub(crate) type RaftIo = mpsc::Sender<Watched>;
 
 /// The first bytes of HTTP/2 (RFC 9113, 3.4).
-const HTTP2: &[u8] = b"PRI * ";
-/// The first bytes of the native protocol.
-const NATIVE: &[u8] = b"LIMES\r";
-/// Connections that may keep us guessing at once; past it the oldest makes room.
-const GUESSES: usize = 1_024;
-/// How long a connection may keep us guessing.
-const SNIFF_TIME: Duration = Duration::from_secs(5);
+const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Accepts until the task is dropped.
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, raft: RaftIo) {
-    let gate = Gate::new(Cap::Unlimited, GUESSES);
+    // 1,024 each as a rule: those that have not said yet which node they are, of which the oldest makes
+    // room, and Raft's, of which the one that has been silent for the longest does.
+    let part = node.files.part();
+    let (gate, guests) = (Gate::new(Cap::Unlimited, part), Guests::new(part));
     loop {
         match listener.accept().await {
             Ok((socket, remote)) => {
                 let Ok(place) = gate.enter(remote.ip()) else { continue };
-                task::spawn(task::Kind::Mesh, route(node.clone(), socket, raft.clone(), place));
+                let newcomer = Newcomer { node: node.clone(), remote, place, guests: guests.clone() };
+                task::spawn(task::Kind::Mesh, newcomer.route(socket, raft.clone()));
             }
             Err(error) => {
                 warn!(%error, "cannot accept nodes; is the limit of open files reached?");
@@ -46,36 +49,50 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, raft: RaftIo) 
     }
 }
 
-async fn route(node: Arc<Node>, socket: TcpStream, raft: RaftIo, mut place: Place) {
-    if let Err(error) = tune(&socket) {
-        return debug!(%error, "cannot set socket options");
+/// A connection that has said nothing yet.
+struct Newcomer {
+    node: Arc<Node>,
+    remote: SocketAddr,
+    place: Place,
+    guests: Arc<Guests>,
+}
+
+impl Newcomer {
+    async fn route(self, socket: TcpStream, raft: RaftIo) {
+        if let Err(error) = tune(&socket) {
+            return debug!(%error, "cannot set socket options");
+        }
+        let guess = tokio::select! {
+            guess = timeout(self.node.config.limits.handshake, sniff(&socket)) => guess,
+            () = self.place.shed() => return self.cut(Code::LIMIT, "it said nothing and made room for others"),
+        };
+        match guess {
+            Ok(Ok(Dialect::Raft)) => {
+                let stall = self.node.config.limits.stall;
+                let socket = Watched::new(socket, self.guests.enter(), stall);
+                if raft.send(socket).await.is_err() {
+                    debug!("raft is not running; a node's connection is closed");
+                }
+            }
+            Ok(Ok(Dialect::Mesh)) => {
+                let Newcomer { node, remote, place, .. } = self;
+                let outbox = Mailbox::new();
+                place.at(&outbox);
+                let handler = Link::accepted(node, outbox.clone(), remote, place);
+                let limits = Limits { streams: usize::MAX, ..Limits::default() };
+                let conn = Conn::server(Instant::now(), limits);
+                drive(socket, conn, handler, outbox).await;
+            }
+            Ok(Ok(Dialect::Neither)) => self.cut(Code::PROTOCOL, "neither Raft nor a node"),
+            Ok(Err(error)) => debug!(%error, "mesh connection broke before it spoke"),
+            Err(_) => self.cut(Code::HANDSHAKE_TIMEOUT, "it said nothing in time"),
+        }
     }
-    let guess = tokio::select! {
-        guess = timeout(SNIFF_TIME, sniff(&socket)) => guess,
-        () = place.shed() => return debug!("a mesh connection that said nothing made room for others"),
-    };
-    place.welcomed();
-    match guess {
-        Ok(Ok(Dialect::Raft)) => {
-            if raft.send(socket).await.is_err() {
-                debug!("raft is not running; a node's connection is closed");
-            }
+
+    fn cut(&self, code: Code, text: &str) {
+        if let Some(more) = self.node.cut(Port::Mesh, code) {
+            warn!(port = Port::Mesh.name(), remote = %self.remote, %code, text, more, "cut off");
         }
-        Ok(Ok(Dialect::Mesh)) => {
-            let outbox = Mailbox::new();
-            let handler = Link::accepted(node, outbox.clone());
-            let limits = Limits { streams: usize::MAX, ..Limits::default() };
-            let conn = Conn::server(Instant::now(), limits);
-            drive(socket, conn, handler, outbox).await;
-        }
-        Ok(Ok(Dialect::Neither)) => {
-            node.metrics.strange();
-            if let Some(more) = node.notices.first(Code::PROTOCOL, Instant::now()) {
-                warn!(remote = ?socket.peer_addr().ok(), more, "mesh port: neither Raft nor a node; closed");
-            }
-        }
-        Ok(Err(error)) => debug!(%error, "mesh connection broke before it spoke"),
-        Err(_) => debug!("mesh connection said nothing; closed"),
     }
 }
 
@@ -87,15 +104,15 @@ enum Dialect {
 
 /// Looks at the first bytes without taking them.
 async fn sniff(socket: &TcpStream) -> std::io::Result<Dialect> {
-    let mut first = [0; 6];
+    let mut first = [0; HTTP2.len()];
     loop {
         let seen = socket.peek(&mut first).await?;
         let seen = &first[..seen];
         match seen {
             [] => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             _ if seen == HTTP2 => return Ok(Dialect::Raft),
-            _ if seen == NATIVE => return Ok(Dialect::Mesh),
-            _ if HTTP2.starts_with(seen) || NATIVE.starts_with(seen) => {
+            _ if seen.starts_with(MAGIC) => return Ok(Dialect::Mesh),
+            _ if HTTP2.starts_with(seen) || MAGIC.starts_with(seen) => {
                 // Readable stays set until bytes are taken: wait a little for the rest.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -1,12 +1,18 @@
-//! Accepting connections: edges, services, and other nodes.
+//! Accepting connections: edges, services, other nodes, and operators.
 
 mod gate;
+mod guests;
+mod http;
 mod mesh;
 mod peers;
+mod port;
+mod watched;
 
 pub(crate) use gate::Place;
+pub(crate) use http::serve as serve_http;
 pub(crate) use mesh::serve as serve_mesh;
 pub(crate) use peers::{serve as serve_peers, tls};
+pub(crate) use port::Port;
 
 use std::io;
 use std::time::Duration;

@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::ACCEPT_PAUSE;
 use super::gate::{Gate, Place};
+use super::port::Port;
 use crate::node::Node;
 use crate::session::Session;
 use crate::task;
@@ -26,7 +27,7 @@ const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 /// Accepts until the task is dropped.
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tls: Option<TlsServer>) {
     let limits = &node.config.limits;
-    let gate = Gate::new(limits.per_address, limits.handshakes);
+    let gate = Gate::with_files(limits.per_address, limits.handshakes, node.files.clone());
     loop {
         let (socket, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -43,14 +44,15 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tl
                 match &tls {
                     None => {
                         let greeting = newcomer.greet(Transport::Plain(socket), Instant::now());
-                        task::spawn(task::Kind::Session, greeting);
+                        task::spawn(task::Kind::Session, node.connections.track_future(greeting));
                     }
                     Some(tls) => {
-                        task::spawn(task::Kind::Session, newcomer.secure(tls.clone(), socket));
+                        let greeting = newcomer.secure(tls.clone(), socket);
+                        task::spawn(task::Kind::Session, node.connections.track_future(greeting));
                     }
                 }
             }
-            Err(text) => turn_away(&node, socket, remote, text, tls.is_some()),
+            Err(text) => turn_away(&node, Port::of(role), (socket, remote), text, tls.is_some()),
         }
     }
 }
@@ -69,10 +71,11 @@ fn let_in(node: &Node, gate: &Arc<Gate>, socket: &TcpStream, remote: SocketAddr)
 }
 
 /// Says why and closes (PROTOCOL 9.4). Never waits: a fresh socket has room for it.
-fn turn_away(node: &Node, socket: TcpStream, remote: SocketAddr, text: String, tls: bool) {
+fn turn_away(node: &Node, port: Port, peer: (TcpStream, SocketAddr), text: String, tls: bool) {
+    let (socket, remote) = peer;
     node.metrics.turned_away();
-    if let Some(more) = node.notices.first(Code::LIMIT, Instant::now()) {
-        warn!(%remote, text, more, "turned away");
+    if let Some(more) = node.notices.first(port, Code::LIMIT, Instant::now()) {
+        warn!(port = port.name(), %remote, text, more, "turned away");
     }
     let mut said = BytesMut::new();
     if tls {
@@ -109,9 +112,9 @@ impl Newcomer {
     }
 
     fn failed(&self, code: Code, text: &str) {
-        self.node.metrics.cut(code);
-        if let Some(more) = self.node.notices.first(code, Instant::now()) {
-            warn!(remote = %self.remote, %code, text, more, "TLS handshake failed");
+        let port = Port::of(self.role);
+        if let Some(more) = self.node.cut(port, code) {
+            warn!(port = port.name(), remote = %self.remote, %code, text, more, "TLS handshake failed");
         }
     }
 
@@ -134,15 +137,17 @@ impl Newcomer {
         let outbox = Mailbox::new();
         place.at(&outbox);
         let limits = node.config.limits.connection();
+        let connections = node.connections.clone();
         if is_geminio {
             let handler = crate::geminio::Session::new(node, role, outbox.clone(), remote, place);
             let conn = geminio::Conn::server(began, limits);
-            task::spawn(task::Kind::Session, drive_geminio(transport, conn, handler, outbox));
+            let driven = drive_geminio(transport, conn, handler, outbox);
+            task::spawn(task::Kind::Session, connections.track_future(driven));
             return;
         }
         let handler = Session::new(node, role, outbox.clone(), remote).in_place(place);
         let conn = Conn::server(began, limits);
-        task::spawn(task::Kind::Session, drive(transport, conn, handler, outbox));
+        task::spawn(task::Kind::Session, connections.track_future(drive(transport, conn, handler, outbox)));
     }
 }
 

@@ -49,10 +49,10 @@ pub(crate) enum MeshFrame {
     Takeover { id: u64, edge: EdgeId, incarnation: Incarnation, moving: bool },
     /// The takeover with this number has been heard.
     Told(u64),
-    /// Are you alive?
-    Ping,
-    /// Yes.
-    Pong,
+    /// Are you alive? The sender feels the quorum, or not.
+    Ping(bool),
+    /// Yes. The sender feels the quorum, or not.
+    Pong(bool),
 }
 
 impl MeshFrame {
@@ -97,8 +97,14 @@ impl MeshFrame {
                 head.put_u64(id);
                 TOLD
             }
-            MeshFrame::Ping => PING,
-            MeshFrame::Pong => PONG,
+            MeshFrame::Ping(quorum) => {
+                head.put_u8(quorum.into());
+                PING
+            }
+            MeshFrame::Pong(quorum) => {
+                head.put_u8(quorum.into());
+                PONG
+            }
         };
         Extension { kind, flags: 0, head: head.freeze(), body }
     }
@@ -107,8 +113,8 @@ impl MeshFrame {
     pub(crate) fn decode(frame: Extension) -> Option<MeshFrame> {
         let Extension { kind, mut head, mut body, .. } = frame;
         match kind {
-            PING => return Some(MeshFrame::Ping),
-            PONG => return Some(MeshFrame::Pong),
+            PING => return Some(MeshFrame::Ping(head.first() == Some(&1))),
+            PONG => return Some(MeshFrame::Pong(head.first() == Some(&1))),
             _ => {}
         }
         let id = head.try_get_u64().ok()?;

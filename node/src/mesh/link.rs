@@ -1,21 +1,24 @@
 //! One connection between two nodes. The node that dialled sends requests; the other delivers them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use limes_routing::{NodeId, Revision};
 use limes_wire::driver::{Cx, Handler, Stream};
 use limes_wire::frame::{Frame, GoAway, Hello, Role, Welcome};
-use limes_wire::{CloseReason, Code};
+use limes_wire::{By, CloseReason, Code};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::frame::MeshFrame;
 use super::hello;
 use crate::forward::{self, find_here};
-use crate::mail::{Answer, Failure, Key, Mail, NotTaken, Origin, Outbox, Request, hand_over};
+use crate::listen::{Place, Port};
+use crate::mail::{Answer, Failure, Key, Mail, NotTaken, Origin, Outbox, Request, Target, hand_over};
 use crate::node::Node;
+use crate::presence::NOTICE;
 use crate::session::Outgoing;
 use crate::{presence, stream, task};
 
@@ -34,12 +37,20 @@ pub(crate) struct Link {
     /// What the other node has sent for sessions here.
     serving: Outgoing,
     told: HashMap<u64, oneshot::Sender<()>>,
+    /// Sessions at the other end that are over, and when what they were sent ends.
+    over: Vec<(Instant, Target, Code)>,
     ready: Option<oneshot::Sender<NodeId>>,
+    /// Who dialled us, and its place at the gate until it has said which node it is.
+    guest: Option<(SocketAddr, Place)>,
 }
 
 impl Link {
     /// The accepting end.
-    pub(crate) fn accepted(node: Arc<Node>, outbox: Outbox) -> Self {
+    pub(crate) fn accepted(node: Arc<Node>, outbox: Outbox, remote: SocketAddr, place: Place) -> Self {
+        Link { guest: Some((remote, place)), ..Link::new(node, outbox) }
+    }
+
+    fn new(node: Arc<Node>, outbox: Outbox) -> Self {
         let no = node.sessions.issue();
         Link {
             node,
@@ -52,7 +63,9 @@ impl Link {
             last: 0,
             serving: Outgoing::new(no),
             told: HashMap::new(),
+            over: Vec::new(),
             ready: None,
+            guest: None,
         }
     }
 
@@ -63,7 +76,7 @@ impl Link {
         peer: NodeId,
         ready: oneshot::Sender<NodeId>,
     ) -> Self {
-        Link { peer: Some(peer), ready: Some(ready), ..Link::accepted(node, outbox) }
+        Link { peer: Some(peer), ready: Some(ready), ..Link::new(node, outbox) }
     }
 
     fn say(frame: MeshFrame, cx: &mut Cx) {
@@ -145,10 +158,60 @@ impl Link {
         }
     }
 
+    /// One line for a stranger, or a node that broke the rules.
+    fn log_end(&self, reason: &CloseReason) {
+        debug!(peer = ?self.peer, %reason, "mesh link closed");
+        let broke_rules = matches!(
+            reason.code,
+            Code::PROTOCOL
+                | Code::TOO_LARGE
+                | Code::VERSION
+                | Code::LIMIT
+                | Code::HANDSHAKE_TIMEOUT
+                | Code::WRONG_CLUSTER
+        );
+        if reason.by == By::Us
+            && broke_rules
+            && let Some(more) = self.node.cut(Port::Mesh, reason.code)
+            // A node that is refused tries again all the time: it has a line of its own.
+            && reason.code != Code::WRONG_CLUSTER
+        {
+            let remote = self.guest.as_ref().map(|(remote, _)| remote);
+            warn!(port = Port::Mesh.name(), ?remote, peer = ?self.peer, %reason, more, "cut off");
+        }
+    }
+
     fn fail_forwarded(&mut self, text: &str) {
         self.by_key.clear();
         for (_, request) in self.forwarded.drain() {
             request.fail(Failure::may_have_run(Code::GONE, text));
+        }
+    }
+
+    /// A session at the other end is over. Its node ends what it had, in the truest words; if that is silent,
+    /// this one does.
+    fn session_over(&mut self, target: Target, code: Code, cx: &mut Cx) {
+        if self.forwarded.values().any(|request| request.target == target) {
+            let at = cx.now() + NOTICE;
+            self.over.push((at, target, code));
+            cx.wake_at(at);
+        }
+    }
+
+    fn end_over(&mut self, now: Instant, cx: &mut Cx) {
+        for (_, target, code) in self.over.extract_if(.., |(at, ..)| *at <= now) {
+            let ids =
+                self.forwarded.iter().filter(|(_, request)| request.target == target).map(|(id, _)| *id);
+            for id in ids.collect::<Vec<_>>() {
+                if let Some(request) = self.forwarded.remove(&id) {
+                    self.by_key.remove(&request.key());
+                    let text = "the receiver's session is over, and its node says nothing";
+                    request.fail(Failure::may_have_run(code, text));
+                }
+            }
+        }
+        if let Some((at, ..)) = self.over.first() {
+            cx.wake_at(*at);
         }
     }
 
@@ -183,15 +246,17 @@ impl Link {
                     let _ = told.send(());
                 }
             }
-            MeshFrame::Ping => {
+            MeshFrame::Ping(quorum) => {
                 if let Some(peer) = self.peer {
                     self.node.peers.heard(peer, cx.now());
+                    self.node.peers.feels(peer, quorum);
                 }
-                Self::say(MeshFrame::Pong, cx);
+                Self::say(MeshFrame::Pong(self.node.is_ready()), cx);
             }
-            MeshFrame::Pong => {
+            MeshFrame::Pong(quorum) => {
                 if let Some(peer) = self.peer {
                     self.node.peers.answered(peer, cx.now());
+                    self.node.peers.feels(peer, quorum);
                 }
             }
         }
@@ -206,6 +271,9 @@ impl Handler for Link {
             Ok(peer) => {
                 self.peer = Some(peer);
                 self.open = true;
+                if let Some((_, place)) = &mut self.guest {
+                    place.welcomed();
+                }
                 cx.welcome(hello::answer(&self.node));
             }
             Err(goaway) => {
@@ -266,10 +334,16 @@ impl Handler for Link {
                 self.told.insert(self.last, told);
                 Self::say(MeshFrame::Takeover { id: self.last, edge, incarnation, moving }, cx);
             }
-            Mail::Ping => Self::say(MeshFrame::Ping, cx),
+            Mail::SessionOver(target, code) => self.session_over(target, code, cx),
+            Mail::Ping => Self::say(MeshFrame::Ping(self.node.is_ready()), cx),
             Mail::Close(goaway) => cx.close(goaway),
             Mail::Routed(id, to) => self.serving.sent_to(id, to),
-            Mail::Stream(_) | Mail::Welcome(_) | Mail::Named { .. } | Mail::Advise(_) | Mail::Retire(..) => {}
+            Mail::Stream(_)
+            | Mail::Welcome(_)
+            | Mail::Named { .. }
+            | Mail::Advise(_)
+            | Mail::Isolated(_)
+            | Mail::Retire(..) => {}
         }
     }
 
@@ -280,6 +354,7 @@ impl Handler for Link {
     }
 
     fn on_timeout(&mut self, now: Instant, cx: &mut Cx) {
+        self.end_over(now, cx);
         for (id, _) in self.serving.expired(now) {
             let failure = Failure::may_have_run(Code::TIMEOUT, "no answer within the deadline");
             Self::say(MeshFrame::Answer(id, Answer::Failed(failure)), cx);
@@ -290,7 +365,7 @@ impl Handler for Link {
     }
 
     fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
-        debug!(peer = ?self.peer, %reason, "mesh link closed");
+        self.log_end(&reason);
         self.node.metrics.closed(Role::Node, &reason);
         self.serving.cancel_all();
         self.fail_forwarded("the way to the receiver's node broke before it answered");

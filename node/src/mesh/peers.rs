@@ -64,6 +64,8 @@ struct Signs {
     answered_ms: AtomicU64,
     /// It has missed several pings: others are preferred.
     silent: AtomicBool,
+    /// It has said last that it feels the quorum.
+    quorum: AtomicBool,
     dialling: AtomicBool,
 }
 
@@ -177,6 +179,29 @@ impl Peers {
     /// Whether a node has missed several pings.
     pub(crate) fn is_silent(&self, node: NodeId) -> bool {
         self.map.load().get(&node).is_some_and(|peer| peer.signs.silent.load(Ordering::Relaxed))
+    }
+
+    /// Notes what a node says of the quorum.
+    pub(crate) fn feels(&self, node: NodeId, quorum: bool) {
+        if let Some(peer) = self.map.load().get(&node) {
+            peer.signs.quorum.store(quorum, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a node that was heard within this time said last that it feels the quorum.
+    pub(crate) fn others_have_quorum(&self, within: Duration, now: Instant) -> bool {
+        let says = |(id, peer): (NodeId, Peer)| {
+            peer.signs.quorum.load(Ordering::Relaxed)
+                && now.saturating_duration_since(self.last_heard(id)) <= within
+        };
+        self.all().into_iter().any(says)
+    }
+
+    /// The links for calls to all nodes that are heard, but for one.
+    pub(crate) fn others(&self, but: NodeId) -> Vec<Outbox> {
+        let heard = |id: &NodeId| *id != but && !self.is_silent(*id);
+        let ids: Vec<NodeId> = self.map.load().keys().copied().filter(heard).collect();
+        ids.into_iter().filter_map(|id| self.any_calls(id)).collect()
     }
 
     /// Whether a refused node is worth a line: it tries again all the time.

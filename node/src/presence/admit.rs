@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures::future::join_all;
 use limes_raft::{ProposeError, Replica};
 use limes_routing::{EdgeId, Event, Incarnation, Position, ServiceId, SessionNo, Verdict};
 use limes_wire::callback::{EDGE_ONLINE, EdgeFacts, GET_EDGE_ID};
@@ -18,9 +19,10 @@ use crate::directory::{Entry, Who};
 use crate::mail::{Mail, Outbox};
 use crate::node::Node;
 
-/// How long the old home may take to close the session that was taken over, before the newcomer is
-/// welcomed all the same (R4).
-const NOTICE: Duration = Duration::from_millis(50);
+/// How long the old home may take to close the session that was taken over, or, if it cannot be heard, the
+/// other nodes to lead nobody there any more, before the newcomer is welcomed all the same (R4). So long it
+/// may also take to end what others had forwarded to that session; then they do.
+pub(crate) const NOTICE: Duration = Duration::from_millis(50);
 
 /// How a newcomer speaks, and so in which words it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,9 +135,10 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
         asked.settle();
     }
     let at = online(told.await.unwrap_or(Err(ProposeError::Stopped)))?;
-    if let Some(told) = node.presence.take_notice(newcomer.no) {
+    let told = node.presence.take_notices(newcomer.no);
+    if !told.is_empty() {
         // The newcomer lives in the tables already; what is waited for is the old home's quiet.
-        let _ = timeout(NOTICE, told).await;
+        let _ = timeout(NOTICE, join_all(told)).await;
     }
     let cluster = replica.cluster();
     let key = replica.read(|tables| tables.cluster().and_then(|cluster| cluster.keys.first().cloned()));

@@ -30,7 +30,7 @@ use limes_wire::Code;
 use limes_wire::frame::GoAway;
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use admit::{Dialect, Newcomer, admit};
+pub(crate) use admit::{Dialect, NOTICE, Newcomer, admit};
 pub(crate) use changes::{Changes, Seen};
 pub(crate) use naming::{Naming, name};
 pub(crate) use removals::{session_closed, settled};
@@ -61,8 +61,8 @@ pub(crate) struct Presence {
     edge_ids: Ids,
     service_ids: Ids,
     removals: Removals,
-    /// Old homes that are being told of a takeover, by the new session's number.
-    notices: Mutex<HashMap<u64, oneshot::Receiver<()>>>,
+    /// Nodes that are being told of a takeover, by the new session's number.
+    notices: Mutex<HashMap<u64, Vec<oneshot::Receiver<()>>>>,
     owed: Notify,
     resume: Notify,
     /// What has changed lately.
@@ -114,11 +114,11 @@ impl Presence {
     }
 
     fn expect_notice(&self, session: u64, told: oneshot::Receiver<()>) {
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner).insert(session, told);
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).entry(session).or_default().push(told);
     }
 
-    fn take_notice(&self, session: u64) -> Option<oneshot::Receiver<()>> {
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner).remove(&session)
+    fn take_notices(&self, session: u64) -> Vec<oneshot::Receiver<()>> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).remove(&session).unwrap_or_default()
     }
 }
 

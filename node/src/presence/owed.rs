@@ -51,16 +51,51 @@ fn due(node: &Node, replica: &Replica) -> Vec<Owed> {
     })
 }
 
+/// What is to be done about a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// A service offers it.
+    Make,
+    /// Nobody does, yet.
+    Keep,
+    /// Nobody has for long.
+    Forget,
+}
+
+impl Next {
+    fn of(has_provider: bool, waited: Duration) -> Next {
+        match has_provider {
+            true => Next::Make,
+            false if waited > KEPT => Next::Forget,
+            false => Next::Keep,
+        }
+    }
+}
+
 async fn settle(node: &Arc<Node>, replica: &Replica, owed: &Owed, since: Instant) {
     let facts = EdgeFacts { edge: owed.edge.0, meta: owed.meta.clone(), addr: owed.addr.to_string() };
-    let done = if callback::has_provider(node, EDGE_OFFLINE) {
-        !matches!(callback::ask(node, EDGE_OFFLINE, &facts).await, Said::Nothing(_))
-    } else {
-        since.elapsed() > KEPT
+    let done = match Next::of(callback::has_provider(node, EDGE_OFFLINE), since.elapsed()) {
+        Next::Make => !matches!(callback::ask(node, EDGE_OFFLINE, &facts).await, Said::Nothing(_)),
+        Next::Keep => false,
+        Next::Forget => true,
     };
     if done {
         let event = Event::CallbackSettled { edge: owed.edge, incarnation: owed.incarnation };
         // Without a verdict the callback is made again: at least once.
         let _ = replica.proposer().submit(event).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callback_is_kept_for_a_minute_while_nobody_offers_it() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(Next::of(false, Duration::ZERO), Next::Keep);
+        assert_eq!(Next::of(false, minute), Next::Keep);
+        assert_eq!(Next::of(false, minute + Duration::from_millis(1)), Next::Forget);
+        assert_eq!(Next::of(true, minute * 2), Next::Make, "however late");
     }
 }

@@ -73,7 +73,7 @@ impl Removals {
 
 /// A session has ended; what it had in the tables goes.
 pub(crate) fn session_closed(node: &Node, no: u64) {
-    drop(node.presence.take_notice(no));
+    drop(node.presence.take_notices(no));
     let Some(entry) = node.sessions.remove(no) else { return };
     match entry.who {
         Who::Edge(edge, Some(incarnation)) => {

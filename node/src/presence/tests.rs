@@ -17,7 +17,7 @@ use limes_wire::Code;
 use super::{Seen, Watcher, ghosts, resume, session_closed, taken_over};
 use crate::config::NodeConfig;
 use crate::directory::{Entry, Route, Who};
-use crate::forward::{Found, find_here, knows_better};
+use crate::forward::{Found, find_edge, find_here, knows_better};
 use crate::mail::{Mail, Outbox, Target};
 use crate::node::Node;
 
@@ -455,6 +455,26 @@ fn a_late_notice_of_a_takeover_closes_nothing_newer() {
     taken_over(&node, EdgeId(1), newer, false);
     let mail = outbox.take_all().pop_front();
     assert!(matches!(mail, Some(Mail::Close(goaway)) if goaway.code == Code::REPLACED));
+}
+
+/// R4: whoever is told of a takeover before it applies it looks at the tables again, and not where the
+/// edge was.
+#[test]
+fn who_is_told_of_a_takeover_leads_nobody_to_the_old_home() {
+    let mut world = World::new(1);
+    world.connect(0, EdgeId(1), false);
+    (0..3).for_each(|at| world.catch_up(at));
+    let old = world.tables.edge(EdgeId(1)).unwrap().home;
+    world.connect(1, EdgeId(1), false);
+    let new = world.tables.edge(EdgeId(1)).unwrap().home;
+    let third = world.members[2].node.clone();
+    assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == old));
+    taken_over(&third, EdgeId(1), new.incarnation, false);
+    assert!(matches!(find_edge(&third, EdgeId(1)), Found::Nobody), "and so a barrier");
+    world.catch_up(2);
+    assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == new));
+    taken_over(&third, EdgeId(1), new.incarnation, false);
+    assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == new), "again");
 }
 
 /// An earlier attempt to resume that was given up and came through after all does not cost the session.

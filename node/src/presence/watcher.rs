@@ -15,7 +15,8 @@ use tracing::{info, warn};
 
 use super::Identity;
 use crate::directory::{Route, Who};
-use crate::mail::Mail;
+use crate::mail::{Mail, Target};
+use crate::mesh::Reach;
 use crate::node::Node;
 use crate::services::ServiceIndex;
 use crate::session::RETIRE;
@@ -54,9 +55,9 @@ impl Watcher {
                     services = true;
                     self.service_online(*service, *home);
                 }
-                Effect::ServiceGone { home, why, .. } => {
+                Effect::ServiceGone { service, home, why } => {
                     services = true;
-                    self.service_gone(*home, *why);
+                    self.service_gone(*service, *home, *why);
                 }
                 Effect::NamesChanged { .. } => services = true,
                 Effect::NodeUp { node, epoch } => {
@@ -102,8 +103,13 @@ impl Watcher {
         let Some(old) = replaced.filter(|old| *old != home) else { return };
         if self.is_here(&old) {
             self.replace(old, moving);
-        } else if self.is_here(&home) {
-            self.notify_old_home(edge, home, old, moving);
+            return;
+        }
+        if self.is_here(&home) {
+            self.tell_of_takeover(edge, home, old, moving);
+        }
+        if !moving {
+            self.over(old.node, Target::Edge(edge, old.incarnation), Code::REPLACED);
         }
     }
 
@@ -119,11 +125,30 @@ impl Watcher {
         entry.outbox.push_always(mail);
     }
 
-    fn notify_old_home(&self, edge: EdgeId, home: Home, old: Home, moving: bool) {
-        let Some(link) = self.0.peers.calls(old.node, old.epoch) else { return };
-        let (told, heard) = oneshot::channel();
-        if link.push_always(Mail::Takeover { edge, incarnation: home.incarnation, moving, told }) {
-            self.0.presence.expect_notice(home.session.0, heard);
+    /// R4: the old home is told. If it cannot be heard, the others are, so that none of them leads anybody
+    /// there any more when the newcomer is welcomed; where the old home is known to be down, nobody does.
+    fn tell_of_takeover(&self, edge: EdgeId, home: Home, old: Home, moving: bool) {
+        let peers = &self.0.peers;
+        let links = match peers.reach(old.node, old.epoch) {
+            Reach::Down => return,
+            Reach::Linked(link) if !peers.is_silent(old.node) => vec![link],
+            Reach::Linked(_) | Reach::Unlinked => peers.others(old.node),
+        };
+        for link in links {
+            let (told, heard) = oneshot::channel();
+            if link.push_always(Mail::Takeover { edge, incarnation: home.incarnation, moving, told }) {
+                self.0.presence.expect_notice(home.session.0, heard);
+            }
+        }
+    }
+
+    /// A session on another node is over: what this node has forwarded to it ends, whether or not that
+    /// node says so.
+    fn over(&self, at: NodeId, target: Target, code: Code) {
+        if at != self.0.id()
+            && let Some(link) = self.0.peers.any_calls(at)
+        {
+            link.push_always(Mail::SessionOver(target, code));
         }
     }
 
@@ -131,6 +156,8 @@ impl Watcher {
         self.0.directory.gone(edge, home.incarnation);
         if self.is_here(&home) {
             self.end(home, why);
+        } else if why == Why::Kicked {
+            self.over(home.node, Target::Edge(edge, home.incarnation), Code::GONE);
         }
     }
 
@@ -155,9 +182,14 @@ impl Watcher {
         }
     }
 
-    fn service_gone(&self, home: Home, why: Why) {
+    fn service_gone(&self, service: ServiceId, home: Home, why: Why) {
+        let target = Target::Service(service, home.session, home.epoch);
         if self.is_here(&home) {
             self.end(home, why);
+        } else if why == Why::Replaced {
+            self.over(home.node, target, Code::REPLACED);
+        } else if why == Why::Kicked {
+            self.over(home.node, target, Code::GONE);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The requests that others have sent to this session's peer and that it has not answered yet.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::mail::{Answer, Failure, Key, Kind, Origin, Request};
 
@@ -11,6 +12,7 @@ pub(crate) struct Held {
     pub(crate) kind: Kind,
     origin: Origin,
     id: u64,
+    caller: u64,
 }
 
 /// Requests at the peer by the id they have on its wire. Lives in the session's task.
@@ -19,6 +21,8 @@ pub(crate) struct Incoming {
     last: u64,
     held: HashMap<u64, Held>,
     by_key: HashMap<Key, u64>,
+    /// How many requests of each caller the peer has.
+    callers: HashMap<u64, usize>,
 }
 
 impl Incoming {
@@ -27,16 +31,21 @@ impl Incoming {
         self.held.is_empty()
     }
 
-    /// How many answers the peer owes.
-    pub(crate) fn len(&self) -> usize {
-        self.held.len()
+    /// Whether a caller may have one more request here, where each may send `calls` at once. There is room
+    /// for twice as many, and nobody has more than is left for others (Choudhury and Hahne, Dynamic Queue
+    /// Length Thresholds, 1998): one alone may have all that it may send, and none can fill it up.
+    pub(crate) fn has_room(&self, caller: u64, calls: usize) -> bool {
+        let left = calls.saturating_mul(2).saturating_sub(self.held.len());
+        self.callers.get(&caller).copied().unwrap_or(0) < left
     }
 
     /// Notes a request and gives the id to use on the wire.
     pub(crate) fn insert(&mut self, request: &Request) -> u64 {
         self.last += 1;
         let key = request.key();
-        let held = Held { kind: request.kind, origin: request.origin.clone(), id: request.id };
+        let Request { kind, id, caller, .. } = *request;
+        *self.callers.entry(caller).or_default() += 1;
+        let held = Held { kind, origin: request.origin.clone(), id, caller };
         self.held.insert(self.last, held);
         self.by_key.insert(key, self.last);
         self.last
@@ -48,7 +57,7 @@ impl Incoming {
         if self.held.get(&wire_id).is_none_or(|held| held.kind != kind) {
             return false;
         }
-        let Some(held) = self.held.remove(&wire_id) else { return false };
+        let Some(held) = self.take(wire_id) else { return false };
         self.by_key.remove(&Key { origin: held.origin.no(), id: held.id });
         held.origin.answer(held.id, answer);
         true
@@ -65,13 +74,25 @@ impl Incoming {
     /// what sort it was.
     pub(crate) fn cancel(&mut self, key: Key) -> Option<(u64, Kind)> {
         let wire_id = self.by_key.remove(&key)?;
-        let held = self.held.remove(&wire_id)?;
+        let held = self.take(wire_id)?;
         Some((wire_id, held.kind))
+    }
+
+    fn take(&mut self, wire_id: u64) -> Option<Held> {
+        let held = self.held.remove(&wire_id)?;
+        if let Entry::Occupied(mut of_caller) = self.callers.entry(held.caller) {
+            *of_caller.get_mut() -= 1;
+            if *of_caller.get() == 0 {
+                of_caller.remove();
+            }
+        }
+        Some(held)
     }
 
     /// Ends everything: the peer is gone. What it was given may have run.
     pub(crate) fn fail_all(&mut self, failure: &Failure) {
         self.by_key.clear();
+        self.callers.clear();
         for (_, held) in self.held.drain() {
             held.origin.answer(held.id, Answer::Failed(failure.clone()));
         }
@@ -117,6 +138,31 @@ mod tests {
         let (id, _) = answers.try_recv().unwrap();
         assert_eq!(id, 41);
         assert!(answers.try_recv().is_err());
+    }
+
+    #[test]
+    fn however_much_some_callers_want_there_is_room_for_others() {
+        let (sender, _answers) = mpsc::unbounded_channel();
+        let mut incoming = Incoming::default();
+        let fill = |caller: u64, incoming: &mut Incoming| {
+            let mut wire_ids = Vec::new();
+            while incoming.has_room(caller, 1_000) {
+                let id = caller * 10_000 + wire_ids.len() as u64;
+                let request = Request { caller, ..request(id, Origin::Node(sender.clone())) };
+                wire_ids.push(incoming.insert(&request));
+            }
+            wire_ids
+        };
+        let first = fill(1, &mut incoming);
+        assert_eq!(first.len(), 1_000, "one alone may have all that it may send");
+        let counts: Vec<usize> = (2..8).map(|caller| fill(caller, &mut incoming).len()).collect();
+        assert_eq!(counts, [500, 250, 125, 63, 31, 16], "and the last one is not shut out");
+        assert!(incoming.has_room(99, 1_000));
+        for wire_id in first {
+            incoming.answer(wire_id, Kind::Call, Answer::Done);
+        }
+        assert!(!incoming.callers.contains_key(&1), "who has nothing there is forgotten");
+        assert_eq!(fill(1, &mut incoming).len(), 508);
     }
 
     #[test]

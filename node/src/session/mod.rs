@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 pub(crate) use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
 
-use crate::listen::Place;
+use crate::listen::{Place, Port};
 use crate::mail::{Failure, Mail, Outbox};
 use crate::node::Node;
 use crate::presence::{Dialect, Newcomer};
@@ -146,9 +146,9 @@ impl Session {
             Code::PROTOCOL | Code::TOO_LARGE | Code::VERSION | Code::LIMIT | Code::HANDSHAKE_TIMEOUT
         );
         if reason.by == By::Us && broke_rules {
-            self.node.metrics.cut(reason.code);
-            if let Some(more) = self.node.notices.first(reason.code, Instant::now()) {
-                warn!(session, id, ?role, %remote, %reason, more, "cut off");
+            let port = Port::of(role);
+            if let Some(more) = self.node.cut(port, reason.code) {
+                warn!(port = port.name(), session, id, %remote, %reason, more, "cut off");
             }
         } else if self.state != State::Silent {
             info!(session, id, ?role, %remote, %reason, "closed");
@@ -240,7 +240,13 @@ impl Handler for Session {
             }
             Mail::Advise(_) => {}
             Mail::Retire(goaway, until) => self.retire(goaway, until, cx),
-            Mail::PeerDown | Mail::Takeover { .. } | Mail::Ping | Mail::Stream(_) => {}
+            // It was advised, and looks for another node by itself; the rest is for others.
+            Mail::Isolated(_)
+            | Mail::PeerDown
+            | Mail::Takeover { .. }
+            | Mail::SessionOver(..)
+            | Mail::Ping
+            | Mail::Stream(_) => {}
         }
         self.close_if_finished(cx);
     }

@@ -111,9 +111,10 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Cx)
         request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
         return;
     }
-    if session.incoming.len() >= session.node.config.limits.calls {
-        request
-            .fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight (limits.calls)"));
+    if !session.incoming.has_room(request.caller, session.node.config.limits.calls) {
+        // PROTOCOL 9.2.
+        let text = "the receiver has too many calls in flight, or too many of this caller (limits.calls)";
+        request.fail(Failure::not_run(Code::BUSY, text));
         return;
     }
     let id = session.incoming.insert(&request);

@@ -6,9 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Bed, memory_kb};
 
-/// Bytes of one block, and blocks of the stream.
+/// Bytes of one block.
 const BLOCK: usize = 64 << 10;
-const BLOCKS: usize = 1_024;
+/// Blocks of the stream of every run, 20 MiB, and of the long one, 200 MiB.
+pub(crate) const BLOCKS: usize = 320;
+pub(crate) const MANY_BLOCKS: usize = 3_200;
+/// Blocks for which the reader takes its time: everything on the way fills up.
+const SLOW: usize = 64;
 /// What one stream may add to each gateway's memory.
 const BOUND_KB: u64 = 24 << 10;
 
@@ -17,7 +21,10 @@ fn number_it(number: usize, block: &mut [u8]) {
     block[..8].copy_from_slice(&(number as u64).to_be_bytes());
 }
 
-pub(crate) async fn a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_small(bed: &Bed) {
+pub(crate) async fn a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_small(
+    bed: &Bed,
+    blocks: usize,
+) {
     let edge = bed.edge(1).await;
     let service = bed.service(3, "sink").await;
     let pids: Vec<u32> = [1, 3].iter().map(|i| bed.cluster.node(*i).pid().unwrap()).collect();
@@ -27,7 +34,7 @@ pub(crate) async fn a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_sm
     let pattern: Vec<u8> = (0..BLOCK).map(|n| (n ^ (n >> 8)) as u8).collect();
     let mut sent = pattern.clone();
     let writer = tokio::spawn(async move {
-        for number in 0..BLOCKS {
+        for number in 0..blocks {
             number_it(number, &mut sent);
             near.write_all(&sent).await.unwrap();
         }
@@ -35,12 +42,11 @@ pub(crate) async fn a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_sm
     });
     let mut most = before.clone();
     let (mut wanted, mut got) = (pattern, vec![0; BLOCK]);
-    for number in 0..BLOCKS {
-        if number < 32 {
-            // Slow: everything on the way fills up.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    for number in 0..blocks {
+        if number < SLOW {
+            tokio::time::sleep(Duration::from_millis(15)).await;
         }
-        if number % 128 == 31 {
+        if number % 64 == 31 {
             for (most, pid) in most.iter_mut().zip(&pids) {
                 *most = (*most).max(memory_kb(*pid, "VmRSS:"));
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use limes_sdk::Bytes;
 use limes_wire::conn::MAGIC;
-use limes_wire::frame::{Call, Frame, GoAway, HEADER, Header, Hello, Names, Reply, Role, Welcome};
+use limes_wire::frame::{Call, Frame, GoAway, HEADER, Header, Hello, Message, Names, Reply, Role, Welcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -59,6 +59,25 @@ impl Bare {
         let body = frame.encode(&mut bytes);
         bytes.extend_from_slice(&body);
         self.socket.write_all(&bytes).await.expect("the gateway reads");
+    }
+
+    /// Publishes numbered messages at once, and waits for no answer.
+    pub(crate) async fn publish(&mut self, topic: &str, numbers: std::ops::Range<u64>) {
+        let mut bytes = BytesMut::new();
+        for id in numbers {
+            let body = Bytes::copy_from_slice(&id.to_be_bytes());
+            let message = Message { id, deadline: PATIENCE, peer: 0, topic: topic.into(), body };
+            let body = Frame::Message(message).encode(&mut bytes);
+            bytes.extend_from_slice(&body);
+        }
+        self.socket.write_all(&bytes).await.expect("the gateway reads");
+    }
+
+    /// Takes messages of a topic from now on.
+    pub(crate) async fn subscribe(&mut self, topic: &str) {
+        self.send(Frame::Subscribe(Names { id: 1, names: vec![topic.into()] })).await;
+        let done = self.read().await;
+        assert!(matches!(done, Some(Frame::Done(_))), "{done:?}");
     }
 
     /// The next frame, keepalive apart; nothing: the connection has ended.

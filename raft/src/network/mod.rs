@@ -12,4 +12,5 @@ mod proto {
 pub(crate) use client::{Clients, Factory, RpcError};
 pub(crate) use proto::change_request::Verb;
 pub(crate) use proto::{IdentifyReply, Member as Acquainted};
+pub use server::Incoming;
 pub(crate) use server::serve;

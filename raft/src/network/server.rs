@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::client::{MESSAGE_MAX, WINDOW};
@@ -29,6 +30,11 @@ use limes_routing::NodeId;
 /// Largest snapshot that is taken, in bytes.
 const SNAPSHOT_MAX: usize = 4 << 30;
 
+/// A connection that the mesh port hands over.
+pub trait Incoming: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static {}
+
+impl<IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static> Incoming for IO {}
+
 /// What the server answers from.
 struct Service {
     name: String,
@@ -37,11 +43,11 @@ struct Service {
 
 /// Serves the connections that the mesh port hands over, until their sender is dropped.
 /// `alive` is how often a silent connection is asked for a sign of life by the other side.
-pub(crate) async fn serve(
+pub(crate) async fn serve<IO: Incoming>(
     name: String,
     door: Arc<Door>,
     alive: Duration,
-    incoming: mpsc::Receiver<TcpStream>,
+    incoming: mpsc::Receiver<IO>,
 ) {
     let silence = alive * 5;
     let server = RaftServer::new(Service { name, door })

@@ -14,13 +14,15 @@ from .errors import CallError, ConnectError, Failed
 from .link import GoneAway, Link
 
 #: After these, said before the welcome, a client does not come back by itself (3.6).
-FOR_GOOD = {codec.CODES[name] for name in ("AUTH", "VERSION", "REFUSED", "PROTOCOL")}
+FOR_GOOD = {codec.CODES[name] for name in ("AUTH", "VERSION", "REFUSED", "PROTOCOL", "TOO_LARGE")}
 #: After these, said to an open session, neither (3.6).
 OVER = {codec.CODES[name] for name in ("REPLACED", "KICKED")}
 #: After these the client opens another session first, and leaves then (3.6).
 LEAVE = {codec.CODES[name] for name in ("DRAINING", "ISOLATED")}
 #: How long one address may take, from the dial to the restored names.
 ATTEMPT = 6.0
+#: How long to look for another node while the old connection still stands.
+MOVE = 60.0
 PAUSE, PAUSE_MAX = 0.05, 5.0
 
 
@@ -67,6 +69,8 @@ class _Client:
         self.why_over: ConnectError | None = None
         self.keeper: asyncio.Task | None = None
         self.others: set[asyncio.Task] = set()
+        # Whether a task looks for a node already.
+        self.seeking = False
 
     # Connecting.
 
@@ -86,6 +90,9 @@ class _Client:
         link = await Link.open(self, self._next_address(), hello, self.tls)
         try:
             await self._restore(link)
+            if link.closed.is_set() or link.leaving is not None:
+                self._learn(link.leaving.peers if link.leaving is not None else [])
+                raise ConnectionError("this node is leaving")
         except BaseException:
             await link.close()
             raise
@@ -124,16 +131,8 @@ class _Client:
         if link is not self.link:
             return
         self._learn(goaway.peers)
-        if goaway.code in LEAVE and not self.over.is_set():
-            self._in_background(self._move(link))
-
-    async def _move(self, old: Link) -> None:
-        """Opens elsewhere first, then leaves: no call fails by it."""
-        try:
-            await self._connect(moving=True, within=60)
-        except ConnectError:
-            return
-        await old.finish()
+        if goaway.code in LEAVE:
+            self._seek()
 
     def _lost(self, link: Link) -> None:
         if link is not self.link or self.over.is_set():
@@ -143,13 +142,33 @@ class _Client:
         if link.leaving is not None and link.leaving.code in OVER:
             self._finish(ConnectError(f"closed by the cluster: {link.leaving.text}", link.leaving.code))
         else:
-            self._in_background(self._come_back())
+            self._seek()
 
-    async def _come_back(self) -> None:
+    def _seek(self) -> None:
+        """Looks for another node. One search at a time: a second connection with the same id would replace the
+        first, and end what is in flight on it."""
+        if not self.seeking and not self.over.is_set():
+            self.seeking = True
+            self._in_background(self._find())
+
+    async def _find(self) -> None:
         try:
-            await self._connect(moving=False)
-        except ConnectError as error:
-            self._finish(error)
+            while True:
+                old = self.link
+                try:
+                    # Opens elsewhere first, then leaves: no call fails by it.
+                    await self._connect(moving=old is not None, within=MOVE if old is not None else None)
+                    break
+                except ConnectError as error:
+                    if self.link is not None:
+                        return
+                    if old is None:
+                        self._finish(error)
+                        return
+        finally:
+            self.seeking = False
+        if old is not None:
+            await old.finish()
 
     def _in_background(self, work) -> None:
         task = asyncio.create_task(work)

@@ -16,7 +16,7 @@ EDGE, SERVICE = 1, 2
 NO, MAYBE, YES = 0, 1, 2
 
 BODY_MAX = 16 << 20
-META_MAX = 64 << 10
+META_MAX = 65_535
 NAME_MAX = 255
 NAMES_MAX = 1024
 TEXT_MAX = 1024
@@ -257,7 +257,7 @@ class GoAway:
 
 @dataclass
 class Yamux:
-    """A yamux frame's type, flags and stream (7.8); its payload is passed over."""
+    """A yamux frame's type, flags and stream (7.10); its payload is passed over."""
 
     kind: int
     flags: int

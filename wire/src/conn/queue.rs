@@ -48,12 +48,13 @@ impl Queue {
         }
     }
 
-    /// Takes bytes of yamux frames; whole ones become runs that nothing is put into.
-    pub(super) fn yamux(&mut self, bytes: BytesMut) {
+    /// Takes bytes of yamux frames; whole ones become runs that nothing is put into. True: one of them
+    /// ends the yamux session.
+    pub(super) fn yamux(&mut self, bytes: BytesMut) -> bool {
         self.bytes += bytes.len();
         // No copy where they follow each other in memory.
         self.partial.unsplit(bytes);
-        let mut run = 0;
+        let (mut run, mut is_over) = (0, false);
         while let Some(header) =
             self.partial.get(run..).and_then(|rest| rest.first_chunk::<{ yamux::HEADER }>())
         {
@@ -61,6 +62,7 @@ impl Queue {
             if self.partial.len() < end {
                 break;
             }
+            is_over |= header[1] == yamux::GO_AWAY;
             run = end;
             if run >= YAMUX_TURN {
                 self.yamux.push_back(self.partial.split_to(run).freeze());
@@ -70,6 +72,7 @@ impl Queue {
         if run > 0 {
             self.yamux.push_back(self.partial.split_to(run).freeze());
         }
+        is_over
     }
 
     fn stage(&mut self) {

@@ -6,6 +6,8 @@ use crate::{CloseReason, Code, limits};
 
 /// Bytes of a yamux header.
 pub(super) const HEADER: usize = 12;
+/// The type of the frame that ends a session.
+pub(super) const GO_AWAY: u8 = 3;
 
 /// The payload bytes behind a yamux header: only data frames (type 0) have any.
 pub(super) fn payload(header: &[u8; HEADER]) -> usize {

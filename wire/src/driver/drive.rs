@@ -308,8 +308,8 @@ where
         if self.conn.queued() < OUTPUT_SOFT_MAX {
             let bytes = mux.drain();
             progress = !bytes.is_empty();
-            if progress {
-                self.conn.send_yamux(bytes);
+            if progress && let Err(reason) = self.conn.send_yamux(bytes) {
+                self.fail(reason);
             }
         }
         match polled {
