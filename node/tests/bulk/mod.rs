@@ -8,13 +8,13 @@ use crate::support::{Bed, memory_kb};
 
 /// Bytes of one block.
 const BLOCK: usize = 64 << 10;
-/// Blocks of the stream of every run, 20 MiB, and of the long one, 200 MiB.
-pub(crate) const BLOCKS: usize = 320;
+/// Blocks of the stream of every run, 40 MiB, and of the long one, 200 MiB.
+pub(crate) const BLOCKS: usize = 640;
 pub(crate) const MANY_BLOCKS: usize = 3_200;
 /// Blocks for which the reader takes its time: everything on the way fills up.
 const SLOW: usize = 64;
 /// What one stream may add to each gateway's memory.
-const BOUND_KB: u64 = 24 << 10;
+const BOUND_KB: u64 = 16 << 10;
 
 /// Makes a block differ from all others.
 fn number_it(number: usize, block: &mut [u8]) {
