@@ -175,6 +175,7 @@ async fn a_node_that_leaves(bed: &Bed) {
 /// of both ports while calls go on.
 async fn attacks(bed: &Bed) {
     let (edge, service) = (bed.edge(1).await, bed.service(1, "victim").await);
+    service.register("alive", |call| async move { Ok(call.body) }).await.unwrap();
     let head = |kind: u8, len: u32| [&[1, kind, 0, 0, 0, 0, 0, 0, 0, 1][..], &len.to_be_bytes()].concat();
     let conn = [head(1, 12), vec![0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0], b"{}".to_vec()].concat();
     let mut packets: Vec<Vec<u8>> = vec![
@@ -200,7 +201,7 @@ async fn attacks(bed: &Bed) {
             let mut rest = Vec::new();
             // Closed, in whatever way, and nothing else has happened.
             let _ = timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("still open");
-            assert_eq!(edge.call_within("echo", "alive", PATIENCE).await.unwrap(), "alive");
+            assert_eq!(edge.call_within("alive", "alive", PATIENCE).await.unwrap(), "alive");
         }
     }
     edge.close().await;
@@ -246,6 +247,7 @@ impl Bare {
 /// 6.1: an edge comes back while its old connection looks alive and says nothing. And one that does
 /// not read does not hold up the others.
 async fn a_stale_connection(bed: &Bed) {
+    bed.all_show(&[1, 2, 3], "services", 0).await;
     let service = bed.service(3, "ids").await;
     service
         .register("get_edge_id", |call| async move {
@@ -318,6 +320,8 @@ async fn dialects(bed: &Bed, program: &PathBuf) {
         service.subscribe([format!("news-{name}")]).await.unwrap();
         let fails = |_| async move { Err(limes_sdk::Failed::new("native failed")) };
         service.register(&format!("fail-{name}"), fails).await.unwrap();
+        let echo = |call: limes_sdk::Call| async move { Ok(call.body) };
+        service.register(&format!("echo-{name}"), echo).await.unwrap();
         let edge = bed.edge(node).await;
         go_edge_and_native_service(&service, name, go_edge).await;
         native_edge_and_go_service(&edge).await;
@@ -356,7 +360,7 @@ async fn go_edge_and_native_service(service: &Service, name: &str, edge: u64) {
     assert_eq!(call("echo", "down").await.unwrap(), "down");
     let unknown = call("nosuch", "").await.unwrap_err();
     assert_eq!(unknown.text(), "no such rpc: nosuch");
-    assert_eq!(call("do", "call - echo up").await.unwrap(), "up");
+    assert_eq!(call("do", &format!("call - echo-{name} up")).await.unwrap(), "up");
     let failed = call("do", &format!("call - fail-{name} x")).await.unwrap_err();
     assert_eq!(failed.text(), "native failed");
     assert_eq!(call("do", "call - nosuch x").await.unwrap_err().text(), "record not found");

@@ -127,15 +127,25 @@ impl Newcomer {
             () = self.place.shed() => Ok(Ok(None)),
         };
         let first = first.ok().and_then(Result::ok).flatten();
-        if let Some(bypass) = self.node.bypass.get().filter(|_| self.role == Role::Edge && first.is_some()) {
+        if self.role == Role::Edge && first.is_some() && self.node.bypass.get().is_some() {
             let time = self.node.config.limits.handshake.saturating_sub(began.elapsed());
             if bypass::is_foreign(&mut transport, time).await {
-                let Newcomer { remote, mut place, .. } = self;
-                place.welcomed();
-                return bypass.carry(transport, remote).await;
+                return self.pass_on(transport);
             }
         }
         self.begin(transport, began, first == Some(geminio::MAGIC[0]));
+    }
+
+    /// Gives the connection to the other gateway, in a task for which nobody waits.
+    fn pass_on(self, transport: Transport) {
+        let Newcomer { node, remote, mut place, .. } = self;
+        place.welcomed();
+        task::spawn(task::Kind::Session, async move {
+            if let Some(bypass) = node.bypass.get() {
+                bypass.carry(transport, remote).await;
+            }
+            drop(place);
+        });
     }
 
     /// Drives the connection in a task of its own. Whoever has said nothing is told so in the native

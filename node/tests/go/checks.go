@@ -65,6 +65,7 @@ type pair struct {
 	edge   geminio.End
 	svc    *service
 	suffix string
+	ended  sync.WaitGroup // ends of streams that are still to be seen
 }
 
 func (p *pair) name(of string) string { return of + p.suffix }
@@ -91,11 +92,16 @@ func both(edges, services string, round int) {
 	edge := mustEdge(edges, "m1")
 	p.edge = edge
 	p.calls()
-	p.cancels()
-	p.mails(messages)
-	p.streams()
-	p.inStreams()
-	p.tails()
+	var wait sync.WaitGroup
+	for _, part := range []func(){p.cancels, func() { p.mails(messages) }, func() { p.streams(); p.inStreams(); p.tails() }} {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			part()
+		}()
+	}
+	wait.Wait()
+	p.ended.Wait()
 	must(edge.Close(), "the edge closes")
 	eventually("a closed edge is gone", func() bool {
 		ctx, cancel := within(patience)
@@ -221,14 +227,13 @@ func (p *pair) streams() {
 	must(err, "service accepts a stream")
 	check(string(far.Meta()) == "meta" && far.Peer() == strconv.FormatUint(edge.ClientID(), 10),
 		"the stream came with %q from %q", far.Meta(), far.Peer())
-	var ended sync.WaitGroup
-	exchange(near, far, &ended)
+	exchange(near, far, &p.ended)
 	near, err = svc.open(edge.ClientID(), "down")
 	must(err, "service opens a stream")
 	far, err = edge.AcceptStream()
 	must(err, "edge accepts a stream")
 	check(string(far.Meta()) == "down", "the stream came with %q", far.Meta())
-	exchange(near, far, &ended)
+	exchange(near, far, &p.ended)
 
 	for _, open := range []func() (geminio.Stream, error){
 		func() (geminio.Stream, error) { return openTo(edge, "nobody", "") },
@@ -261,7 +266,6 @@ func (p *pair) streams() {
 		near.Close()
 		far.Close()
 	}
-	ended.Wait()
 }
 
 func readText(from net.Conn, count int) string {
