@@ -22,10 +22,10 @@ use tokio::time::{sleep, timeout};
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
-use super::ACCEPT_PAUSE;
 use super::guests::{Guest, Guests, Stay};
 use super::port::Port;
 use super::watched::Watched;
+use super::{ACCEPT_PAUSE, HTTP2};
 use crate::node::Node;
 use crate::task;
 
@@ -69,7 +69,8 @@ impl Client {
         let _ = socket.set_nodelay(true);
         let limits = &self.node.config.limits;
         let guest = stay.guest().clone();
-        let socket = Watched::new(socket, stay, limits.stall);
+        // Clients of HTTP/2 connect before they have something to ask; they are pinged.
+        let socket = Watched::new(socket, stay, limits.stall).greeted_by(HTTP2);
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(REQUEST).max_buf_size(HEAD);
         builder

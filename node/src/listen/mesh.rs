@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::ACCEPT_PAUSE;
 use super::gate::{Gate, Place};
 use super::guests::Guests;
 use super::port::Port;
 use super::watched::Watched;
+use super::{ACCEPT_PAUSE, HTTP2};
 use crate::config::Cap;
 use crate::mesh::Link;
 use crate::node::Node;
@@ -24,9 +24,6 @@ use crate::task;
 
 /// What Raft's server takes over.
 pub(crate) type RaftIo = mpsc::Sender<Watched>;
-
-/// The first bytes of HTTP/2 (RFC 9113, 3.4).
-const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Accepts until the task is dropped.
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, raft: RaftIo) {

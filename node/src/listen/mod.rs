@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+/// The first bytes of HTTP/2 (RFC 9113, 3.4).
+const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long to wait after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

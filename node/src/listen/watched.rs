@@ -27,13 +27,20 @@ pub(crate) struct Watched {
     stalled: Option<Pin<Box<Sleep>>>,
     read: usize,
     wrote: bool,
+    /// First bytes by which alone a peer counts as one that speaks.
+    greeting: Option<&'static [u8]>,
 }
 
 impl Watched {
     /// Watches a socket for as long as it lives.
     pub(crate) fn new(socket: TcpStream, stay: Stay, stall: Duration) -> Self {
         let leave = Box::pin(stay.leave());
-        Watched { socket, stay, leave, stall, stalled: None, read: 0, wrote: false }
+        Watched { socket, stay, leave, stall, stalled: None, read: 0, wrote: false, greeting: None }
+    }
+
+    /// A peer that begins so has said enough for the moment.
+    pub(crate) fn greeted_by(self, greeting: &'static [u8]) -> Self {
+        Watched { greeting: Some(greeting), ..self }
     }
 
     /// Ends the connection for the sake of others; a peer that has been told nothing yet is told why.
@@ -80,8 +87,10 @@ impl AsyncRead for Watched {
         let bytes = buf.filled().len() - before;
         if bytes > 0 {
             this.stay.heard();
+            let greeted =
+                this.read == 0 && this.greeting.is_some_and(|hi| buf.filled()[before..].starts_with(hi));
             this.read = this.read.saturating_add(bytes);
-            if this.read >= WORDS {
+            if greeted || this.read >= WORDS {
                 this.stay.guest().speaks();
             }
         }

@@ -51,8 +51,8 @@ pub(crate) async fn name(node: Arc<Node>, no: u64, naming: Naming, id: u64, name
     entry.outbox.push_always(Mail::Named { id, code, text });
 }
 
-/// What a service is told whose names would be over the limit (PROTOCOL 9.2). Requests that are undecided
-/// are not seen; they are few, and bounded.
+/// What a service is told whose names would be over the limit (PROTOCOL 9.2). Of a native
+/// service one request at a time is being decided; one of the reference may have a few names more.
 fn too_many(node: &Node, session: SessionNo, naming: Naming, names: &[Str]) -> Option<String> {
     let most = node.config.limits.names;
     let me = node.id();

@@ -9,12 +9,13 @@ mod incoming;
 mod outgoing;
 mod requests;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use limes_wire::driver::{Cx, Handler, Stream};
-use limes_wire::frame::{Frame, GoAway, Hello, Role};
+use limes_wire::frame::{Frame, GoAway, Hello, Names, Role};
 use limes_wire::{By, CloseReason, Code};
 use tracing::{debug, info, warn};
 
@@ -24,7 +25,7 @@ pub(crate) use outgoing::Outgoing;
 use crate::listen::{Place, Port};
 use crate::mail::{Failure, Mail, Outbox};
 use crate::node::Node;
-use crate::presence::{Dialect, Newcomer};
+use crate::presence::{Dialect, Naming, Newcomer};
 use crate::{forward, stream, task};
 
 /// Mail that may wait for a session to be welcomed.
@@ -61,7 +62,8 @@ pub(crate) struct Session {
     outgoing: Outgoing,
     incoming: Incoming,
     early: Vec<Mail>,
-    naming: usize,
+    /// What it wants done with names, in its order; the first is being decided.
+    naming: VecDeque<(Naming, Names)>,
     /// Its place at the gate, for as long as it lives.
     place: Option<Place>,
     /// The peer has left in order: it has answered all that it read.
@@ -85,7 +87,7 @@ impl Session {
             outgoing: Outgoing::new(no),
             incoming: Incoming::default(),
             early: Vec::new(),
-            naming: 0,
+            naming: VecDeque::new(),
             place: None,
             left: false,
             farewell: None,

@@ -165,24 +165,34 @@ fn write_answer(session: &Session, kind: Kind, id: u64, answer: Answer, cx: &mut
 }
 
 fn name(session: &mut Session, naming: Naming, names: Names, cx: &mut Cx) {
-    let Names { id, names } = names;
     // PROTOCOL 2.8 and 9.1.
     if session.role != Role::Service {
         session.close(GoAway::new(Code::PROTOCOL, "only services register and subscribe"), cx);
         return;
     }
-    if session.naming >= NAMING_MAX {
+    if session.naming.len() >= NAMING_MAX {
         let text = "too many undecided requests to register".to_owned();
-        cx.send(Frame::Done(Done { id, code: Code::BUSY, text }));
+        cx.send(Frame::Done(Done { id: names.id, code: Code::BUSY, text }));
         return;
     }
-    session.naming += 1;
-    let work = presence::name(session.node.clone(), session.no, naming, id, names);
+    session.naming.push_back((naming, names));
+    if session.naming.len() == 1 {
+        decide(session);
+    }
+}
+
+/// Has the first change of names decided. One after the other: they keep their order, and each is counted
+/// before the next is held against `limits.names`.
+fn decide(session: &mut Session) {
+    let Some((naming, names)) = session.naming.front_mut() else { return };
+    let (id, names) = (names.id, std::mem::take(&mut names.names));
+    let work = presence::name(session.node.clone(), session.no, *naming, id, names);
     task::spawn(task::Kind::Session, work);
 }
 
 /// A registration of this session's peer has been decided.
 pub(super) fn named(session: &mut Session, id: u64, code: Code, text: String, cx: &mut Cx) {
-    session.naming = session.naming.saturating_sub(1);
+    session.naming.pop_front();
     cx.send(Frame::Done(Done { id, code, text }));
+    decide(session);
 }

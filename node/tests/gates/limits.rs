@@ -94,6 +94,21 @@ async fn each_limit_is_reported_to_whoever_crosses_it() {
     service.send(Frame::Register(Names { id: 4, names: names(0, 50) })).await;
     assert!(matches!(service.frame().await, Frame::Done(done) if done.code == Code::OK));
 
+    // However many come at once, they are counted one after the other.
+    let mut service = Raw::service(&bed.services(1)).await;
+    for id in 0..20 {
+        service
+            .send(Frame::Subscribe(Names { id, names: names(id as usize * 30, id as usize * 30 + 30) }))
+            .await;
+    }
+    let mut taken = 0;
+    for id in 0..20 {
+        let Frame::Done(done) = service.frame().await else { panic!() };
+        assert_eq!(done.id, id, "in their order");
+        taken += usize::from(done.code == Code::OK);
+    }
+    assert_eq!(taken, 3, "30 names each, and 100 in all");
+
     // Handshakes at once: the oldest of those that say nothing makes room, and is told.
     let mut silent = Vec::new();
     for _ in 0..9 {
