@@ -14,8 +14,8 @@ use crate::tables::{LEVEL, Tables};
 
 /// What a snapshot begins with.
 const MAGIC: &[u8; 16] = b"limes-tables-001";
-/// The version of the encoding.
-const VERSION: u8 = 1;
+/// The version of the encoding that is written. Version 1, which is still read, has no times of connects.
+const VERSION: u8 = 2;
 /// A chunk is closed when it has grown to this size, in bytes.
 const CHUNK: usize = 256 << 10;
 
@@ -78,7 +78,7 @@ impl Tables {
     /// Damage, or the work of newer software.
     pub fn decode_snapshot(mut bytes: Bytes) -> Result<Self, DecodeError> {
         let from = &mut bytes;
-        let mut tables = Tables::get_head(from)?;
+        let (mut tables, version) = Tables::get_head(from)?;
         let mut owed = BTreeMap::new();
         for _ in 0..u64::get(from)? {
             let row = Owed::get(from)?;
@@ -87,22 +87,22 @@ impl Tables {
         tables.owed = Arc::new(owed);
         let mut services = Sessions::default();
         for _ in 0..u64::get(from)? {
-            services.insert(ServiceRow::get(from)?);
+            services.insert(get_service(from, version)?);
         }
         tables.services = Arc::new(services);
         for _ in 0..u64::get(from)? {
-            get_edge(from, &mut tables.edges)?;
+            get_edge(from, version, &mut tables.edges)?;
         }
         if bytes.is_empty() { Ok(tables) } else { Err(DecodeError::Trailing(bytes.len())) }
     }
 
-    fn get_head(from: &mut Bytes) -> Result<Self, DecodeError> {
+    fn get_head(from: &mut Bytes) -> Result<(Self, u8), DecodeError> {
         if <[u8; 16]>::get(from)? != *MAGIC {
             return Err(DecodeError::Unknown("snapshot format", 0));
         }
-        match u8::get(from)? {
-            VERSION => {}
-            newer => return Err(DecodeError::Unknown("snapshot version", newer.into())),
+        let version = u8::get(from)?;
+        if !(1..=VERSION).contains(&version) {
+            return Err(DecodeError::Unknown("snapshot version", version.into()));
         }
         let mut tables = Tables::new();
         tables.revision = Field::get(from)?;
@@ -125,7 +125,7 @@ impl Tables {
             admitting.insert((edge, home.node, home.session), home);
         }
         tables.admitting = Arc::new(admitting);
-        Ok(tables)
+        Ok((tables, version))
     }
 }
 
@@ -155,11 +155,29 @@ fn put_edge(edge: EdgeId, row: &EdgeRow<'_>, out: &mut BytesMut) {
     row.owes_offline.put(out);
 }
 
-fn get_edge(from: &mut Bytes, edges: &mut Edges) -> Result<(), DecodeError> {
+fn get_service(from: &mut Bytes, version: u8) -> Result<ServiceRow, DecodeError> {
+    if version > 1 {
+        return ServiceRow::get(from);
+    }
+    Ok(ServiceRow {
+        service: Field::get(from)?,
+        home: Field::get(from)?,
+        name: Field::get(from)?,
+        instance: Field::get(from)?,
+        meta: Field::get(from)?,
+        addr: Field::get(from)?,
+        born_ms: 0,
+        methods: Field::get(from)?,
+        topics: Field::get(from)?,
+    })
+}
+
+fn get_edge(from: &mut Bytes, version: u8, edges: &mut Edges) -> Result<(), DecodeError> {
     let (edge, home) = (EdgeId::get(from)?, Home::get(from)?);
     let (meta, addr) = (slice(from)?, slice(from)?);
     let addr = std::str::from_utf8(&addr).map_err(|_| DecodeError::NotText)?;
-    let (born_ms, owes_offline) = (u64::get(from)?, bool::get(from)?);
+    let born_ms = if version > 1 { u64::get(from)? } else { 0 };
+    let owes_offline = bool::get(from)?;
     edges.insert(edge, &EdgeRow { home, meta: &meta, addr, born_ms, owes_offline });
     Ok(())
 }

@@ -149,6 +149,31 @@ fn level_1_is_read_and_written_as_it_was_released() {
     assert_eq!(fold(&read), Tables::decode_snapshot(unhex(snapshot)).unwrap());
 }
 
+/// Snapshots of version 1 had no times of connects; all else of them is still read.
+#[test]
+fn a_snapshot_of_version_1_still_loads() {
+    let old = include_str!("../golden/snapshot-1.hex").trim_end();
+    let tables = Tables::decode_snapshot(unhex(old)).unwrap();
+    let now = fold(&history());
+    let edges = |tables: &Tables| {
+        tables
+            .edges()
+            .map(|(edge, row)| (edge, row.home, row.meta.to_vec(), row.addr.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(edges(&tables), edges(&now));
+    let services = |tables: &Tables| {
+        tables
+            .services()
+            .map(|row| (row.service, row.home, row.name.clone(), row.methods.clone(), row.topics.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(services(&tables), services(&now));
+    assert!(tables.edges().all(|(_, row)| row.born_ms == 0) && now.edges().any(|(_, row)| row.born_ms > 0));
+    assert_eq!(tables.revision(), now.revision());
+    assert_eq!(Tables::decode_snapshot(tables.encode_snapshot().concat().into()).unwrap(), tables);
+}
+
 /// What every node is told by this history, and in which order: each acts on it in that order.
 #[test]
 fn level_1_has_these_effects_in_this_order() {
