@@ -21,6 +21,8 @@ pub(crate) struct Door {
 /// What the disk holds.
 #[derive(Default)]
 struct Held {
+    /// Whether the disk has been read.
+    read: bool,
     identity: Option<Identity>,
     log: u64,
     lost: bool,
@@ -43,7 +45,14 @@ impl Door {
     pub(crate) fn show(&self, disk: &Disk) {
         let Disk { identity, log, lost, unused, .. } = disk;
         let known = Known::read(&self.dir);
-        *self.held() = Held { identity: *identity, log: log.id(), lost: *lost, unused: *unused, known };
+        let (identity, log, lost, unused) = (*identity, log.id(), *lost, *unused);
+        *self.held() = Held { read: true, identity, log, lost, unused, known };
+    }
+
+    /// Whether the disk has been read: before, nobody knows whether there is an identity on it, and none
+    /// may be given.
+    pub(crate) fn has_read(&self) -> bool {
+        self.held().read
     }
 
     /// Lets Raft's messages in.

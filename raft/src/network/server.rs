@@ -77,6 +77,12 @@ fn failed(error: impl std::fmt::Display) -> Status {
 }
 
 impl Service {
+    /// A member that has not read its disk says nothing of itself: "no cluster" would be taken for an answer.
+    fn has_read(&self) -> Result<(), Status> {
+        let ready = self.door.has_read();
+        ready.then_some(()).ok_or_else(|| Status::unavailable("this member is still reading its disk"))
+    }
+
     /// The member, if the question is for its cluster.
     fn member(&self, cluster: &[u8]) -> Result<&Arc<Member>, Status> {
         let member =
@@ -136,6 +142,7 @@ fn acquainted(member: Acquaintance) -> Acquainted {
 impl Raft for Service {
     async fn identify(&self, request: Request<IdentifyRequest>) -> Result<Response<IdentifyReply>, Status> {
         let IdentifyRequest { cluster, node, .. } = request.into_inner();
+        self.has_read()?;
         let mut reply = IdentifyReply { name: self.name.clone(), ..IdentifyReply::default() };
         let known = if let Some(member) = self.door.member() {
             reply.cluster = Bytes::copy_from_slice(&member.identity.cluster);
@@ -167,6 +174,7 @@ impl Raft for Service {
     async fn found(&self, request: Request<FoundRequest>) -> Result<Response<FoundReply>, Status> {
         let FoundRequest { cluster, node } = request.into_inner();
         let cluster = cluster.as_ref().try_into().map_err(|_| Status::invalid_argument("no cluster id"))?;
+        self.has_read()?;
         self.door.found(cluster, node).map_err(Status::failed_precondition)?;
         Ok(Response::new(FoundReply {}))
     }
