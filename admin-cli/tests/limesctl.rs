@@ -208,7 +208,7 @@ async fn it_puts_load_on_a_cluster_and_says_what_it_costs() {
         &["idle"],
     ];
     for run in runs {
-        let load = ["--dir", dir, "--edges", "3", "--in-flight", "6", "--duration", "600ms", "--json"];
+        let load = ["--dir", dir, "--edges", "3", "--in-flight", "6", "--duration", "200ms", "--json"];
         let load =
             load.iter().filter(|arg| !(run.contains(&"connect") && ["--in-flight", "6"].contains(arg)));
         let args: Vec<&str> = ["bench"].iter().chain(run).chain(load).copied().collect();

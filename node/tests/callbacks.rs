@@ -33,6 +33,7 @@ async fn a_service_is_told_of_ends_and_decides_ids_and_who_may_come() {
     .await;
     ends_are_told_at_a_pace_that_a_service_can_bear(&bed).await;
     a_service_decides_ids_and_who_may_come(&bed).await;
+    whoever_is_acknowledged_is_asked_from_then_on_everywhere(&bed).await;
     whoever_was_asking_dies(&bed).await;
 }
 
@@ -149,4 +150,24 @@ async fn a_service_decides_ids_and_who_may_come(bed: &Bed) {
     }
     edge.close().await;
     service.close().await;
+}
+
+/// R4: the other nodes may not have heard yet that somebody wants to be asked. They ask all the same.
+async fn whoever_is_acknowledged_is_asked_from_then_on_everywhere(bed: &Bed) {
+    let (leader, one, another) = bed.roles().await;
+    for round in 0..30 {
+        let service = bed.service(leader, "doorman").await;
+        let told = service.on_edge_online(|_| async { Err(Failed::new("nobody today")) });
+        told.await.unwrap();
+        let (one, another) = (bed.edges(one), bed.edges(another));
+        let came = tokio::join!(
+            Bare::connect(&one, Hello::default()),
+            Bare::connect(&another, Hello::default()),
+            Bare::connect(&another, Hello::default())
+        );
+        let came = [came.0.is_ok(), came.1.is_ok(), came.2.is_ok()];
+        assert_eq!(came, [false; 3], "in round {round} nobody was asked");
+        service.close().await;
+    }
+    bed.all_show(&[1, 2, 3], "edges", 0).await;
 }

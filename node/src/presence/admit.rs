@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -11,7 +11,7 @@ use limes_routing::{EdgeId, Event, Incarnation, Position, ServiceId, SessionNo, 
 use limes_wire::callback::{EDGE_OFFLINE, EDGE_ONLINE, EdgeFacts, GET_EDGE_ID};
 use limes_wire::frame::{GoAway, Hello, Role, Welcome};
 use limes_wire::{Code, limits};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::callback::{self, Said};
 use super::ticket;
@@ -106,9 +106,40 @@ fn online(verdict: Result<Verdict, ProposeError>) -> Result<Position, GoAway> {
 }
 
 async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Result<Welcome, GoAway> {
+    let (edge, at) = loop {
+        let known = offered(node);
+        let (edge, at) = take_row(node, replica, newcomer).await?;
+        // That nobody offers a callback is believed only now (R4): it may have been registered, and
+        // acknowledged, at another node, and the tables that have this row have whatever came before it.
+        if offered(node).iter().zip(known).all(|(now, before)| before || !now) {
+            break (edge, at);
+        }
+        give_back(node, newcomer.no, edge, Incarnation(at)).await;
+    };
+    let told = node.presence.take_notices(newcomer.no);
+    if !told.is_empty() {
+        // The newcomer lives in the tables already; what is waited for is the old home's quiet.
+        let _ = timeout(NOTICE, join_all(told)).await;
+    }
+    let cluster = replica.cluster();
+    let key = replica.read(|tables| tables.cluster().and_then(|cluster| cluster.keys.first().cloned()));
+    let ticket = key.map_or_else(Bytes::new, |key| ticket::issue(&key, cluster, edge, now_s()));
+    Ok(welcome(node, Role::Edge, edge.0, at, ticket))
+}
+
+/// Which callbacks services offer, as far as this node knows.
+fn offered(node: &Node) -> [bool; 3] {
+    [GET_EDGE_ID, EDGE_ONLINE, EDGE_OFFLINE].map(|method| callback::has_provider(node, method))
+}
+
+/// A row in the tables, if the services that offer callbacks let the edge have one.
+async fn take_row(
+    node: &Arc<Node>,
+    replica: &Replica,
+    newcomer: &Newcomer,
+) -> Result<(EdgeId, Position), GoAway> {
     let hello = &newcomer.hello;
     let addr = newcomer.remote.to_string();
-    know_providers(node).await?;
     let mut facts = EdgeFacts { edge: 0, meta: hello.meta.clone(), addr: addr.clone() };
     let edge = identify(node, replica, newcomer, &facts).await?;
     facts.edge = edge.0;
@@ -136,26 +167,18 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
         asked.settle();
     }
     let at = online(told.await.unwrap_or(Err(ProposeError::Stopped)))?;
-    let told = node.presence.take_notices(newcomer.no);
-    if !told.is_empty() {
-        // The newcomer lives in the tables already; what is waited for is the old home's quiet.
-        let _ = timeout(NOTICE, join_all(told)).await;
-    }
-    let cluster = replica.cluster();
-    let key = replica.read(|tables| tables.cluster().and_then(|cluster| cluster.keys.first().cloned()));
-    let ticket = key.map_or_else(Bytes::new, |key| ticket::issue(&key, cluster, edge, now_s()));
-    Ok(welcome(node, Role::Edge, edge.0, at, ticket))
+    Ok((edge, at))
 }
 
-/// That nobody offers a callback is believed only after a barrier (R4): it may have been registered, and
-/// acknowledged, at another node.
-async fn know_providers(node: &Node) -> Result<(), GoAway> {
-    let all = [GET_EDGE_ID, EDGE_ONLINE, EDGE_OFFLINE];
-    if all.iter().all(|method| callback::has_provider(node, method)) {
-        return Ok(());
+/// Takes a row out again that was made without asking.
+async fn give_back(node: &Node, no: u64, edge: EdgeId, incarnation: Incarnation) {
+    node.sessions.remove(no);
+    let removal = Event::EdgeOffline { edge, incarnation };
+    node.presence.removals.push(removal.clone());
+    // Else the next row would take this one's place, and close the session that both are of.
+    while node.presence.removals.has(&removal) {
+        sleep(Duration::from_millis(5)).await;
     }
-    let fresh = node.barrier(Instant::now() + limits::HANDSHAKE / 2).await;
-    fresh.map_err(|failure| GoAway::new(failure.code, failure.text))
 }
 
 /// Which edge it is: a service decides, else a ticket proves it, else a new id is given.

@@ -41,6 +41,8 @@ pub(crate) async fn name(node: Arc<Node>, no: u64, naming: Naming, id: u64, name
         Naming::Unsubscribe => Event::TopicsUnsubscribed { service, session, names },
     };
     let (code, text) = match node.replica() {
+        // R10: who has felt for the quorum in vain does not wait for it again.
+        Some(_) if !node.is_ready() => (Code::NO_QUORUM, "this node has lost the cluster".to_owned()),
         None => (Code::NO_QUORUM, "this node is starting".to_owned()),
         Some(replica) => match replica.proposer().submit(event).await {
             Ok(Verdict::Rejected(reason)) => (Code::GONE, reason.to_string()),

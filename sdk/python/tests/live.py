@@ -153,12 +153,14 @@ async def main(edges: str, services: str) -> None:
     service = await limes.connect_service("python", service_at[0], timeout=PATIENCE)
     service.given = service_at
     edge = await limes.connect_edge(edge_at[-1], meta=b"a snake", keepalive=1.0, timeout=PATIENCE)
+    idle = await limes.connect_edge(edge_at[-1], keepalive=1.0, timeout=PATIENCE)
+    node, began = idle.link, asyncio.get_running_loop().time()
     await talk(edge, service)
     await ask(f"call {edge.id}")
     # Three keepalives of silence: pings hold the connection.
-    node = edge.link
-    await asyncio.sleep(3.5)
-    assert edge.link is node, "the idle connection was lost"
+    await asyncio.sleep(began + 3.5 - asyncio.get_running_loop().time())
+    assert idle.link is node, "the idle connection was lost"
+    await idle.close()
     print("alive by pings", flush=True)
     await move(edge)
     await come_back(edge, service)
