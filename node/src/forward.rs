@@ -13,7 +13,7 @@ use limes_wire::Code;
 
 use crate::directory::{Route, Who};
 use crate::lanes::Lane;
-use crate::mail::{Failure, Kind, Mail, NotTaken, Outbox, Request, Target, hand_over};
+use crate::mail::{Failure, Key, Kind, Mail, NotTaken, Outbox, Request, Target, hand_over};
 use crate::mesh::Reach;
 use crate::node::Node;
 use crate::task;
@@ -216,8 +216,9 @@ fn send(mut request: Request, way: Way) {
     let (origin, id) = (request.origin.clone(), request.id);
     match hand_over(&way.outbox, Box::new(request)) {
         Ok(()) => {
-            if let crate::mail::Origin::Peer(_, outbox) = origin {
-                outbox.push_always(Mail::Routed(id, way.outbox));
+            if !origin.routed(id, &way.outbox) {
+                // Whoever asked is gone.
+                way.outbox.push_always(Mail::Cancel(Key { origin: origin.no(), id }));
             }
         }
         Err(NotTaken::Busy(request)) => request.fail(busy()),

@@ -80,7 +80,7 @@ async fn close_helpless(node: &Node) {
     let goaway = GoAway::new(Code::ISOLATED, "this node has lost the cluster; connect again elsewhere");
     for some in node.sessions.all().chunks(PACE.0) {
         for (_, entry) in some.iter().filter(|(_, entry)| entry.who.is_edge()) {
-            entry.outbox.push_always(Mail::Isolated(goaway.clone()));
+            entry.outbox.push_urgent(Mail::Isolated(goaway.clone()));
         }
         sleep(PACE.1).await;
     }

@@ -132,7 +132,16 @@ pub(crate) enum Origin {
     /// A session or link on this node, with its local number.
     Peer(u64, Outbox),
     /// The node itself (callbacks).
-    Node(mpsc::UnboundedSender<(u64, Answer)>),
+    Node(mpsc::UnboundedSender<Heard>),
+}
+
+/// What the node hears of a request of its own.
+#[derive(Debug, Clone)]
+pub(crate) enum Heard {
+    /// It had to look for its way, and has found it; a cancel goes there.
+    Routed(Outbox),
+    /// It has ended.
+    Answer(Answer),
 }
 
 impl Origin {
@@ -151,8 +160,16 @@ impl Origin {
                 outbox.push_always(Mail::Answer(id, answer));
             }
             Origin::Node(sender) => {
-                let _ = sender.send((id, answer));
+                let _ = sender.send(Heard::Answer(answer));
             }
+        }
+    }
+
+    /// Says who has a request that had to look for its way; false: the origin is gone.
+    pub(crate) fn routed(&self, id: u64, to: &Outbox) -> bool {
+        match self {
+            Origin::Peer(_, outbox) => outbox.push_always(Mail::Routed(id, to.clone())),
+            Origin::Node(sender) => sender.send(Heard::Routed(to.clone())).is_ok(),
         }
     }
 }

@@ -155,6 +155,9 @@ async fn a_service_decides_ids_and_who_may_come(bed: &Bed) {
 /// R4: the other nodes may not have heard yet that somebody wants to be asked. They ask all the same.
 async fn whoever_is_acknowledged_is_asked_from_then_on_everywhere(bed: &Bed) {
     let (leader, one, another) = bed.roles().await;
+    let mut held = Bare::edge(&bed.edges(leader)).await;
+    let again = Hello { ticket: held.welcome.ticket.clone(), ..Hello::default() };
+    let caller = bed.service(leader, "caller").await;
     for round in 0..30 {
         let service = bed.service(leader, "doorman").await;
         let told = service.on_edge_online(|_| async { Err(Failed::new("nobody today")) });
@@ -163,11 +166,19 @@ async fn whoever_is_acknowledged_is_asked_from_then_on_everywhere(bed: &Bed) {
         let came = tokio::join!(
             Bare::connect(&one, Hello::default()),
             Bare::connect(&another, Hello::default()),
-            Bare::connect(&another, Hello::default())
+            Bare::connect(&another, again.clone())
         );
         let came = [came.0.is_ok(), came.1.is_ok(), came.2.is_ok()];
         assert_eq!(came, [false; 3], "in round {round} nobody was asked");
         service.close().await;
     }
+    bed.all_show(&[1, 2, 3], "edges", 1).await;
+    // Who was refused has taken nobody's place.
+    let id = held.welcome.id;
+    let call = tokio::spawn(async move { caller.call_within(id, "x", "still", PATIENCE).await });
+    let called = held.called().await;
+    held.reply(called).await;
+    assert_eq!(call.await.unwrap().unwrap(), "still");
+    drop(held);
     bed.all_show(&[1, 2, 3], "edges", 0).await;
 }

@@ -24,6 +24,8 @@ async fn the_newest_connection_of_an_edge_wins_at_once() {
         patient(config);
         // What is seen here is not that a node is declared down.
         config.cluster.down_after = Some(PATIENCE);
+        // Nor that a peer has taken nothing for long.
+        config.limits.stall = PATIENCE;
     })
     .await;
     let service = bed.service(3, "greeter").await;
@@ -51,6 +53,12 @@ async fn half_open(bed: &Bed, service: &Service, home: usize) {
     let hanging = tokio::spawn(async move { caller.call_within(id, "hang", "", PATIENCE).await });
     begun.recv().await.expect("the call is in flight");
     proxy.all(Fate::Freeze);
+    // More than the socket takes, and than may wait behind it.
+    let mut stuck = JoinSet::new();
+    for _ in 0..12 {
+        let caller = service.clone();
+        stuck.spawn(async move { caller.call_within(id, "hang", vec![7; 1 << 20], PATIENCE).await });
+    }
     let began = Instant::now();
     let new = Edge::builder().address(bed.edges(home)).ticket(old.ticket()).connect_timeout(PATIENCE);
     let new = new.connect().await.unwrap();
@@ -59,6 +67,12 @@ async fn half_open(bed: &Bed, service: &Service, home: usize) {
     callable(service, id).await;
     let error = hanging.await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.code(), error.may_have_run()), (Kind::Gone, Code::REPLACED, true));
+    // What was not handed to it goes to the new connection, which has no such method.
+    while let Some(ended) = stuck.join_next().await {
+        let error = ended.unwrap().unwrap_err();
+        let may = if error.kind() == Kind::NoMethod { Code::NO_METHOD } else { Code::REPLACED };
+        assert_eq!(error.code(), may, "{error}");
+    }
     // Long before the old connection's silence could have told anybody that it is dead.
     assert!(began.elapsed() < limes_wire::limits::KEEPALIVE, "{:?}", began.elapsed());
     bed.all_show(&[1, 2, 3], "edges", 1).await;

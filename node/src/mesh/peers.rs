@@ -226,9 +226,9 @@ impl Peers {
             }
         });
         for link in [peer.calls, peer.streams].into_iter().flatten() {
-            link.push_always(Mail::PeerDown);
+            link.push_urgent(Mail::PeerDown);
             let goaway = GoAway::new(Code::KEEPALIVE, "no sign of life over this link");
-            link.push_always(Mail::Close(goaway));
+            link.push_urgent(Mail::Close(goaway));
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -107,6 +108,10 @@ fn online(verdict: Result<Verdict, ProposeError>) -> Result<Position, GoAway> {
 
 async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Result<Welcome, GoAway> {
     let (edge, at) = loop {
+        if !may_come_unasked(&newcomer.hello, offered(node)) {
+            let fresh = node.barrier(Instant::now() + limits::HANDSHAKE / 2).await;
+            fresh.map_err(|failure| GoAway::new(failure.code, failure.text))?;
+        }
         let known = offered(node);
         let (edge, at) = take_row(node, replica, newcomer).await?;
         // That nobody offers a callback is believed only now (R4): it may have been registered, and
@@ -125,6 +130,13 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
     let key = replica.read(|tables| tables.cluster().and_then(|cluster| cluster.keys.first().cloned()));
     let ticket = key.map_or_else(Bytes::new, |key| ticket::issue(&key, cluster, edge, now_s()));
     Ok(welcome(node, Role::Edge, edge.0, at, ticket))
+}
+
+/// Whether nothing is lost by a row that turns out to have been made without asking: who gets a new id takes
+/// nobody's place.
+fn may_come_unasked(hello: &Hello, offered: [bool; 3]) -> bool {
+    let nobody_is_asked = offered == [false; 3];
+    offered == [true; 3] || (nobody_is_asked && hello.ticket.is_empty())
 }
 
 /// Which callbacks services offer, as far as this node knows.
@@ -162,11 +174,16 @@ async fn take_row(
         owes_offline,
     };
     let told = replica.proposer().begin(event).map_err(refusal)?;
+    let at = online(told.await.unwrap_or(Err(ProposeError::Stopped)))?;
     if let Some(asked) = asked {
         // From here on the row owes what was owed for having asked.
-        asked.settle();
+        if !asked.settle() {
+            return Err(GoAway::new(
+                Code::NO_QUORUM,
+                "this node was declared down while a service was asked",
+            ));
+        }
     }
-    let at = online(told.await.unwrap_or(Err(ProposeError::Stopped)))?;
     Ok((edge, at))
 }
 
@@ -189,7 +206,7 @@ async fn identify(
     facts: &EdgeFacts,
 ) -> Result<EdgeId, GoAway> {
     if callback::has_provider(node, GET_EDGE_ID) {
-        return match callback::ask(node, GET_EDGE_ID, facts).await {
+        return match callback::ask(node, GET_EDGE_ID, facts, callback::TIME).await {
             Said::Yes(body) => match <[u8; 8]>::try_from(&body[..]).map(u64::from_be_bytes) {
                 Ok(0) if newcomer.dialect == Dialect::Geminio => allot(node, replica).await,
                 Ok(id) if id != 0 => Ok(EdgeId(id)),
@@ -234,10 +251,11 @@ async fn ask_online<'a>(
     facts: &'a EdgeFacts,
 ) -> Result<Asked<'a>, GoAway> {
     let (edge, session) = (EdgeId(facts.edge), SessionNo(newcomer.no));
-    let mut asked = Asked { node, facts, session, heard: None, over: false };
+    let epoch = node.presence.epoch.load(Ordering::Acquire);
+    let mut asked = Asked { node, facts, session, epoch, heard: None, over: false };
     let at = online(replica.proposer().submit(Event::EdgeAdmitting { edge, session }).await)?;
     asked.heard = Some(Incarnation(at));
-    match callback::ask(node, EDGE_ONLINE, facts).await {
+    match callback::ask(node, EDGE_ONLINE, facts, callback::TIME).await {
         Said::No(text) => {
             asked.heard = None;
             let text = newcomer.dialect.text(format!("edge_online refused: {text}"), &text);
@@ -254,14 +272,18 @@ struct Asked<'a> {
     node: &'a Arc<Node>,
     facts: &'a EdgeFacts,
     session: SessionNo,
+    /// The node's life in which it is asked: when that is over, services are told that the edge has gone.
+    epoch: u64,
     /// Under which incarnation a service may have heard of it.
     heard: Option<Incarnation>,
     over: bool,
 }
 
 impl Asked<'_> {
-    fn settle(mut self) {
+    /// The edge has its row; false: services may have been told of its end meanwhile.
+    fn settle(mut self) -> bool {
         self.over = true;
+        self.node.presence.epoch.load(Ordering::Acquire) == self.epoch
     }
 }
 

@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::forward;
-use crate::mail::{Answer, Failure, Kind, Origin, Request, Target};
+use crate::mail::{Answer, Failure, Heard, Kind, Mail, Origin, Request, Target};
 use crate::node::Node;
 
-/// How long a service may take to answer a callback: less than an edge's handshake.
-const TIME: Duration = Duration::from_secs(3);
+/// How long a service may take to answer what an edge waits for: less than its handshake.
+pub(super) const TIME: Duration = Duration::from_secs(3);
 
 /// What a service said.
 pub(super) enum Said {
@@ -33,8 +33,8 @@ pub(super) fn has_provider(node: &Node, method: &str) -> bool {
     !node.services.load().method(method).is_empty()
 }
 
-/// Asks a service, chosen by the edge.
-pub(super) async fn ask(node: &Arc<Node>, method: &'static str, facts: &EdgeFacts) -> Said {
+/// Asks a service, chosen by the edge, which may take so long to answer.
+pub(super) async fn ask(node: &Arc<Node>, method: &'static str, facts: &EdgeFacts, time: Duration) -> Said {
     let (sender, mut answers) = mpsc::unbounded_channel();
     let request = Request {
         kind: Kind::Call,
@@ -44,19 +44,32 @@ pub(super) async fn ask(node: &Arc<Node>, method: &'static str, facts: &EdgeFact
         caller: facts.edge,
         // Whose id is not known yet is not spread by it.
         key: if method == GET_EDGE_ID { pick::mix(node.sessions.issue()) } else { facts.edge },
-        deadline: Instant::now() + TIME,
+        deadline: Instant::now() + time,
         name: Str::from_static(method),
         custom: Bytes::new(),
         body: facts.encode(),
         tried: None,
     };
-    forward::dispatch(node, Box::new(request));
-    let late = || Failure::may_have_run(Code::TIMEOUT, "no answer in time");
-    match timeout(TIME, answers.recv()).await {
-        Ok(Some((_, Answer::Reply(body)))) => Said::Yes(body),
-        Ok(Some((_, Answer::Done))) => Said::Yes(Bytes::new()),
-        Ok(Some((_, Answer::Failed(failure)))) if failure.ran == Ran::Yes => Said::No(failure.text),
-        Ok(Some((_, Answer::Failed(failure)))) => Said::Nothing(failure),
-        Ok(None) | Err(_) => Said::Nothing(late()),
+    let key = request.key();
+    let mut at = forward::dispatch(node, Box::new(request));
+    let answer = async {
+        loop {
+            match answers.recv().await? {
+                Heard::Routed(to) => at = Some(to),
+                Heard::Answer(answer) => return Some(answer),
+            }
+        }
+    };
+    match timeout(time, answer).await {
+        Ok(Some(Answer::Reply(body))) => Said::Yes(body),
+        Ok(Some(Answer::Done)) => Said::Yes(Bytes::new()),
+        Ok(Some(Answer::Failed(failure))) if failure.ran == Ran::Yes => Said::No(failure.text),
+        Ok(Some(Answer::Failed(failure))) => Said::Nothing(failure),
+        Ok(None) | Err(_) => {
+            if let Some(at) = at {
+                at.push_always(Mail::Cancel(key));
+            }
+            Said::Nothing(Failure::may_have_run(Code::TIMEOUT, "no answer in time"))
+        }
     }
 }

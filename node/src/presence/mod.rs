@@ -136,6 +136,6 @@ pub(crate) fn start(node: &Arc<Node>) {
 pub(crate) fn taken_over(node: &Node, edge: EdgeId, incarnation: Incarnation, moving: bool) {
     let Some(outbox) = node.directory.moved(edge, incarnation) else { return };
     if !moving {
-        outbox.push_always(Mail::Close(GoAway::new(Code::REPLACED, "a newer connection took over")));
+        outbox.push_urgent(Mail::Close(GoAway::new(Code::REPLACED, "a newer connection took over")));
     }
 }

@@ -1,11 +1,12 @@
 //! Coming back after this node was declared down while it was not: each session that it still holds
 //! is revived if its row is still there; what cannot be revived is closed (R5).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use limes_raft::ProposeError;
-use limes_routing::{Event, SessionNo, Verdict};
+use limes_routing::{Event, NodeId, SessionNo, Tables, Verdict};
 use limes_wire::Code;
 use limes_wire::frame::GoAway;
 use tokio::time::sleep;
@@ -17,6 +18,8 @@ use crate::node::Node;
 
 /// Pause before resuming is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Claims proposed together: far fewer than may wait to be proposed, so that newcomers find room.
+const AT_ONCE: usize = 4_096;
 
 /// Resumes each time that a new epoch has begun.
 pub(super) async fn run(node: Arc<Node>) {
@@ -37,21 +40,42 @@ pub(super) async fn run(node: Arc<Node>) {
 async fn resume(node: &Node) -> Result<(), ProposeError> {
     let Some(replica) = node.replica() else { return Ok(()) };
     let proposer = replica.proposer();
-    let mut waiting = Vec::new();
-    for (no, entry, event) in claims(node) {
-        waiting.push((no, entry, proposer.begin(event)?));
-    }
+    let claims = replica.read(|tables| unrevived(claims(node), node.id(), tables));
     let (mut revived, mut lost) = (0, 0);
-    for (no, entry, told) in waiting {
-        let verdict = told.await.unwrap_or(Err(ProposeError::Stopped))?;
-        match decided(node, no, &entry, &verdict) {
-            true => revived += 1,
-            false => lost += 1,
+    for some in claims.chunks(AT_ONCE) {
+        let mut waiting = Vec::with_capacity(some.len());
+        for (no, entry, event) in some {
+            waiting.push((*no, entry, proposer.begin(event.clone())?));
+        }
+        for (no, entry, told) in waiting {
+            let verdict = told.await.unwrap_or(Err(ProposeError::Stopped))?;
+            match decided(node, no, entry, &verdict) {
+                true => revived += 1,
+                false => lost += 1,
+            }
         }
     }
     proposer.submit(Event::ResumeEnd {}).await?;
     info!(revived, lost, "back after having been declared down");
     Ok(())
+}
+
+/// Without what an earlier attempt has revived: else one that was cut short would begin anew for ever.
+pub(super) fn unrevived(
+    claims: Vec<(u64, Entry, Event)>,
+    me: NodeId,
+    tables: &Tables,
+) -> Vec<(u64, Entry, Event)> {
+    let services: HashSet<u64> =
+        tables.services().filter(|row| row.home.node == me).map(|row| row.home.session.0).collect();
+    let lives = |no: u64, who: Who| match who {
+        Who::Edge(edge, Some(incarnation)) => {
+            tables.edge(edge).is_some_and(|row| row.home.node == me && row.home.incarnation == incarnation)
+        }
+        Who::Edge(_, None) => false,
+        Who::Service(..) => services.contains(&no),
+    };
+    claims.into_iter().filter(|(no, entry, _)| !lives(*no, entry.who)).collect()
 }
 
 /// What this node says of the sessions that it holds.
@@ -80,6 +104,6 @@ pub(super) fn decided(node: &Node, no: u64, entry: &Entry, verdict: &Verdict) ->
         return true;
     }
     let text = "this node was declared down meanwhile, and the session is no longer in the tables";
-    entry.outbox.push_always(Mail::Close(GoAway::new(Code::REPLACED, text)));
+    entry.outbox.push_urgent(Mail::Close(GoAway::new(Code::REPLACED, text)));
     false
 }

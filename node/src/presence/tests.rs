@@ -22,7 +22,7 @@ use super::{Seen, Watcher, ghosts, resume, session_closed, taken_over};
 use crate::config::NodeConfig;
 use crate::directory::{Entry, Route, Who};
 use crate::forward::{Found, find_edge, find_here, knows_better, return_unread};
-use crate::mail::{Answer, Kind, Mail, Origin as Asker, Outbox, Request, Target};
+use crate::mail::{Answer, Heard, Kind, Mail, Origin as Asker, Outbox, Request, Target};
 use crate::node::Node;
 
 const NODES: u64 = 3;
@@ -494,8 +494,10 @@ fn a_resume_that_came_through_late_closes_nothing() {
     let node = world.members[0].node.clone();
     let (first, second) = (resume::claims(&node), resume::claims(&node));
     let event = |claims: &[(u64, Entry, Event)]| vec![claims[0].2.clone()];
+    assert_eq!(resume::unrevived(resume::claims(&node), NodeId(1), &world.tables).len(), 1);
     world.propose(0, event(&first)).unwrap();
     world.catch_up(0);
+    assert!(resume::unrevived(resume::claims(&node), NodeId(1), &world.tables).is_empty(), "and not again");
     let verdicts = world.propose(0, event(&second)).unwrap();
     assert_eq!(verdicts, [Verdict::Rejected(Reason::Stale)]);
     assert!(resume::decided(&node, second[0].0, &second[0].1, &verdicts[0]));
@@ -540,9 +542,11 @@ async fn what_was_not_read_goes_to_another_and_the_second_time_back() {
     };
     assert_eq!((led.target, led.tried), (two.target(), Some(one.target())));
     return_unread(&node, [Mail::Request(led)]);
-    let (id, answer) = answers.recv().await.unwrap();
-    let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
-    assert_eq!((id, failure.code, failure.ran), (7, Code::GONE, Ran::No));
+    let routed = answers.recv().await.unwrap();
+    assert!(matches!(&routed, Heard::Routed(to) if to.same(&world.members[0].open[&two.session.0])));
+    let answer = answers.recv().await.unwrap();
+    let Heard::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
+    assert_eq!((failure.code, failure.ran), (Code::GONE, Ran::No));
 }
 
 /// Whoever steps over its own resume by a snapshot has revived its sessions, not replaced them.

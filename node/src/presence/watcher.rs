@@ -116,13 +116,13 @@ impl Watcher {
     /// Closes, or retires, the session here that a newcomer has taken over.
     fn replace(&self, old: Home, moving: bool) {
         let Some(entry) = self.0.sessions.get(old.session.0) else { return };
-        let mail = if moving {
+        if moving {
             let goaway = GoAway::new(Code::REPLACED, "moved to a newer connection; finish what is in flight");
-            Mail::Retire(goaway, Instant::now() + RETIRE)
+            entry.outbox.push_always(Mail::Retire(goaway, Instant::now() + RETIRE));
         } else {
-            Mail::Close(GoAway::new(Code::REPLACED, "a newer connection took over"))
-        };
-        entry.outbox.push_always(mail);
+            let goaway = GoAway::new(Code::REPLACED, "a newer connection took over");
+            entry.outbox.push_urgent(Mail::Close(goaway));
+        }
     }
 
     /// R4: the old home is told. If it cannot be heard, the others are, so that none of them leads anybody
@@ -136,7 +136,9 @@ impl Watcher {
         };
         for link in links {
             let (told, heard) = oneshot::channel();
-            if link.push_always(Mail::Takeover { edge, incarnation: home.incarnation, moving, told }) {
+            let told = link.push_always(Mail::Takeover { edge, incarnation: home.incarnation, moving, told });
+            // Whose admission was given up waits for nothing.
+            if told && self.0.sessions.get(home.session.0).is_some() {
                 self.0.presence.expect_notice(home.session.0, heard);
             }
         }
@@ -148,7 +150,7 @@ impl Watcher {
         if at != self.0.id()
             && let Some(link) = self.0.peers.any_calls(at)
         {
-            link.push_always(Mail::SessionOver(target, code));
+            link.push_urgent(Mail::SessionOver(target, code));
         }
     }
 
@@ -170,7 +172,7 @@ impl Watcher {
             Why::Kicked => (Code::KICKED, "closed by an operator"),
             Why::NodeGone => (Code::GONE, "the session is no longer in the tables"),
         };
-        entry.outbox.push_always(Mail::Close(GoAway::new(code, text)));
+        entry.outbox.push_urgent(Mail::Close(GoAway::new(code, text)));
     }
 
     fn service_online(&self, service: ServiceId, home: Home) {
@@ -216,7 +218,7 @@ impl Watcher {
         if down != self.0.id() {
             warn!(node = down.0, epoch = epoch.0, "a node is down");
             if let Some(link) = self.0.peers.any_calls(down) {
-                link.push_always(Mail::PeerDown);
+                link.push_urgent(Mail::PeerDown);
             }
         } else if presence.is_own_epoch(epoch) {
             warn!(epoch = epoch.0, "this node was declared down");

@@ -117,7 +117,22 @@ impl Session {
 
     fn close(&mut self, goaway: GoAway, cx: &mut Cx) {
         self.farewell = Some(goaway.code);
+        if !self.left {
+            // What it answers from here on is not read (PROTOCOL 3.6): nobody waits for the good-bye to go out.
+            self.fail_incoming();
+        }
         cx.close(goaway);
+    }
+
+    fn fail_incoming(&mut self) {
+        let code = match self.farewell {
+            Some(Code::REPLACED) => Code::REPLACED,
+            _ => Code::GONE,
+        };
+        self.incoming.fail_all(&match self.left {
+            true => Failure::not_run(Code::DRAINING, "the receiver left before it took this"),
+            false => Failure::may_have_run(code, "the connection of the receiver ended before it answered"),
+        });
     }
 
     /// Lets what is in flight finish; the peer is told to go elsewhere.
@@ -274,14 +289,7 @@ impl Handler for Session {
         self.node.metrics.closed(self.role, &reason);
         self.log_end(&reason);
         self.outgoing.cancel_all();
-        let code = match self.farewell {
-            Some(Code::REPLACED) => Code::REPLACED,
-            _ => Code::GONE,
-        };
-        self.incoming.fail_all(&match self.left {
-            true => Failure::not_run(Code::DRAINING, "the receiver left before it took this"),
-            false => Failure::may_have_run(code, "the connection of the receiver ended before it answered"),
-        });
+        self.fail_incoming();
         crate::presence::session_closed(&self.node, self.no);
         let unread = std::mem::take(&mut self.early).into_iter().chain(leftover);
         forward::return_unread(&self.node, unread);

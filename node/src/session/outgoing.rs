@@ -1,6 +1,6 @@
 //! The requests that this session's peer has made and that are not answered yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use limes_wire::Code;
@@ -26,6 +26,8 @@ pub(crate) struct Sent {
 pub(crate) struct Outgoing {
     no: u64,
     sent: HashMap<u64, Sent>,
+    /// Given up while they looked for their way: cancelled when they have found it.
+    given_up: HashSet<u64>,
     /// Payloads of all in `sent`.
     bytes: usize,
     /// No deadline lies before this; kept as a bound, so that a completion costs nothing.
@@ -86,7 +88,7 @@ impl Outgoing {
 
     /// Notes a request with a payload of so many bytes; false if the id is in use.
     pub(crate) fn insert(&mut self, id: u64, kind: Kind, deadline: Instant, bytes: usize) -> bool {
-        if self.sent.contains_key(&id) {
+        if self.sent.contains_key(&id) || self.given_up.contains(&id) {
             return false;
         }
         self.bytes += bytes;
@@ -101,11 +103,18 @@ impl Outgoing {
     pub(crate) fn sent_to(&mut self, id: u64, to: Outbox) {
         if let Some(sent) = self.sent.get_mut(&id) {
             sent.to = Some(to);
+        } else if self.given_up.remove(&id) {
+            to.push_always(Mail::Cancel(Key { origin: self.no, id }));
         }
     }
 
     /// Takes a request out because it was answered. `None`: it had ended before.
     pub(crate) fn complete(&mut self, id: u64) -> Option<Sent> {
+        self.given_up.remove(&id);
+        self.take(id)
+    }
+
+    fn take(&mut self, id: u64) -> Option<Sent> {
         let sent = self.sent.remove(&id)?;
         self.bytes -= sent.bytes;
         Some(sent)
@@ -113,9 +122,10 @@ impl Outgoing {
 
     /// Takes a request out and tells its receiver that nobody waits any more.
     pub(crate) fn cancel(&mut self, id: u64) -> Option<Sent> {
-        let sent = self.complete(id)?;
-        if let Some(to) = &sent.to {
-            to.push_always(Mail::Cancel(Key { origin: self.no, id }));
+        let sent = self.take(id)?;
+        match &sent.to {
+            Some(to) => _ = to.push_always(Mail::Cancel(Key { origin: self.no, id })),
+            None => _ = self.given_up.insert(id),
         }
         Some(sent)
     }
@@ -160,6 +170,25 @@ mod tests {
         assert_eq!(outgoing.expired(start + Duration::from_millis(100)), vec![(1, Kind::Call)]);
         assert_eq!(outgoing.next_deadline(), Some(start + Duration::from_secs(5)));
         assert_eq!(outgoing.len(), 1);
+    }
+
+    #[test]
+    fn what_is_given_up_on_its_way_is_cancelled_where_it_arrives() {
+        let (now, receiver) = (Instant::now(), Outbox::new());
+        let mut outgoing = Outgoing::new(7);
+        assert!(outgoing.insert(1, Kind::Call, now, 8));
+        assert!(outgoing.cancel(1).is_some());
+        assert!(!outgoing.insert(1, Kind::Call, now, 8), "the cancel would hit the wrong one");
+        outgoing.sent_to(1, receiver.clone());
+        let told = receiver.take_all();
+        assert!(
+            matches!(told.iter().collect::<Vec<_>>()[..], [Mail::Cancel(Key { origin: 7, id: 1 })]),
+            "{told:?}"
+        );
+        assert!(outgoing.insert(1, Kind::Call, now, 8));
+        outgoing.cancel(1);
+        assert!(outgoing.complete(1).is_none(), "it never found a way");
+        assert!(outgoing.insert(1, Kind::Call, now, 8));
     }
 
     #[test]

@@ -231,6 +231,13 @@ where
     }
 
     fn poll_mail(&mut self, now: Instant) -> bool {
+        let mut urgent = false;
+        while self.closing.is_none()
+            && let Some(mail) = self.mailbox.take_urgent()
+        {
+            tell!(self, now, on_mail, mail);
+            urgent = true;
+        }
         if self.inbox.is_empty() {
             if self.inbox.capacity() > ROOM_KEPT {
                 self.inbox = VecDeque::new();
@@ -243,7 +250,7 @@ where
             tell!(self, now, on_mail, mail);
             handled += 1;
         }
-        handled > 0
+        urgent || handled > 0
     }
 
     /// Reads once and handles what can be. `Err`: the connection is over.

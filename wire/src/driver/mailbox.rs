@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -15,11 +16,14 @@ pub struct Mailbox<M>(Arc<Shared<M>>);
 struct Shared<M> {
     // Held for a push or a swap only; one mailbox's lock is never shared by all sessions.
     state: Mutex<State<M>>,
+    /// Whether something urgent waits: asked at each wake-up, and nearly always no.
+    urgent: AtomicBool,
     waker: AtomicWaker,
 }
 
 struct State<M> {
     queue: VecDeque<M>,
+    urgent: VecDeque<M>,
     bytes: usize,
     /// Taken by the task but not handled yet.
     taken: usize,
@@ -39,7 +43,14 @@ impl<M> Mailbox<M> {
     /// An empty mailbox.
     pub fn new() -> Self {
         Mailbox(Arc::new(Shared {
-            state: Mutex::new(State { queue: VecDeque::new(), bytes: 0, taken: 0, closed: false }),
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                urgent: VecDeque::new(),
+                bytes: 0,
+                taken: 0,
+                closed: false,
+            }),
+            urgent: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }))
     }
@@ -76,6 +87,31 @@ impl<M> Mailbox<M> {
         true
     }
 
+    /// As [`Mailbox::push_always`], before all that waits, and taken even while the peer reads nothing: for
+    /// what ends a connection, or what it carries.
+    pub fn push_urgent(&self, item: M) -> bool {
+        let mut state = self.state();
+        if state.closed {
+            return false;
+        }
+        state.urgent.push_back(item);
+        self.0.urgent.store(true, Ordering::Release);
+        drop(state);
+        self.0.waker.wake();
+        true
+    }
+
+    /// The next urgent item.
+    pub(super) fn take_urgent(&self) -> Option<M> {
+        if !self.0.urgent.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = self.state();
+        let item = state.urgent.pop_front();
+        self.0.urgent.store(!state.urgent.is_empty(), Ordering::Release);
+        item
+    }
+
     fn put(&self, mut state: MutexGuard<'_, State<M>>, item: M) {
         let was_empty = state.queue.is_empty();
         state.queue.push_back(item);
@@ -99,7 +135,14 @@ impl<M> Mailbox<M> {
     pub fn take_all(&self) -> VecDeque<M> {
         let mut state = self.state();
         state.bytes = 0;
-        std::mem::take(&mut state.queue)
+        Self::drain(&self.0, &mut state)
+    }
+
+    fn drain(shared: &Shared<M>, state: &mut State<M>) -> VecDeque<M> {
+        shared.urgent.store(false, Ordering::Release);
+        let mut all = std::mem::take(&mut state.urgent);
+        all.append(&mut state.queue);
+        all
     }
 
     pub(super) fn register(&self, waker: &Waker) {
@@ -131,7 +174,7 @@ impl<M> Mailbox<M> {
     pub(super) fn close(&self) -> VecDeque<M> {
         let mut state = self.state();
         state.closed = true;
-        std::mem::take(&mut state.queue)
+        Self::drain(&self.0, &mut state)
     }
 }
 
@@ -156,6 +199,20 @@ impl<M> fmt::Debug for Mailbox<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_urgent_goes_before_all_else() {
+        let mailbox = Mailbox::new();
+        assert!(mailbox.push_always(1) && mailbox.push_urgent(2) && mailbox.push_urgent(3));
+        assert_eq!(mailbox.take_urgent(), Some(2));
+        let mut taken = VecDeque::new();
+        mailbox.take(&mut taken);
+        assert_eq!(taken, [1]);
+        assert_eq!((mailbox.take_urgent(), mailbox.take_urgent()), (Some(3), None));
+        assert!(mailbox.push_always(4) && mailbox.push_urgent(5));
+        assert_eq!(mailbox.close(), [5, 4], "what was never taken comes back");
+        assert!(!mailbox.push_urgent(6));
+    }
 
     #[test]
     fn is_full_by_items_and_by_bytes_and_refuses_after_close() {
