@@ -137,8 +137,14 @@ impl Link {
         if let Some(at) = self.serving.next_deadline() {
             cx.wake_at(at);
         }
+        let Some(request) = self.node.lanes.behind(request) else { return };
         let target = request.target;
         let outcome = match find_here(&self.node, request.target) {
+            // Whoever sent it has applied more of the log than this node.
+            None if let Some(revision) = self.ahead(target) => {
+                forward::look_again(&self.node, request, revision);
+                return;
+            }
             None => Err(forward::moved(&self.node, target)),
             Some(outbox) => match hand_over(&outbox, request) {
                 Ok(()) => Ok(outbox),
@@ -150,6 +156,12 @@ impl Link {
             Ok(outbox) => self.serving.sent_to(id, outbox),
             Err(failure) => self.answered(id, Answer::Failed(failure), cx),
         }
+    }
+
+    /// The revision that told of a session of which this node knows nothing yet.
+    fn ahead(&self, target: Target) -> Option<Revision> {
+        let Target::Edge(_, incarnation) = target else { return None };
+        Some(incarnation.0.revision).filter(|revision| *revision > self.node.applied())
     }
 
     fn answered(&mut self, id: u64, answer: Answer, cx: &mut Cx) {
