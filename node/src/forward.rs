@@ -5,6 +5,7 @@
 //! messages keep their order. A receiver that the tables know and that cannot be reached now is waited
 //! for a little, and never denied.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -223,7 +224,7 @@ fn send(mut request: Request, way: Way) {
         }
         Err(NotTaken::Busy(request)) => request.fail(busy()),
         Err(NotTaken::Gone(request)) => {
-            request.fail(Failure::not_run(Code::GONE, "the receiver has just gone; try again"));
+            request.fail(Failure::not_run(Code::GONE, "the receiver has just gone; try again A"));
         }
     }
 }
@@ -250,8 +251,14 @@ fn nobody(request: &Request) -> Failure {
 /// Deals with mail that a closed session or link never read: requests look for another way once,
 /// the rest needs nothing.
 pub(crate) fn return_unread(node: &Arc<Node>, unread: impl IntoIterator<Item = Mail>) {
+    let unread: Vec<Mail> = unread.into_iter().collect();
+    let cancelled = |mail: &Mail| if let Mail::Cancel(key) = mail { Some(*key) } else { None };
+    let cancelled: HashSet<Key> = unread.iter().filter_map(cancelled).collect();
     for mail in unread {
         match mail {
+            Mail::Request(request) if cancelled.contains(&request.key()) => {
+                request.fail(Failure::not_run(Code::CANCELLED, "its caller does not wait any more"));
+            }
             Mail::Request(mut request) if request.tried.is_none() => {
                 request.tried = Some(request.target);
                 look_again(node, request, Revision(0));

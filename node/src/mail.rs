@@ -157,7 +157,12 @@ impl Origin {
     pub(crate) fn answer(&self, id: u64, answer: Answer) {
         match self {
             Origin::Peer(_, outbox) => {
-                outbox.push_always(Mail::Answer(id, answer));
+                let bytes = if let Answer::Reply(body) = &answer { body.len() } else { 0 };
+                let pushed = outbox.push_answer(Mail::Answer(id, answer), bytes);
+                // Small, and no more of them than the peer has asked for.
+                if let Err(PushError::Full(Mail::Answer(id, answer))) = pushed {
+                    outbox.push_always(Mail::Answer(id, answer.dropped()));
+                }
             }
             Origin::Node(sender) => {
                 let _ = sender.send(Heard::Answer(answer));
@@ -183,6 +188,21 @@ pub(crate) enum Answer {
     Done,
     /// It failed.
     Failed(Failure),
+}
+
+impl Answer {
+    /// What is left of it for a caller that does not take its answers.
+    fn dropped(self) -> Answer {
+        match self {
+            Answer::Reply(_) => Answer::Failed(Failure {
+                code: Code::BUSY,
+                ran: Ran::Yes,
+                text: "too many answers wait for you unread; this reply was dropped".to_owned(),
+                revision: 0,
+            }),
+            small => small,
+        }
+    }
 }
 
 /// Why a request failed and whether it may have run.

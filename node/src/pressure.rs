@@ -6,15 +6,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use limes_wire::Code;
+use limes_wire::frame::GoAway;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::config::{Mark, Size};
-use crate::mail::Failure;
+use crate::mail::{Failure, Mail};
 use crate::node::Node;
 
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// Looks above the mark from one shedding to the next.
+const SHED: u32 = 5;
+/// Bytes of answers that a peer may let wait while memory is short.
+const UNREAD_MAX: usize = 8 << 20;
 
 /// Whether the process holds more than it should.
 #[derive(Debug, Default)]
@@ -50,6 +55,7 @@ impl Pressure {
 pub(crate) async fn watch(node: Arc<Node>) {
     let Some(mark_kb) = mark_kb(node.config.limits.memory) else { return };
     let mut tick = interval(LOOK);
+    let mut high_looks = 0;
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
@@ -57,12 +63,31 @@ pub(crate) async fn watch(node: Arc<Node>) {
         let pressure = &node.pressure;
         pressure.resident_kb.store(kb, Ordering::Relaxed);
         let high = kb > mark_kb;
+        high_looks = if high { high_looks + 1 } else { 0 };
+        if high_looks % SHED == 2 {
+            shed(&node);
+        }
         if pressure.high.swap(high, Ordering::Relaxed) != high {
             if high {
                 warn!(resident_kb = kb, mark_kb, "memory is over limits.memory: nothing new is taken");
             } else {
                 info!(resident_kb = kb, mark_kb, "memory is below limits.memory again");
             }
+        }
+    }
+}
+
+/// Ends the connections whose peers let the most wait unread: above the mark that is what can be given up.
+fn shed(node: &Node) {
+    for (no, entry) in node.sessions.all() {
+        let bytes = entry.outbox.unwritten();
+        if bytes > UNREAD_MAX {
+            warn!(
+                session = no,
+                bytes, "memory is over limits.memory: a peer that does not take its answers is cut off"
+            );
+            let text = "this node is short of memory (limits.memory), and you do not take your answers";
+            entry.outbox.push_urgent(Mail::Close(GoAway::new(Code::LIMIT, text)));
         }
     }
 }

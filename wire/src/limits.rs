@@ -39,6 +39,9 @@ pub const YAMUX_DATA_MAX: usize = 1 << 20;
 pub const MAILBOX_ITEMS_MAX: usize = 2 * CALLS_MAX;
 /// Payload bytes that may wait in one mailbox.
 pub const MAILBOX_BYTES_MAX: usize = 32 << 20;
+/// Bytes of replies that may wait in one mailbox; past it callers are answered
+/// [`Code::BUSY`](crate::Code::BUSY) instead. What one peer may ask for has no bound of its own but this.
+pub const ANSWERS_BYTES_MAX: usize = 256 << 20;
 /// Payload bytes of the calls and messages that one session may have in flight, beyond the first; past
 /// it they are answered [`Code::BUSY`](crate::Code::BUSY). Half a mailbox, so that no single sender
 /// makes a receiver busy for the others.

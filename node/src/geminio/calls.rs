@@ -37,9 +37,9 @@ pub(super) fn on_word(session: &mut Session, id: u64, word: Word, cx: &mut Gemin
             session.incoming.fail(id, texts::failure(data.error))
         }
         Word::Cancel(_) => {
-            if let Some(sent) = session.outgoing.cancel(id) {
+            if let Some(kind) = session.outgoing.cancel(id) {
                 let failure = Failure::may_have_run(Code::CANCELLED, "");
-                write_answer(session, sent.kind, id, Answer::Failed(failure), cx);
+                write_answer(session, kind, id, Answer::Failed(failure), cx);
             }
         }
         Word::Register(method) => register(session, id, method, cx),

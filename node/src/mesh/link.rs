@@ -165,9 +165,8 @@ impl Link {
     }
 
     fn answered(&mut self, id: u64, answer: Answer, cx: &mut Cx) {
-        if self.serving.complete(id).is_some() {
-            Self::say(MeshFrame::Answer(id, answer), cx);
-        }
+        self.serving.complete(id);
+        Self::say(MeshFrame::Answer(id, answer), cx);
     }
 
     /// One line for a stranger, or a node that broke the rules.
@@ -331,8 +330,8 @@ impl Handler for Link {
             Mail::Request(request) => self.forward(request, cx),
             Mail::Answer(id, answer) => self.answered(id, answer, cx),
             Mail::Cancel(key) => {
-                if let Some(id) = self.by_key.remove(&key) {
-                    self.forwarded.remove(&id);
+                if let Some(&id) = self.by_key.get(&key) {
+                    // It is answered when the other end is rid of it.
                     Self::say(MeshFrame::Cancel(id), cx);
                 }
             }
@@ -367,10 +366,8 @@ impl Handler for Link {
 
     fn on_timeout(&mut self, now: Instant, cx: &mut Cx) {
         self.end_over(now, cx);
-        for (id, _) in self.serving.expired(now) {
-            let failure = Failure::may_have_run(Code::TIMEOUT, "no answer within the deadline");
-            Self::say(MeshFrame::Answer(id, Answer::Failed(failure)), cx);
-        }
+        // The other end keeps the deadlines of those who asked; it is answered when the receiver is rid of it.
+        self.serving.expired(now);
         if let Some(at) = self.serving.next_deadline() {
             cx.wake_at(at);
         }

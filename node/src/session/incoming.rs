@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use limes_wire::Code;
+
 use crate::mail::{Answer, Failure, Key, Kind, Origin, Request};
 
 /// One request handed to the peer.
@@ -70,11 +72,13 @@ impl Incoming {
         }
     }
 
-    /// Forgets a request whose origin no longer waits; gives its wire id and
-    /// what sort it was.
+    /// Forgets a request whose origin no longer waits, and says so to it; gives its wire id and what sort it
+    /// was.
     pub(crate) fn cancel(&mut self, key: Key) -> Option<(u64, Kind)> {
         let wire_id = self.by_key.remove(&key)?;
         let held = self.take(wire_id)?;
+        let failure = Failure::may_have_run(Code::CANCELLED, "its caller does not wait any more");
+        held.origin.answer(held.id, Answer::Failed(failure));
         Some((wire_id, held.kind))
     }
 
@@ -104,7 +108,7 @@ mod tests {
     use std::time::Instant;
 
     use bytes::Bytes;
-    use limes_wire::{Code, Str};
+    use limes_wire::Str;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -172,6 +176,11 @@ mod tests {
         assert_eq!(incoming.cancel(Key { origin: 0, id: 41 }), Some((wire_id, Kind::Call)));
         assert!(!incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::new())));
         incoming.fail_all(&Failure::may_have_run(Code::GONE, "gone"));
+        let told = answers.try_recv();
+        assert!(
+            matches!(&told, Ok(Heard::Answer(Answer::Failed(f))) if f.code == Code::CANCELLED),
+            "{told:?}"
+        );
         assert!(answers.try_recv().is_err());
     }
 }

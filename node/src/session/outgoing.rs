@@ -1,6 +1,6 @@
 //! The requests that this session's peer has made and that are not answered yet.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use limes_wire::Code;
@@ -19,6 +19,8 @@ pub(crate) struct Sent {
     deadline: Instant,
     bytes: usize,
     to: Option<Outbox>,
+    /// The peer no longer waits. It counts until its answer comes: so long somebody still holds it.
+    given_up: bool,
 }
 
 /// The peer's own requests by the peer's own id. Lives in the session's task.
@@ -26,8 +28,8 @@ pub(crate) struct Sent {
 pub(crate) struct Outgoing {
     no: u64,
     sent: HashMap<u64, Sent>,
-    /// Given up while they looked for their way: cancelled when they have found it.
-    given_up: HashSet<u64>,
+    /// How many in `sent` the peer has given up.
+    given_up: usize,
     /// Payloads of all in `sent`.
     bytes: usize,
     /// No deadline lies before this; kept as a bound, so that a completion costs nothing.
@@ -40,14 +42,14 @@ impl Outgoing {
         Outgoing { no, ..Outgoing::default() }
     }
 
-    /// How many are in flight.
+    /// How many are in flight, with those that the peer has given up.
     pub(crate) fn len(&self) -> usize {
         self.sent.len()
     }
 
-    /// Whether nothing is in flight.
+    /// Whether the peer waits for nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.sent.is_empty()
+        self.sent.len() == self.given_up
     }
 
     /// Payload bytes in flight.
@@ -69,30 +71,31 @@ impl Outgoing {
         bytes: usize,
     ) -> Result<(), Failure> {
         let limits = &node.config.limits;
+        if self.sent.contains_key(&id) {
+            return Err(Failure::not_run(Code::PROTOCOL, "the number is in use by a call in flight"));
+        }
         if self.len() >= limits.calls {
             let text = "too many calls and messages in flight on this connection (limits.calls)";
             return Err(Failure::not_run(Code::BUSY, text));
         }
-        if !self.is_empty() && self.bytes() + bytes > limits.queued.as_usize() {
+        if !self.sent.is_empty() && self.bytes() + bytes > limits.queued.as_usize() {
             let text = "too many bytes in flight on this connection (limits.queued)";
             return Err(Failure::not_run(Code::BUSY, text));
         }
         if let Some(failure) = node.pressure.busy() {
             return Err(failure);
         }
-        if !self.insert(id, kind, deadline, bytes) {
-            return Err(Failure::not_run(Code::PROTOCOL, "the id is in use by a call in flight"));
-        }
+        self.insert(id, kind, deadline, bytes);
         Ok(())
     }
 
     /// Notes a request with a payload of so many bytes; false if the id is in use.
     pub(crate) fn insert(&mut self, id: u64, kind: Kind, deadline: Instant, bytes: usize) -> bool {
-        if self.sent.contains_key(&id) || self.given_up.contains(&id) {
+        if self.sent.contains_key(&id) {
             return false;
         }
         self.bytes += bytes;
-        self.sent.insert(id, Sent { kind, deadline, bytes, to: None });
+        self.sent.insert(id, Sent { kind, deadline, bytes, to: None, given_up: false });
         if self.earliest.is_none_or(|earliest| deadline < earliest) {
             self.earliest = Some(deadline);
         }
@@ -101,33 +104,34 @@ impl Outgoing {
 
     /// Notes who has it, so that a cancel finds the way.
     pub(crate) fn sent_to(&mut self, id: u64, to: Outbox) {
-        if let Some(sent) = self.sent.get_mut(&id) {
-            sent.to = Some(to);
-        } else if self.given_up.remove(&id) {
+        let Some(sent) = self.sent.get_mut(&id) else { return };
+        if sent.given_up {
             to.push_always(Mail::Cancel(Key { origin: self.no, id }));
         }
+        sent.to = Some(to);
     }
 
-    /// Takes a request out because it was answered. `None`: it had ended before.
+    /// Takes a request out because it was answered. `None`: the peer does not wait for it.
     pub(crate) fn complete(&mut self, id: u64) -> Option<Sent> {
-        self.given_up.remove(&id);
-        self.take(id)
-    }
-
-    fn take(&mut self, id: u64) -> Option<Sent> {
         let sent = self.sent.remove(&id)?;
         self.bytes -= sent.bytes;
+        if sent.given_up {
+            self.given_up -= 1;
+            return None;
+        }
         Some(sent)
     }
 
-    /// Takes a request out and tells its receiver that nobody waits any more.
-    pub(crate) fn cancel(&mut self, id: u64) -> Option<Sent> {
-        let sent = self.take(id)?;
-        match &sent.to {
-            Some(to) => _ = to.push_always(Mail::Cancel(Key { origin: self.no, id })),
-            None => _ = self.given_up.insert(id),
+    /// The peer no longer waits for a request, and its receiver is told; gives what sort it was. `None`: the
+    /// peer did not wait for it.
+    pub(crate) fn cancel(&mut self, id: u64) -> Option<Kind> {
+        let sent = self.sent.get_mut(&id).filter(|sent| !sent.given_up)?;
+        sent.given_up = true;
+        self.given_up += 1;
+        if let Some(to) = &sent.to {
+            to.push_always(Mail::Cancel(Key { origin: self.no, id }));
         }
-        Some(sent)
+        Some(sent.kind)
     }
 
     /// When [`Outgoing::expired`] is worth calling next.
@@ -141,9 +145,11 @@ impl Outgoing {
             return Vec::new();
         }
         let late = now + GRAIN;
-        let due: Vec<u64> = self.sent.iter().filter(|(_, s)| s.deadline <= late).map(|(id, _)| *id).collect();
-        let ended = due.into_iter().filter_map(|id| self.cancel(id).map(|sent| (id, sent.kind))).collect();
-        self.earliest = self.sent.values().map(|s| s.deadline).min();
+        let waited_for = |sent: &Sent| !sent.given_up;
+        let due = self.sent.iter().filter(|(_, sent)| waited_for(sent) && sent.deadline <= late);
+        let due: Vec<u64> = due.map(|(id, _)| *id).collect();
+        let ended = due.into_iter().filter_map(|id| self.cancel(id).map(|kind| (id, kind))).collect();
+        self.earliest = self.sent.values().filter(|sent| waited_for(sent)).map(|sent| sent.deadline).min();
         ended
     }
 
@@ -169,6 +175,8 @@ mod tests {
         assert!(outgoing.expired(start + Duration::from_millis(50)).is_empty());
         assert_eq!(outgoing.expired(start + Duration::from_millis(100)), vec![(1, Kind::Call)]);
         assert_eq!(outgoing.next_deadline(), Some(start + Duration::from_secs(5)));
+        assert_eq!(outgoing.len(), 2, "its receiver has it still");
+        assert!(outgoing.complete(1).is_none(), "nobody waits for this answer");
         assert_eq!(outgoing.len(), 1);
     }
 
@@ -185,10 +193,11 @@ mod tests {
             matches!(told.iter().collect::<Vec<_>>()[..], [Mail::Cancel(Key { origin: 7, id: 1 })]),
             "{told:?}"
         );
-        assert!(outgoing.insert(1, Kind::Call, now, 8));
-        outgoing.cancel(1);
-        assert!(outgoing.complete(1).is_none(), "it never found a way");
-        assert!(outgoing.insert(1, Kind::Call, now, 8));
+        assert!(outgoing.is_empty() && outgoing.cancel(1).is_none(), "the peer waits for nothing");
+        assert_eq!((outgoing.len(), outgoing.bytes()), (1, 8), "the receiver has it");
+        assert!(outgoing.complete(1).is_none());
+        assert_eq!((outgoing.len(), outgoing.bytes()), (0, 0));
+        assert!(outgoing.insert(1, Kind::Call, now, 8) && !outgoing.is_empty());
     }
 
     #[test]

@@ -36,8 +36,8 @@ pub(super) fn on_frame(session: &mut Session, frame: Frame, cx: &mut Cx) {
             session.incoming.fail(id, Failure { code, ran: Ran::Yes, text, revision: 0 });
         }
         Frame::Cancel { id } => {
-            if let Some(sent) = session.outgoing.cancel(id) {
-                session.node.metrics.ended(sent.kind, Code::CANCELLED);
+            if let Some(kind) = session.outgoing.cancel(id) {
+                session.node.metrics.ended(kind, Code::CANCELLED);
             }
         }
         Frame::Register(names) => name(session, Naming::Register, names, cx),

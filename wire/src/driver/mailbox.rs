@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use futures::task::AtomicWaker;
 
-use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_ITEMS_MAX};
+use crate::limits::{ANSWERS_BYTES_MAX, MAILBOX_BYTES_MAX, MAILBOX_ITEMS_MAX};
 
 /// The sending side of a task's queue; cheap to clone.
 pub struct Mailbox<M>(Arc<Shared<M>>);
@@ -25,6 +25,8 @@ struct State<M> {
     queue: VecDeque<M>,
     urgent: VecDeque<M>,
     bytes: usize,
+    /// Bytes of answers: those that wait, and those that were taken last.
+    answers: (usize, usize),
     /// Taken by the task but not handled yet.
     taken: usize,
     closed: bool,
@@ -47,6 +49,7 @@ impl<M> Mailbox<M> {
                 queue: VecDeque::new(),
                 urgent: VecDeque::new(),
                 bytes: 0,
+                answers: (0, 0),
                 taken: 0,
                 closed: false,
             }),
@@ -85,6 +88,29 @@ impl<M> Mailbox<M> {
         }
         self.put(state, item);
         true
+    }
+
+    /// Puts an answer in that counts for so many bytes; answers do not keep requests out.
+    ///
+    /// # Errors
+    /// [`PushError`], with the item: the receiver does not take its answers.
+    pub fn push_answer(&self, item: M, bytes: usize) -> Result<(), PushError<M>> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(PushError::Closed(item));
+        }
+        if state.answers.0 + state.answers.1 > ANSWERS_BYTES_MAX {
+            return Err(PushError::Full(item));
+        }
+        state.answers.0 += bytes;
+        self.put(state, item);
+        Ok(())
+    }
+
+    /// About how many bytes of answers the receiver has not written yet.
+    pub fn unwritten(&self) -> usize {
+        let (waiting, taken) = self.state().answers;
+        waiting + taken
     }
 
     /// As [`Mailbox::push_always`], before all that waits, and taken even while the peer reads nothing: for
@@ -155,11 +181,13 @@ impl<M> Mailbox<M> {
         if state.queue.is_empty() {
             state.taken = 0;
             state.bytes = 0;
+            state.answers.1 = 0;
             return;
         }
         std::mem::swap(&mut state.queue, into);
         state.taken = into.len();
         state.bytes = 0;
+        state.answers = (0, state.answers.0);
     }
 
     /// Gives back the room that a burst has left behind.
@@ -212,6 +240,24 @@ mod tests {
         assert!(mailbox.push_always(4) && mailbox.push_urgent(5));
         assert_eq!(mailbox.close(), [5, 4], "what was never taken comes back");
         assert!(!mailbox.push_urgent(6));
+    }
+
+    #[test]
+    fn answers_have_a_bound_of_their_own() {
+        let mailbox = Mailbox::new();
+        assert!(mailbox.push_answer(1, ANSWERS_BYTES_MAX).is_ok());
+        assert!(mailbox.push_answer(2, 1).is_ok());
+        assert!(matches!(mailbox.push_answer(3, 1), Err(PushError::Full(3))));
+        assert!(mailbox.push(4, 1).is_ok(), "requests find room");
+        let mut taken = VecDeque::new();
+        mailbox.take(&mut taken);
+        assert!(matches!(mailbox.push_answer(5, 1), Err(PushError::Full(5))), "taken is not written");
+        taken.clear();
+        mailbox.take(&mut taken);
+        assert_eq!(mailbox.unwritten(), 0);
+        assert!(mailbox.push_answer(6, 1).is_ok());
+        mailbox.close();
+        assert!(matches!(mailbox.push_answer(7, 1), Err(PushError::Closed(7))));
     }
 
     #[test]
