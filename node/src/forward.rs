@@ -224,7 +224,7 @@ fn send(mut request: Request, way: Way) {
         }
         Err(NotTaken::Busy(request)) => request.fail(busy()),
         Err(NotTaken::Gone(request)) => {
-            request.fail(Failure::not_run(Code::GONE, "the receiver has just gone; try again A"));
+            request.fail(Failure::not_run(Code::GONE, "the receiver has just gone; try again"));
         }
     }
 }
