@@ -14,7 +14,7 @@ use limes_wire::Code;
 
 use crate::directory::{Route, Who};
 use crate::lanes::Lane;
-use crate::mail::{Failure, Key, Kind, Mail, NotTaken, Outbox, Request, Target, hand_over};
+use crate::mail::{Failure, Key, Kind, Mail, NotTaken, Origin, Outbox, Request, Target, hand_over};
 use crate::mesh::Reach;
 use crate::node::Node;
 use crate::task;
@@ -258,6 +258,10 @@ pub(crate) fn return_unread(node: &Arc<Node>, unread: impl IntoIterator<Item = M
         match mail {
             Mail::Request(request) if cancelled.contains(&request.key()) => {
                 request.fail(Failure::not_run(Code::CANCELLED, "its caller does not wait any more"));
+            }
+            Mail::Request(request) if matches!(request.origin, Origin::Link(..)) => {
+                let failure = moved(node, request.target);
+                request.fail(failure);
             }
             Mail::Request(mut request) if request.tried.is_none() => {
                 request.tried = Some(request.target);

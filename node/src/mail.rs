@@ -129,8 +129,10 @@ pub(crate) struct Key {
 /// Who is answered.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
-    /// A session or link on this node, with its local number.
+    /// A session on this node, with its local number.
     Peer(u64, Outbox),
+    /// A link, with its local number: the node at its other end looks for another way if there is need to.
+    Link(u64, Outbox),
     /// The node itself (callbacks).
     Node(mpsc::UnboundedSender<Heard>),
 }
@@ -148,7 +150,7 @@ impl Origin {
     /// The local number of the origin; 0 is the node itself.
     pub(crate) fn no(&self) -> u64 {
         match self {
-            Origin::Peer(no, _) => *no,
+            Origin::Peer(no, _) | Origin::Link(no, _) => *no,
             Origin::Node(_) => 0,
         }
     }
@@ -156,7 +158,7 @@ impl Origin {
     /// Delivers the answer. An origin that is gone no longer needs it.
     pub(crate) fn answer(&self, id: u64, answer: Answer) {
         match self {
-            Origin::Peer(_, outbox) => {
+            Origin::Peer(_, outbox) | Origin::Link(_, outbox) => {
                 let bytes = if let Answer::Reply(body) = &answer { body.len() } else { 0 };
                 let pushed = outbox.push_answer(Mail::Answer(id, answer), bytes);
                 // Small, and no more of them than the peer has asked for.
@@ -173,7 +175,9 @@ impl Origin {
     /// Says who has a request that had to look for its way; false: the origin is gone.
     pub(crate) fn routed(&self, id: u64, to: &Outbox) -> bool {
         match self {
-            Origin::Peer(_, outbox) => outbox.push_always(Mail::Routed(id, to.clone())),
+            Origin::Peer(_, outbox) | Origin::Link(_, outbox) => {
+                outbox.push_always(Mail::Routed(id, to.clone()))
+            }
             Origin::Node(sender) => sender.send(Heard::Routed(to.clone())).is_ok(),
         }
     }

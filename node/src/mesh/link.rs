@@ -231,7 +231,7 @@ impl Link {
             MeshFrame::Request { id, kind, target, caller, remaining, name, custom, body } => {
                 let request = Request {
                     kind,
-                    origin: Origin::Peer(self.no, self.outbox.clone()),
+                    origin: Origin::Link(self.no, self.outbox.clone()),
                     id,
                     target,
                     caller,
