@@ -12,6 +12,7 @@ mod hello;
 mod streams;
 mod texts;
 mod tunnel;
+mod waiting;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
