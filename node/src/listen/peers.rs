@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::gate::{Gate, Place};
 use super::port::Port;
-use super::{ACCEPT_PAUSE, bypass};
+use super::{ACCEPT_PAUSE, bypass, plain};
 use crate::node::Node;
 use crate::session::Session;
 use crate::task;
@@ -31,7 +31,7 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tl
     let gate = Gate::with_files(limits.per_address, limits.handshakes, node.files.clone());
     loop {
         let (socket, remote) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok((socket, remote)) => (socket, plain(remote)),
             Err(error) => {
                 warn!(?role, %error, "cannot accept; is the limit of open files reached?");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
