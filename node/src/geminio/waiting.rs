@@ -174,7 +174,8 @@ mod tests {
         drop(second);
         assert_eq!((one.bytes(), all.load(Ordering::Relaxed)), (STREAM_MAX, CONNECTION_MAX));
         assert!(first.take(), "the stream and the connection have room");
-        assert!(!third.take(), "there was room");
+        assert!(third.take(), "its stream has room");
+        assert!(!other.load(1).take(), "there was room");
         assert_eq!((one.bytes(), other.bytes(), all.load(Ordering::Relaxed)), (0, 0, 0));
     }
 
