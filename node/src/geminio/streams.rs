@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::warn;
 
 use super::carry::{self, Link};
-use super::waiting::{CONNECTION_MAX, Late, Load, STREAM_MAX, Waiting, excess};
+use super::waiting::{CONNECTION_MAX, Crowd, Late, Load, STREAM_MAX, Waiting, excess};
 use super::{Session, State};
 use crate::listen::Port;
 use crate::stream::{Caller, Opened};
@@ -134,14 +134,9 @@ impl Streams {
 
     /// Stops the reading if too much waits, now that this stream has said something.
     fn pause_if_crowded(&mut self, role: Role, at: u64, cx: &mut GeminioCx) {
-        let Some(handle) = self.open.get(&at) else { return };
-        let of = if handle.waiting.bytes() > STREAM_MAX {
-            Some(at)
-        } else if self.all.load(Ordering::Acquire) > CONNECTION_MAX {
-            None
-        } else {
-            return;
-        };
+        let crowd = self.open.get(&at).and_then(|handle| handle.waiting.crowd());
+        let Some(crowd) = crowd else { return };
+        let of = (crowd == Crowd::Stream).then_some(at);
         let (since, excess) = (cx.now(), self.excess(of));
         let until = since + self.late(of).patience(role, excess);
         self.paused = Some(Pause { of, since, until, excess });
@@ -301,11 +296,12 @@ pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut GeminioCx) {
     if let Some(at) = at {
         cx.conn.dismiss(now, at);
     }
+    let bytes = waiting.bytes();
     waiting.cut();
     session.node.metrics.slow_stream();
     let port = Port::of(session.role);
     if let Some(more) = session.node.notices.first(port, Code::TIMEOUT, now) {
-        let (no, id, bytes) = (session.no, session.id, waiting.bytes());
+        let (no, id) = (session.no, session.id);
         let text = "closed a stream whose receiver is too slow for what its sender sends";
         warn!(port = port.name(), session = no, id, bytes, more, "{text} (geminio)");
     }

@@ -36,6 +36,15 @@ fn gets_room(before: usize, taken: usize, most: usize) -> bool {
     excess(before, most) > 0 && excess(before - taken, most) == 0
 }
 
+/// What is too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Crowd {
+    /// One stream.
+    Stream,
+    /// All of a connection together.
+    All,
+}
+
 /// Bytes of one stream, and of all of its connection, that wait for their receivers.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -53,6 +62,12 @@ impl Waiting {
     /// Bytes of this stream.
     pub(super) fn bytes(&self) -> usize {
         self.stream.load(Ordering::Acquire)
+    }
+
+    /// What is too much, if anything is: the stream itself, if it is alone.
+    pub(super) fn crowd(&self) -> Option<Crowd> {
+        let all = || (self.all.load(Ordering::Acquire) > CONNECTION_MAX).then_some(Crowd::All);
+        if self.bytes() > STREAM_MAX { Some(Crowd::Stream) } else { all() }
     }
 
     /// Counts bytes for as long as what is returned lives.
@@ -177,6 +192,20 @@ mod tests {
         assert!(third.take(), "its stream has room");
         assert!(!other.load(1).take(), "there was room");
         assert_eq!((one.bytes(), other.bytes(), all.load(Ordering::Relaxed)), (0, 0, 0));
+    }
+
+    #[test]
+    fn neither_one_stream_nor_all_of_a_connection_may_wait_for_ever() {
+        let all = Arc::<AtomicUsize>::default();
+        let streams: Vec<_> = (0..5).map(|_| Waiting::new(all.clone())).collect();
+        let mut loads: Vec<_> = streams[..4].iter().map(|stream| stream.load(STREAM_MAX)).collect();
+        assert!(streams.iter().all(|stream| stream.crowd().is_none()), "each may have that much");
+        loads.push(streams[4].load(1));
+        assert_eq!(streams[4].crowd(), Some(Crowd::All), "but not one more of them");
+        loads.push(streams[0].load(1));
+        assert_eq!(streams[0].crowd(), Some(Crowd::Stream));
+        loads.clear();
+        assert!(streams.iter().all(|stream| stream.crowd().is_none()));
     }
 
     #[test]
