@@ -8,6 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use limes_raft::{BarrierError, Replica};
 use limes_routing::{NodeId, NodeRow, Revision, pick};
+use limes_wire::callback::GET_EDGE_ID;
 use limes_wire::frame::Role;
 use limes_wire::{Code, limits};
 use tokio_util::task::TaskTracker;
@@ -205,6 +206,16 @@ impl Node {
         }
     }
 
+    /// What a callback about an edge is spread by: as the reference does it, so that a service of before goes on
+    /// hearing of the same edges. Whose id is not known yet is not spread by it.
+    pub(crate) fn callback_key(&self, method: &str, edge: u64, addr: &str) -> u64 {
+        match addr.parse() {
+            _ if method == GET_EDGE_ID => self.chance(),
+            Ok(remote) => self.pick_key_as_before(edge, remote),
+            Err(_) => edge,
+        }
+    }
+
     /// A key by chance.
     pub(crate) fn chance(&self) -> u64 {
         pick::mix(self.turn.fetch_add(1, Ordering::Relaxed))
@@ -255,4 +266,35 @@ fn starting() -> Failure {
 
 fn no_quorum(error: &BarrierError) -> Failure {
     Failure::not_run(Code::NO_QUORUM, format!("the cluster cannot agree now: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use limes_wire::callback::{EDGE_OFFLINE, EDGE_ONLINE};
+
+    use super::*;
+
+    fn node(hashby: HashBy) -> Arc<Node> {
+        let mut config = NodeConfig::default();
+        config.exchange.hashby = hashby;
+        Node::new(Arc::new(config))
+    }
+
+    #[test]
+    fn callbacks_are_spread_like_calls() {
+        for method in [EDGE_ONLINE, EDGE_OFFLINE] {
+            let key = |hashby, addr| node(hashby).callback_key(method, 1_001, addr);
+            assert_eq!(key(HashBy::EdgeId, "10.0.0.2:5"), 1_001);
+            assert_eq!(key(HashBy::Rendezvous, "10.0.0.2:5"), 1_001);
+            assert_eq!(key(HashBy::SrcIp, "10.0.0.2:5"), 0x0a00_0002);
+            assert_eq!(key(HashBy::SrcIp, "[2001:db8::a:1:2]:5"), 0x0001_0002);
+            assert_eq!(key(HashBy::SrcIp, "no address"), 1_001);
+            let by_chance = node(HashBy::Random);
+            let first = by_chance.callback_key(method, 1_001, "10.0.0.2:5");
+            assert_ne!(by_chance.callback_key(method, 1_001, "10.0.0.2:5"), first);
+        }
+        let node = node(HashBy::EdgeId);
+        let first = node.callback_key(GET_EDGE_ID, 0, "10.0.0.2:5");
+        assert_ne!(node.callback_key(GET_EDGE_ID, 0, "10.0.0.2:5"), first, "by chance");
+    }
 }

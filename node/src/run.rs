@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::config::NodeConfig;
+use crate::config::{Addr, NodeConfig};
 use crate::listen::{self, bind};
 use crate::mail::Mail;
 use crate::mesh::keep_links;
@@ -110,6 +110,14 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
 /// What the settings mean to the member.
 pub(crate) fn raft_config(config: &NodeConfig) -> Config {
     let addresses = config.addresses();
+    // As the reference does it: an address that nobody could dial is not told.
+    let told = |what: &str, addr: &Addr| {
+        let addr = addr.clone().dialable(listen::own_address);
+        if addr.is_unspecified() {
+            warn!(%addr, "others are told an address that they cannot dial; set {what}.listen.advertised_addr");
+        }
+        addr.to_string()
+    };
     let mut initial: Vec<PeerAddr> = config
         .cluster
         .initial
@@ -124,9 +132,9 @@ pub(crate) fn raft_config(config: &NodeConfig) -> Config {
         name: config.cluster.name.clone(),
         addrs: NodeAddrs {
             mesh: addresses.mesh.to_string(),
-            edges: addresses.edges.to_string(),
-            services: addresses.services.to_string(),
-            control: addresses.control.to_string(),
+            edges: told("edgebound", &addresses.edges),
+            services: told("servicebound", &addresses.services),
+            control: told("controlplane", &addresses.control),
         },
         initial,
         timing: config.cluster.timing(),

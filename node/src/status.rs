@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     ghosts: AtomicU64,
     streams: AtomicU64,
     stream_bytes: AtomicU64,
+    slow_streams: AtomicU64,
     requests: [Outcomes; 2],
     cut: [Outcomes; Port::ALL.len()],
 }
@@ -90,6 +91,11 @@ impl Metrics {
         count(&self.stream_bytes, bytes);
     }
 
+    /// A stream was closed because its receiver is too slow for a sender that cannot be slowed down.
+    pub(crate) fn slow_stream(&self) {
+        count(&self.slow_streams, 1);
+    }
+
     /// A call or message of a peer of this node has ended.
     pub(crate) fn ended(&self, kind: Kind, outcome: Code) {
         let Outcomes(outcomes) = &self.requests[usize::from(kind == Kind::Message)];
@@ -129,7 +135,7 @@ impl Metrics {
         }
     }
 
-    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 8] {
+    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
         [
             (
                 "limes_connections_accepted_total",
@@ -143,6 +149,11 @@ impl Metrics {
             ("limes_ghosts_total", "Rows of this node that had no session and were taken out", &self.ghosts),
             ("limes_streams_total", "Streams relayed to their end", &self.streams),
             ("limes_stream_bytes_total", "Bytes of streams relayed", &self.stream_bytes),
+            (
+                "limes_slow_streams_total",
+                "Streams of the reference's clients closed because their receivers are too slow",
+                &self.slow_streams,
+            ),
         ]
     }
 }

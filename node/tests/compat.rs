@@ -250,7 +250,17 @@ async fn beside_the_old_directory(
     };
     let by_edges = ListFrontiersRequest { edge_ids: vec![edge, OLD_EDGE], ..Default::default() };
     let by_names = ListFrontiersRequest { frontier_ids: vec!["old-1".into()], ..Default::default() };
-    assert_eq!(list(asked, ListFrontiersRequest::default()).await, ["node-1", "old-1"]);
+    let everyone = ["node-1", "old-1", "node-1@upstream"];
+    assert_eq!(list(asked, ListFrontiersRequest::default()).await, everyone);
+    // An old node of one name with ours is another all the same, and so are its edges' homes.
+    let twin = ListFrontiersRequest { edge_ids: vec![TWINS_EDGE], ..Default::default() };
+    assert_eq!(list(asked, twin).await, ["node-1@upstream"]);
+    let twin = ListFrontiersRequest { frontier_ids: vec!["node-1@upstream".into()], ..Default::default() };
+    let twin = asked.list_frontiers(twin).await.unwrap().into_inner().frontiers;
+    assert_eq!(twin[0].advertised_sb_addr, "192.0.2.8:1");
+    assert_eq!(home(asked, TWINS_EDGE).await.unwrap(), "node-1@upstream");
+    let row = asked.get_edge_by_id(GetEdgeByIdRequest { edge_id: TWINS_EDGE }).await.unwrap().into_inner();
+    assert_eq!(row.edge.unwrap().frontier_id, "node-1@upstream");
     assert_eq!(list(asked, by_edges).await, ["node-1", "old-1"]);
     assert_eq!(list(asked, by_names).await, ["old-1"]);
     assert_eq!(home(asked, edge).await.unwrap(), "node-1");
@@ -265,12 +275,14 @@ async fn beside_the_old_directory(
         async move { home(&mut asked, 5).await.is_err_and(|e| e.code() == Code::Unavailable).then_some(()) }
     })
     .await;
-    assert_eq!(list(asked, ListFrontiersRequest::default()).await, ["node-1", "old-1"], "names stay");
+    assert_eq!(list(asked, ListFrontiersRequest::default()).await, everyone, "names stay");
     assert_eq!(home(asked, edge).await.unwrap(), "node-1");
 }
 
 /// An edge that only the old directory knows.
 const OLD_EDGE: u64 = 424_242;
+/// And one that is at an old node of our node's name.
+const TWINS_EDGE: u64 = 424_243;
 
 /// Stands for the reference's directory, as far as it is asked; in its words.
 struct OldDirectory;
@@ -295,15 +307,21 @@ impl ClusterService for OldDirectory {
                 let fontier = Some(old("old-1", "192.0.2.9:30011"));
                 Ok(tonic::Response::new(discovery::GetFrontierByEdgeIdResponse { fontier }))
             }
+            TWINS_EDGE => {
+                let fontier = Some(old("node-1", "192.0.2.8:1"));
+                Ok(tonic::Response::new(discovery::GetFrontierByEdgeIdResponse { fontier }))
+            }
             _ => Err(tonic::Status::unknown("redis: nil")),
         }
     }
 
     async fn get_edge_by_id(
         &self,
-        _: tonic::Request<GetEdgeByIdRequest>,
+        request: tonic::Request<GetEdgeByIdRequest>,
     ) -> Result<tonic::Response<discovery::GetEdgeByIdResponse>, tonic::Status> {
-        let edge = discovery::Edge { edge_id: OLD_EDGE, addr: "192.0.2.1:7".into(), ..Default::default() };
+        let edge_id = request.into_inner().edge_id;
+        let frontier_id = if edge_id == TWINS_EDGE { "node-1" } else { "old-1" }.to_owned();
+        let edge = discovery::Edge { edge_id, addr: "192.0.2.1:7".into(), frontier_id, ..Default::default() };
         Ok(tonic::Response::new(discovery::GetEdgeByIdResponse { edge: Some(edge) }))
     }
 

@@ -15,7 +15,7 @@ use limes_node::api::discovery::ListFrontiersRequest;
 use limes_node::api::discovery::cluster_service_client::ClusterServiceClient;
 use limes_node::config::Addr;
 use limes_sdk::{Bytes, Edge, Service};
-use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, Time, Word};
+use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, SessionData, Time, Word};
 use support::{Bed, PATIENCE, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -140,13 +140,10 @@ async fn bypassed(bed: &Bed) {
 async fn a_node_that_leaves(bed: &Bed) {
     let directory = bed.cluster.node(1).addresses().discovery;
     let directory = ClusterServiceClient::connect(format!("http://{directory}")).await.unwrap();
-    let mut service = Bare(TcpStream::connect(bed.services(2)).await.unwrap());
-    let data = ConnData { meta: r#"{"service":"stays","topics":null}"#.into(), ..ConnData::default() };
-    service.say(1, Body::Conn { acquire: true, heartbeat: 1, client: 0, data }).await;
-    service.accepted().await;
-    service.say(2, Body::On(1, Word::Register("stays".into()))).await;
-    service.hear().await.unwrap();
+    let mut service = Bare::service(bed, 2, "stays").await;
     let edge = bed.edge(1).await;
+    let caller = bed.service(1, "caller").await;
+    let ((mut busy, busy_id), stream) = tokio::join!(busy_edge(bed), caller.accept_stream());
     bed.cluster.terminate(2).unwrap();
     let own = bed.services(2);
     until("the name of the node leads elsewhere", || {
@@ -166,9 +163,29 @@ async fn a_node_that_leaves(bed: &Bed) {
         service.say(id, Body::On(1, Word::Response(data))).await;
     });
     assert_eq!(answer.unwrap(), "still");
-    drop(service);
+    // So is an edge that cannot leave for the sake of a stream.
+    let (answer, ()) = tokio::join!(caller.call_within(busy_id, "any", "x", PATIENCE), async {
+        let Some(Packet { id, body: Body::On(1, Word::Request(call)) }) = busy.hear().await else {
+            panic!("cut off")
+        };
+        let data = MessageData { key: call.key, value: "here".into(), ..MessageData::default() };
+        busy.say(id, Body::On(1, Word::Response(data))).await;
+    });
+    assert_eq!(answer.unwrap(), "here");
+    caller.close().await;
+    drop((service, busy, stream));
     bed.cluster.node(2).ended().await;
     edge.close().await;
+}
+
+/// An edge on node 2 with a stream to a service "caller" that goes on.
+async fn busy_edge(bed: &Bed) -> (Bare, u64) {
+    let mut busy = Bare::connect(&bed.edges(2), "busy").await;
+    let id = busy.accepted().await;
+    let (negotiate, data) = (1 << 62, SessionData { peer: "caller".into(), ..SessionData::default() });
+    busy.say(2, Body::Session { acquire: true, negotiate, data }).await;
+    let Some(Packet { body: Body::SessionAck { .. }, .. }) = busy.hear().await else { panic!("no stream") };
+    (busy, id)
 }
 
 /// Fixed parts that are cut, bodies that are too long, and types that are none, on fresh connections
@@ -217,6 +234,18 @@ impl Bare {
         let data = ConnData { meta: meta.to_owned().into(), ..ConnData::default() };
         bare.say(1, Body::Conn { acquire: true, heartbeat: 1, client: 0, data }).await;
         bare
+    }
+
+    /// A service of that name, which offers a method of that name.
+    async fn service(bed: &Bed, node: usize, name: &str) -> Bare {
+        let mut service = Bare(TcpStream::connect(bed.services(node)).await.unwrap());
+        let meta = format!(r#"{{"service":"{name}","topics":null}}"#);
+        let data = ConnData { meta: meta.into(), ..ConnData::default() };
+        service.say(1, Body::Conn { acquire: true, heartbeat: 1, client: 0, data }).await;
+        service.accepted().await;
+        service.say(2, Body::On(1, Word::Register(name.to_owned().into()))).await;
+        service.hear().await.unwrap();
+        service
     }
 
     async fn say(&mut self, id: u64, body: Body) {
@@ -296,6 +325,7 @@ async fn a_stale_connection(bed: &Bed) {
         answer
     });
     assert!(answer.is_ok() && stuck.iter().all(Result::is_err));
+    slow_receiver(bed).await;
     // A service id that is wished for is granted, also twice.
     for _ in 0..2 {
         let mut wish = Bare(TcpStream::connect(bed.services(1)).await.unwrap());
@@ -309,6 +339,43 @@ async fn a_stale_connection(bed: &Bed) {
         (left == [Some(0), Some(0)]).then_some(())
     })
     .await;
+}
+
+/// An edge that does not read: a service's stream to it is closed, and the service's connection is read on.
+async fn slow_receiver(bed: &Bed) {
+    let mut deaf = Bare::connect(&bed.edges(1), "44").await;
+    assert_eq!(deaf.accepted().await, 7_044);
+    let mut service = Bare::service(bed, 1, "bulk").await;
+    let (negotiate, data) = (1 << 62, SessionData { peer: "7044".into(), ..SessionData::default() });
+    service.say(3, Body::Session { acquire: true, negotiate, data }).await;
+    let Some(Packet { id, body: Body::Session { negotiate: at, .. } }) = deaf.hear().await else { panic!() };
+    let taken = Body::SessionAck { negotiate: at, session: at, data: SessionData::default() };
+    deaf.say(id, taken).await;
+    let Some(Packet { body: Body::SessionAck { session, .. }, .. }) = service.hear().await else { panic!() };
+    // More than the sockets on the way hold and a stream may have waiting.
+    let piece = Bytes::from(vec![7; 1 << 20]);
+    for id in 0..64 {
+        service.say(100 + id, Body::On(session, Word::Data(piece.clone()))).await;
+    }
+    let edge = bed.edge(1).await;
+    let (answer, ()) = tokio::join!(edge.call_within("bulk", "x", PATIENCE), async {
+        let (mut answered, mut dismissed) = (false, false);
+        while !answered || !dismissed {
+            match service.hear().await.expect("cut off") {
+                Packet { id, body: Body::On(1, Word::Request(call)) } => {
+                    let data =
+                        MessageData { key: call.key, value: "read on".into(), ..MessageData::default() };
+                    service.say(id, Body::On(1, Word::Response(data))).await;
+                    answered = true;
+                }
+                Packet { body: Body::Dismiss { session: at, .. }, .. } => dismissed |= at == session,
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    assert_eq!(answer.unwrap(), "read on");
+    assert_eq!(bed.metric(1, "limes_slow_streams_total").await, 1);
+    edge.close().await;
 }
 
 /// A Go edge and a Go service on one node, native ones on another and on the same.

@@ -37,6 +37,14 @@ impl Addr {
         self.ip().is_some_and(|ip| ip.is_unspecified())
     }
 
+    /// The same, with this machine's own address in the place of one that nobody can dial, if it has one.
+    pub(crate) fn dialable(self, own: impl FnOnce() -> Option<IpAddr>) -> Self {
+        match Some(&self).filter(|addr| addr.is_unspecified()).and_then(|_| own()) {
+            Some(own) => Addr::new(&own.to_string(), self.port()),
+            None => self,
+        }
+    }
+
     fn ip(&self) -> Option<IpAddr> {
         self.host().parse().ok()
     }
@@ -69,8 +77,8 @@ impl Leaf for Addr {
         if host.chars().any(|c| c.is_whitespace() || "/@[]".contains(c)) {
             return Err(format!("{host:?} in {text:?} is not a host"));
         }
-        // As in Go: no host is every address of the machine.
-        Ok(Addr::new(if host.is_empty() { "0.0.0.0" } else { host }, port))
+        // As in Go: no host is every address of the machine, of IPv4 too.
+        Ok(Addr::new(if host.is_empty() { "::" } else { host }, port))
     }
 
     fn to_yaml(&self) -> String {
@@ -89,7 +97,7 @@ mod tests {
         let addr = Addr::from_text("[::1]:1").unwrap();
         assert_eq!((addr.host(), &*addr, addr.is_loopback()), ("::1", "[::1]:1", true));
         let addr = Addr::from_text(":30011").unwrap();
-        assert_eq!((&*addr, addr.is_loopback(), addr.is_unspecified()), ("0.0.0.0:30011", false, true));
+        assert_eq!((&*addr, addr.is_loopback(), addr.is_unspecified()), ("[::]:30011", false, true));
         assert!(!Addr::from_text("gateway.example:30012").unwrap().is_loopback());
     }
 

@@ -40,10 +40,32 @@ impl Listen {
 
 impl Settings for Listen {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
+        self.visit_addresses(v);
+        if self.takes_tls {
+            v.section("tls", "TLS on this port.", &mut self.tls);
+        } else {
+            v.unsupported("tls", "TLS on this port");
+        }
+    }
+}
+
+/// A listener that nobody binds: what it lacks does not matter.
+struct Idle<'a>(&'a mut Listen);
+
+impl Settings for Idle<'_> {
+    fn visit<V: Visitor>(&mut self, v: &mut V) {
+        self.0.visit_addresses(v);
+        v.ignored("tls", "this port is not served");
+    }
+}
+
+impl Listen {
+    fn visit_addresses<V: Visitor>(&mut self, v: &mut V) {
         v.leaf("network", "The transport; tcp is the only one.", &mut self.network);
         v.leaf(
             "addr",
-            "host:port to bind. Beyond loopback write an address of this machine or 0.0.0.0.",
+            "host:port to bind. Beyond loopback write an address of this machine, 0.0.0.0 for all of IPv4, or no host for \
+             all there are.",
             &mut self.addr,
         );
         v.leaf(
@@ -51,11 +73,6 @@ impl Settings for Listen {
             "host:port that others dial, if it differs; empty: worked out.",
             &mut self.advertised_addr,
         );
-        if self.takes_tls {
-            v.section("tls", "TLS on this port.", &mut self.tls);
-        } else {
-            v.unsupported("tls", "TLS on this port");
-        }
     }
 }
 
@@ -82,7 +99,11 @@ impl Control {
 impl Settings for Control {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
         v.leaf("enable", "Whether it is served.", &mut self.enable);
-        v.section("listen", "", &mut self.listen);
+        if self.enable {
+            v.section("listen", "", &mut self.listen);
+        } else {
+            v.section("listen", "", &mut Idle(&mut self.listen));
+        }
         v.leaf("read_only", "Whether only what changes nothing is served.", &mut self.read_only);
         v.leaf(
             "insecure",

@@ -81,14 +81,15 @@ impl Visitor for Reader<'_> {
     }
 }
 
-/// Whether a value is `true`, or a block in which something says `enable: true`.
+/// Whether a value is `true`, or a block that says `enable: true`; or, if it says neither, one with such a
+/// block in it. As in the reference, what is below a block that is off is off.
 fn enabled(value: &Value) -> bool {
     match value {
         Value::Bool(yes) => *yes,
-        Value::Mapping(block) => block.iter().any(|(key, value)| match value {
-            Value::Mapping(_) => enabled(value),
-            _ => key.as_str().is_some_and(|key| key == "enable" || key == "mtls") && enabled(value),
-        }),
+        Value::Mapping(block) => match block.get("enable") {
+            Some(enable) => enable.as_bool() == Some(true),
+            None => block.values().any(|value| value.is_mapping() && enabled(value)),
+        },
         _ => false,
     }
 }

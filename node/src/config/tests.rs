@@ -1,5 +1,6 @@
 //! What an operator sees of the configuration.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
@@ -159,6 +160,16 @@ fn tls_and_queues_are_refused_by_name_only_when_switched_on() {
     let off =
         "edgebound: {listen: {tls: {enable: false, mtls: false, certs: []}}}\nmqm: {kafka: {enable: false}}";
     assert!(load(off).is_ok());
+    // What is below a block that is off is off.
+    for off in [
+        "controlplane: {listen: {tls: {enable: false, mtls: true, certs: [{cert: a, key: b}]}}}",
+        "controlplane: {enable: false, listen: {tls: {enable: true}}}",
+        "mqm: {nats: {enable: false, jetstream: {enable: true}}}",
+    ] {
+        assert!(load(off).is_ok(), "{off}");
+    }
+    let on = ["controlplane: {listen: {tls: {enable: true}}}", "mqm: {nats: {enable: true}}"];
+    assert!(on.iter().all(|on| complaints(on).len() == 1));
 }
 
 #[test]
@@ -191,6 +202,13 @@ fn others_are_told_an_address_that_they_can_dial() {
         "cluster: {{name: d, listen: {{addr: ':30013'}}, insecure: true, advertise: d.example, {three}}}\n{open}"
     );
     assert_eq!(&*addresses(&joiner).mesh, "d.example:30013");
+    // A file of the reference says nothing else: then it is this machine's own address.
+    let alone = load(FRONTIER).unwrap().config.addresses();
+    assert!(alone.services.is_unspecified());
+    let own = || Some(IpAddr::from([10, 0, 0, 7]));
+    assert_eq!(&*alone.services.clone().dialable(own), "10.0.0.7:30011");
+    assert_eq!(alone.services.clone().dialable(|| None), alone.services);
+    assert_eq!(&*Addr::new("gateway.example", 1).dialable(own), "gateway.example:1");
     let nowhere = complaints(&joiner.replace("advertise: d.example, ", ""));
     assert!(matches!(nowhere.as_slice(), [one] if one.starts_with("cluster.advertise: ")), "{nowhere:?}");
 }

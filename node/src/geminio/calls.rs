@@ -19,6 +19,8 @@ use crate::presence::Naming;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Registrations of one service that may be undecided.
 const NAMING_MAX: usize = 256;
+/// How long before the end of its time an end that shall go is asked nothing more.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// The edge's id at the end of `custom`.
 const EDGE_ID: usize = 8;
 
@@ -120,9 +122,20 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
     }
 }
 
+/// Whether the peer may still be asked something. Old clients cannot open elsewhere first: who is still here
+/// because it is busy, on a node that stops, is served for as long as an answer can be expected.
+fn is_served(session: &Session, now: Instant) -> bool {
+    let stops = session.farewell.as_ref().is_some_and(|goaway| goaway.code == Code::DRAINING);
+    match session.state {
+        State::Open => true,
+        State::Retiring(until) => stops && now + LAST_ANSWERS < until,
+        _ => false,
+    }
+}
+
 /// Writes a request of somebody else to this session's peer.
 pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut GeminioCx) {
-    if session.state != State::Open {
+    if !is_served(session, cx.now()) {
         return forward::return_unread(&session.node, [Mail::Request(request)]);
     }
     let remaining = request.remaining(cx.now());

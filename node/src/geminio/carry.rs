@@ -4,7 +4,6 @@
 //! The dialect closes a stream in both directions at once. So an END from the other end closes it
 //! for the client, and a client that closes sends END; what comes for it after that is dropped.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +14,7 @@ use limes_wire::{Code, geminio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
-use super::streams::{Ends, Handle, Heard, Wish, makes_room, weight};
+use super::streams::{Ends, Handle, Heard, Wish, weight};
 use super::tunnel;
 use crate::mail::{Mail, Outbox};
 
@@ -46,21 +45,43 @@ impl Link {
     }
 
     /// Takes what is heard next; `None`: the connection is lost.
-    async fn hear(&mut self) -> Option<Heard> {
-        let heard = self.ends.heard.recv().await;
-        if let Some(Heard::Word(_, word)) = &heard {
-            let weight = weight(word);
-            let before = self.ends.queued.fetch_sub(weight, Ordering::AcqRel);
-            if makes_room(before, weight) {
-                self.wish(Wish::Room(self.at));
+    async fn hear(&mut self) -> Option<Said> {
+        Some(match self.ends.heard.recv().await? {
+            Heard::Accepted(at) => Said::Accepted(at),
+            Heard::End => Said::End,
+            Heard::Word(id, word, load) => {
+                if load.take() {
+                    self.wish(Wish::Room);
+                }
+                Said::Word(id, word)
             }
-        }
-        heard
+        })
     }
 
     fn mouth(&self) -> Mouth {
         Mouth { outbox: self.outbox.clone(), room: self.ends.room.clone(), at: self.at }
     }
+}
+
+impl Drop for Link {
+    /// What is not carried any more does not wait any more.
+    fn drop(&mut self) {
+        self.ends.heard.close();
+        let mut some = false;
+        while let Ok(heard) = self.ends.heard.try_recv() {
+            some |= matches!(heard, Heard::Word(..));
+        }
+        if some {
+            self.wish(Wish::Room);
+        }
+    }
+}
+
+/// As [`Heard`], when it waits no more.
+enum Said {
+    Accepted(u64),
+    Word(u64, Box<Word>),
+    End,
 }
 
 /// Says things on the stream, no faster than the peer takes them.
@@ -114,7 +135,7 @@ pub(super) async fn offered(mut link: Link, near: Stream, handle: Handle) {
     };
     link.wish(Wish::Offer { peer: open.peer.to_string(), meta, handle });
     // The session gives the offer up by itself, after 30 s.
-    let Some(Heard::Accepted(at)) = link.hear().await else {
+    let Some(Said::Accepted(at)) = link.hear().await else {
         return far.reset(Code::REFUSED, "the receiver did not take the stream").await;
     };
     link.at = at;
@@ -126,8 +147,17 @@ pub(super) async fn offered(mut link: Link, near: Stream, handle: Handle) {
     carry(link, far, tunnel).await;
 }
 
-/// Both directions, to their ends.
+/// Both directions, to their ends, or until the session cuts it: the other end learns of that as of a
+/// connection that is lost.
 async fn carry(link: Link, far: RecordStream, tunnel: bool) {
+    let waiting = link.ends.waiting.clone();
+    tokio::select! {
+        () = carry_whole(link, far, tunnel) => {}
+        () = waiting.is_cut() => {}
+    }
+}
+
+async fn carry_whole(link: Link, far: RecordStream, tunnel: bool) {
     let mouth = link.mouth();
     let (read, write) = tokio::io::split(far);
     let outward = outward(link, write, tunnel);
@@ -152,9 +182,9 @@ async fn outward(mut link: Link, mut far: WriteHalf<RecordStream>, tunnel: bool)
     let mouth = link.mouth();
     loop {
         let (id, word) = match link.hear().await {
-            Some(Heard::Word(id, word)) => (id, *word),
-            Some(Heard::End) => return far.shutdown().await.is_ok(),
-            Some(Heard::Accepted(_)) => continue,
+            Some(Said::Word(id, word)) => (id, *word),
+            Some(Said::End) => return far.shutdown().await.is_ok(),
+            Some(Said::Accepted(_)) => continue,
             // Dropped without an END: the other end learns that bytes may be missing.
             None => return false,
         };

@@ -12,6 +12,7 @@ mod hello;
 mod streams;
 mod texts;
 mod tunnel;
+mod waiting;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -182,6 +183,12 @@ impl Session {
         match self.welcomed.map(|welcomed| welcomed + SETTLE) {
             Some(at) if cx.now() < at => {
                 self.state = State::Doomed(at);
+                let code = self.farewell.as_ref().map_or(Code::GONE, |goaway| match goaway.code {
+                    Code::REPLACED => Code::REPLACED,
+                    _ => Code::GONE,
+                });
+                let text = "the connection of the receiver ended before it answered";
+                self.incoming.fail_all(&Failure::may_have_run(code, text));
                 self.return_early();
                 cx.wake_at(at);
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use limes_wire::driver::{GeminioCx, Stream};
@@ -12,19 +12,15 @@ use limes_wire::geminio::Word;
 use limes_wire::stream::Open;
 use limes_wire::{Code, Str, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tracing::warn;
 
 use super::carry::{self, Link};
+use super::waiting::{CONNECTION_MAX, Crowd, Late, Load, STREAM_MAX, Waiting, excess};
 use super::{Session, State};
+use crate::listen::Port;
 use crate::stream::{Caller, Opened};
 use crate::{stream, task};
 
-/// Bytes of one stream that may wait for its receiver. The dialect has no flow control: beyond
-/// this the whole connection is not read.
-const WAITING_MAX: usize = 16 << 20;
-/// A queue that is so much shorter has room again: soon, for other streams wait as well.
-const ROOM: usize = 256 << 10;
-/// How long a connection is not read for the sake of one stream, before that stream is closed.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of all streams that may wait to be written to the peer, beside what its connection queues.
 pub(super) const WRITING_MAX: usize = 1 << 20;
 
@@ -33,8 +29,8 @@ pub(super) const WRITING_MAX: usize = 1 << 20;
 pub(super) enum Heard {
     /// The peer has taken the stream, under this number.
     Accepted(u64),
-    /// The peer says something; the first number is the packet's.
-    Word(u64, Box<Word>),
+    /// The peer says something; the first number is the packet's. It counts as waiting until it is taken.
+    Word(u64, Box<Word>, Load),
     /// Nothing more comes. A sender that is dropped without this has lost its connection.
     End,
 }
@@ -50,15 +46,16 @@ pub(crate) enum Wish {
     Say(u64, u64, Word, OwnedSemaphorePermit),
     /// Close a stream.
     Dismiss(u64),
-    /// A stream's queue has room again.
-    Room(u64),
+    /// A stream's queue, or that of all together, has room again.
+    Room,
 }
 
 /// The session's end of a stream's task.
 #[derive(Debug)]
 pub(crate) struct Handle {
     words: mpsc::UnboundedSender<Heard>,
-    queued: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
+    late: Late,
 }
 
 /// Bytes that a word counts for.
@@ -73,10 +70,15 @@ pub(super) fn weight(word: &Word) -> usize {
     }
 }
 
-/// Whether the queue has just got room again, being this long before something this long left it.
-pub(super) fn makes_room(before: usize, taken: usize) -> bool {
-    let room = WAITING_MAX - ROOM;
-    before > room && before - taken <= room
+/// The connection is not read.
+#[derive(Debug)]
+struct Pause {
+    /// For the sake of this stream; `None`: for all together.
+    of: Option<u64>,
+    since: Instant,
+    until: Instant,
+    /// Bytes that are to be taken before it is read again.
+    excess: usize,
 }
 
 /// The streams of one connection.
@@ -84,13 +86,24 @@ pub(super) fn makes_room(before: usize, taken: usize) -> bool {
 pub(super) struct Streams {
     open: HashMap<u64, Handle>,
     room: Arc<Semaphore>,
-    /// The connection is not read because of this stream, until then at most.
-    paused: Option<(u64, Instant)>,
+    /// Bytes of all that wait for their receivers.
+    all: Arc<AtomicUsize>,
+    late: Late,
+    /// What waits of streams that the peer has closed.
+    closed: Vec<Arc<Waiting>>,
+    paused: Option<Pause>,
 }
 
 impl Streams {
     pub(super) fn new() -> Self {
-        Streams { open: HashMap::new(), room: Arc::new(Semaphore::new(WRITING_MAX)), paused: None }
+        Streams {
+            open: HashMap::new(),
+            room: Arc::new(Semaphore::new(WRITING_MAX)),
+            all: Arc::default(),
+            late: Late::default(),
+            closed: Vec::new(),
+            paused: None,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -104,24 +117,81 @@ impl Streams {
         }
     }
 
-    fn resume(&mut self, session: u64, cx: &mut GeminioCx) {
-        if self.paused.is_some_and(|(paused, _)| paused == session) {
-            self.paused = None;
-            cx.pause(false);
+    /// Bytes beyond what leaves room: of a stream, or of all together.
+    fn excess(&self, of: Option<u64>) -> usize {
+        match of {
+            Some(at) => self.open.get(&at).map_or(0, |handle| excess(handle.waiting.bytes(), STREAM_MAX)),
+            None => excess(self.all.load(Ordering::Acquire), CONNECTION_MAX),
         }
+    }
+
+    fn late(&mut self, of: Option<u64>) -> &mut Late {
+        match of.and_then(|at| self.open.get_mut(&at)) {
+            Some(handle) => &mut handle.late,
+            None => &mut self.late,
+        }
+    }
+
+    /// Stops the reading if too much waits, now that this stream has said something.
+    fn pause_if_crowded(&mut self, role: Role, at: u64, cx: &mut GeminioCx) {
+        let crowd = self.open.get(&at).and_then(|handle| handle.waiting.crowd());
+        let Some(crowd) = crowd else { return };
+        let of = (crowd == Crowd::Stream).then_some(at);
+        let (since, excess) = (cx.now(), self.excess(of));
+        let until = since + self.late(of).patience(role, excess);
+        self.paused = Some(Pause { of, since, until, excess });
+        cx.pause(true);
+        cx.wake_at(until);
+    }
+
+    /// Reads on if there is room again.
+    fn resume_if_roomy(&mut self, cx: &mut GeminioCx) {
+        let Some(pause) = self.paused.take() else { return };
+        if self.excess(pause.of) > 0 {
+            self.paused = Some(pause);
+            return;
+        }
+        self.late(pause.of).stood(cx.now().saturating_duration_since(pause.since), pause.excess);
+        cx.pause(false);
+    }
+
+    /// Takes out the stream for whose sake the reading has stopped: if that is all of them, the one of which
+    /// the most waits, which may have been closed by the peer already.
+    fn take_slowest(&mut self, of: Option<u64>) -> Option<(Option<u64>, Arc<Waiting>)> {
+        let open = self.open.iter().filter(|(at, _)| of.is_none_or(|of| of == **at));
+        let open = open.map(|(at, handle)| (Some(*at), &handle.waiting));
+        let closed = self.closed.iter().filter(|_| of.is_none()).map(|waiting| (None, waiting));
+        let (at, waiting) = open.chain(closed).max_by_key(|(_, waiting)| waiting.bytes())?;
+        let slowest = (at, waiting.clone());
+        if let Some(at) = at {
+            self.open.remove(&at);
+        }
+        Some(slowest)
+    }
+
+    /// Notes what waits of a stream that the peer has closed.
+    fn note_closed(&mut self, waiting: Arc<Waiting>) {
+        if waiting.bytes() == 0 {
+            return;
+        }
+        if self.closed.len() == self.closed.capacity() {
+            self.closed.retain(|waiting| waiting.bytes() > 0);
+        }
+        self.closed.push(waiting);
     }
 
     fn handle(&self) -> (Handle, Ends) {
         let (words, heard) = mpsc::unbounded_channel();
-        let queued = Arc::<AtomicUsize>::default();
-        (Handle { words, queued: queued.clone() }, Ends { heard, queued, room: self.room.clone() })
+        let waiting = Waiting::new(self.all.clone());
+        let handle = Handle { words, waiting: waiting.clone(), late: Late::default() };
+        (handle, Ends { heard, waiting, room: self.room.clone() })
     }
 }
 
 /// The task's end, before it knows its stream.
 pub(super) struct Ends {
     pub(super) heard: mpsc::UnboundedReceiver<Heard>,
-    pub(super) queued: Arc<AtomicUsize>,
+    pub(super) waiting: Arc<Waiting>,
     pub(super) room: Arc<Semaphore>,
 }
 
@@ -162,23 +232,19 @@ pub(super) fn open(session: &mut Session, reply: Opened) {
 /// The peer says something on a stream.
 pub(super) fn heard(session: &mut Session, at: u64, id: u64, word: Word, cx: &mut GeminioCx) {
     let Some(handle) = session.streams.open.get(&at) else { return };
-    let weight = weight(&word);
-    let queued = handle.queued.fetch_add(weight, Ordering::AcqRel) + weight;
-    let _ = handle.words.send(Heard::Word(id, Box::new(word)));
-    if queued > WAITING_MAX {
-        let until = cx.now() + PATIENCE;
-        session.streams.paused = Some((at, until));
-        cx.pause(true);
-        cx.wake_at(until);
-    }
+    let load = handle.waiting.load(weight(&word));
+    // If its task is gone, the word is thrown away and counts no more.
+    let _ = handle.words.send(Heard::Word(id, Box::new(word), load));
+    session.streams.pause_if_crowded(session.role, at, cx);
 }
 
 /// The peer is done with a stream.
 pub(super) fn ended(session: &mut Session, at: u64, cx: &mut GeminioCx) {
     if let Some(handle) = session.streams.open.remove(&at) {
         let _ = handle.words.send(Heard::End);
+        session.streams.note_closed(handle.waiting);
     }
-    session.streams.resume(at, cx);
+    session.streams.resume_if_roomy(cx);
 }
 
 /// Does what the task of a stream wants.
@@ -187,10 +253,11 @@ pub(super) fn grant(session: &mut Session, wish: Wish, cx: &mut GeminioCx) {
     match wish {
         Wish::Offer { peer, meta, handle } => {
             // If it cannot be offered the handle is dropped, which its task hears.
-            if session.state == State::Open
-                && let Ok(at) = cx.conn.offer(now, peer, meta)
-            {
-                session.streams.open.insert(at, handle);
+            if session.state == State::Open {
+                match cx.conn.offer(now, peer, meta) {
+                    Ok(at) => drop(session.streams.open.insert(at, handle)),
+                    Err(code) => not_offered(session, code, now),
+                }
             }
         }
         Wish::Accept(at) => {
@@ -202,17 +269,40 @@ pub(super) fn grant(session: &mut Session, wish: Wish, cx: &mut GeminioCx) {
             }
         }
         Wish::Dismiss(at) => cx.conn.dismiss(now, at),
-        Wish::Room(at) => session.streams.resume(at, cx),
+        Wish::Room => session.streams.resume_if_roomy(cx),
+    }
+}
+
+/// A client of the reference that opens a stream sees it taken and closed: so somebody must be told why.
+fn not_offered(session: &Session, code: Code, now: Instant) {
+    let port = Port::of(session.role);
+    if let Some(more) = session.node.notices.first(port, code, now) {
+        let (no, id, open) = (session.no, session.id, session.streams.open.len());
+        warn!(port = port.name(), session = no, id, open, %code, more, "a stream cannot be offered (geminio)");
     }
 }
 
 /// Closes the stream for whose sake the connection has not been read for too long.
 pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut GeminioCx) {
-    let Some((at, until)) = session.streams.paused else { return };
-    if now < until {
-        return cx.wake_at(until);
+    session.streams.resume_if_roomy(cx);
+    let Some(pause) = &session.streams.paused else { return };
+    if now < pause.until {
+        return cx.wake_at(pause.until);
     }
-    session.streams.open.remove(&at);
-    cx.conn.dismiss(now, at);
-    session.streams.resume(at, cx);
+    let slowest = session.streams.take_slowest(pause.of);
+    session.streams.paused = None;
+    cx.pause(false);
+    let Some((at, waiting)) = slowest else { return };
+    if let Some(at) = at {
+        cx.conn.dismiss(now, at);
+    }
+    let bytes = waiting.bytes();
+    waiting.cut();
+    session.node.metrics.slow_stream();
+    let port = Port::of(session.role);
+    if let Some(more) = session.node.notices.first(port, Code::TIMEOUT, now) {
+        let (no, id) = (session.no, session.id);
+        let text = "closed a stream whose receiver is too slow for what its sender sends";
+        warn!(port = port.name(), session = no, id, bytes, more, "{text} (geminio)");
+    }
 }

@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 use super::guests::{Guest, Guests, Stay};
 use super::port::Port;
 use super::watched::Watched;
-use super::{ACCEPT_PAUSE, HTTP2};
+use super::{ACCEPT_PAUSE, HTTP2, plain};
 use crate::node::Node;
 use crate::task;
 
@@ -45,7 +45,7 @@ pub(crate) async fn serve(node: Arc<Node>, port: Port, listener: TcpListener, ro
     loop {
         match listener.accept().await {
             Ok((socket, remote)) => {
-                let client = Client { node: node.clone(), port, remote };
+                let client = Client { node: node.clone(), port, remote: plain(remote) };
                 let work = client.serve(socket, guests.enter(), router.clone());
                 task::spawn(task::Kind::Control, work);
             }

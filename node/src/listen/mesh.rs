@@ -16,7 +16,7 @@ use super::gate::{Gate, Place};
 use super::guests::Guests;
 use super::port::Port;
 use super::watched::Watched;
-use super::{ACCEPT_PAUSE, HTTP2};
+use super::{ACCEPT_PAUSE, HTTP2, plain};
 use crate::config::Cap;
 use crate::mesh::Link;
 use crate::node::Node;
@@ -34,6 +34,7 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, raft: RaftIo) 
     loop {
         match listener.accept().await {
             Ok((socket, remote)) => {
+                let remote = plain(remote);
                 let Ok(place) = gate.enter(remote.ip()) else { continue };
                 let newcomer = Newcomer { node: node.clone(), remote, place, guests: guests.clone() };
                 task::spawn(task::Kind::Mesh, newcomer.route(socket, raft.clone()));

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use limes_wire::driver::tls::TlsServer;
 use limes_wire::driver::{Mailbox, Transport, drive, drive_geminio, tune};
 use limes_wire::frame::{Frame, GoAway, Role};
+use limes_wire::limits::{CALLS_MAX, Limits};
 use limes_wire::{Code, Conn, geminio};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -16,7 +17,7 @@ use tracing::warn;
 
 use super::gate::{Gate, Place};
 use super::port::Port;
-use super::{ACCEPT_PAUSE, bypass};
+use super::{ACCEPT_PAUSE, bypass, plain};
 use crate::node::Node;
 use crate::session::Session;
 use crate::task;
@@ -30,7 +31,7 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tl
     let gate = Gate::with_files(limits.per_address, limits.handshakes, node.files.clone());
     loop {
         let (socket, remote) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok((socket, remote)) => (socket, plain(remote)),
             Err(error) => {
                 warn!(?role, %error, "cannot accept; is the limit of open files reached?");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -157,6 +158,7 @@ impl Newcomer {
         let limits = node.config.limits.connection();
         let connections = node.connections.clone();
         if is_geminio {
+            let limits = as_before(role, limits);
             let handler = crate::geminio::Session::new(node, role, outbox.clone(), remote, place);
             let conn = geminio::Conn::server(began, limits);
             let driven = drive_geminio(transport, conn, handler, outbox);
@@ -169,10 +171,48 @@ impl Newcomer {
     }
 }
 
+/// Limits of a client of the reference. Its dialect knows no number of streams, and one connection of a service
+/// carries those of all its edges: as many as there may be calls.
+fn as_before(role: Role, limits: Limits) -> Limits {
+    match role {
+        Role::Service => Limits { streams: limits.streams.max(CALLS_MAX), ..limits },
+        _ => limits,
+    }
+}
+
 /// Reads the files of a port's TLS.
 ///
 /// # Errors
 /// In one line, which port and which file.
 pub(crate) fn tls(what: &str, tls: &crate::config::Tls) -> io::Result<Option<TlsServer>> {
     tls.server().map_err(|error| io::Error::other(format!("cannot set up TLS for {what}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::{Bytes, BytesMut};
+    use limes_wire::geminio::{Body, ConnData, Packet};
+    use limes_wire::limits::STREAMS_MAX;
+
+    use super::*;
+
+    /// How many streams one such connection can be offered, up to a few more than yamux could have.
+    fn offers(role: Role) -> usize {
+        let now = Instant::now();
+        let mut conn = geminio::Conn::server(now, as_before(role, Limits::default()));
+        let hello = Body::Conn { acquire: true, heartbeat: 1, client: 0, data: ConnData::default() };
+        let mut bytes = BytesMut::new();
+        let body = Packet { id: 1, body: hello }.encode(&mut bytes).unwrap();
+        bytes.extend_from_slice(&body);
+        conn.next(now, &mut bytes).unwrap();
+        conn.welcome(1);
+        (0..STREAMS_MAX + 100).take_while(|_| conn.offer(now, String::new(), Bytes::new()).is_ok()).count()
+    }
+
+    #[test]
+    fn an_old_service_carries_the_streams_of_more_edges_than_a_native_connection_could() {
+        assert_eq!((offers(Role::Service), offers(Role::Edge)), (STREAMS_MAX + 100, STREAMS_MAX));
+    }
 }

@@ -13,6 +13,7 @@ use limes_wire::callback::{EDGE_OFFLINE, EDGE_ONLINE, EdgeFacts, GET_EDGE_ID};
 use limes_wire::frame::{GoAway, Hello, Role, Welcome};
 use limes_wire::{Code, limits};
 use tokio::time::{sleep, timeout};
+use tracing::warn;
 
 use super::callback::{self, Said};
 use super::ticket;
@@ -261,8 +262,12 @@ async fn ask_online<'a>(
             let text = newcomer.dialect.text(format!("edge_online refused: {text}"), &text);
             Err(GoAway::new(Code::REFUSED, text))
         }
+        Said::Yes(_) => Ok(asked),
         // Unanswered is not refused.
-        Said::Yes(_) | Said::Nothing(_) => Ok(asked),
+        Said::Nothing(failure) => {
+            warn!(%edge, code = %failure.code, text = failure.text, "edge_online was not answered: the edge is let in");
+            Ok(asked)
+        }
     }
 }
 

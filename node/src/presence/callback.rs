@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_routing::pick;
-use limes_wire::callback::{EdgeFacts, GET_EDGE_ID};
+use limes_wire::callback::EdgeFacts;
 use limes_wire::frame::Ran;
 use limes_wire::{Code, Str};
 use tokio::sync::mpsc;
@@ -42,8 +41,7 @@ pub(super) async fn ask(node: &Arc<Node>, method: &'static str, facts: &EdgeFact
         id: node.sessions.issue(),
         target: Target::any_service(),
         caller: facts.edge,
-        // Whose id is not known yet is not spread by it.
-        key: if method == GET_EDGE_ID { pick::mix(node.sessions.issue()) } else { facts.edge },
+        key: node.callback_key(method, facts.edge, &facts.addr),
         deadline: Instant::now() + time,
         name: Str::from_static(method),
         custom: Bytes::new(),

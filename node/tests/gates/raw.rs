@@ -93,14 +93,9 @@ pub(crate) fn call(id: u64, method: &str, bytes: usize) -> Frame {
     Frame::Call(Call { id, deadline: PATIENCE, peer: 0, method: method.into(), body })
 }
 
-/// A figure of `/metrics`.
+/// A figure of the first node's `/metrics`.
 pub(crate) async fn metric(bed: &Bed, series: &str) -> u64 {
-    let mut socket = TcpStream::connect(&*bed.cluster.node(1).addresses().metrics).await.unwrap();
-    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    timeout(PATIENCE, socket.read_to_string(&mut text)).await.unwrap().unwrap();
-    let line = text.lines().find(|line| line.starts_with(series) && line[series.len()..].starts_with(' '));
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    bed.metric(1, series).await
 }
 
 /// The bytes of a frame.

@@ -93,7 +93,7 @@ func both(edges, services string, round int) {
 	p.edge = edge
 	p.calls()
 	var wait sync.WaitGroup
-	for _, part := range []func(){p.cancels, func() { p.mails(messages) }, func() { p.streams(); p.inStreams(); p.tails() }} {
+	for _, part := range []func(){p.cancels, func() { p.mails(messages) }, func() { p.streams(); p.inStreams(); p.tails(); p.bulk(round) }} {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
@@ -349,6 +349,29 @@ func (p *pair) tails() {
 	near.SetReadDeadline(time.Now().Add(patience))
 	got, err := io.ReadAll(near)
 	check(len(got) == packets*size, "a slow reader got %d of %d bytes, then %v", len(got), packets*size, err)
+}
+
+// bulk is more than the gateway keeps of a stream, from a service to an edge that reads as fast as it can: it
+// need not be as fast as the service.
+func (p *pair) bulk(round int) {
+	if round != 1 {
+		return
+	}
+	edge, svc, name := p.edge, p.svc, p.name("svc")
+	near, err := openTo(edge, name, "")
+	must(err, "edge opens a stream for much")
+	far, err := svc.AcceptStream()
+	must(err, "service accepts a stream for much")
+	const pieces, size = 48, 1 << 20
+	go func() {
+		for range pieces {
+			far.Write(make([]byte, size))
+		}
+		far.Close()
+	}()
+	near.SetReadDeadline(time.Now().Add(patience))
+	got, err := io.Copy(io.Discard, near)
+	check(got == pieces*size, "a reader got %d of %d bytes, then %v", got, pieces*size, err)
 }
 
 // crowd is a hundred edges that connect at once and call at once.

@@ -19,9 +19,11 @@ use limes_node::config::{Addr, Election, NodeConfig};
 use limes_node::dev::{Adjust, Cluster, Options, Ports};
 use limes_sdk::{Bytes, Edge, Service};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -170,6 +172,17 @@ impl Bed {
     /// A figure of a node's `/status`.
     pub(crate) async fn figure(&self, node: usize, name: &str) -> Option<u64> {
         self.cluster.node(node).status().await?.more.get(name)?.as_u64()
+    }
+
+    /// A figure of a node's `/metrics`; 0 if it is not there.
+    pub(crate) async fn metric(&self, node: usize, series: &str) -> u64 {
+        let mut socket = TcpStream::connect(&*self.cluster.node(node).addresses().metrics).await.unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        timeout(PATIENCE, socket.read_to_string(&mut text)).await.unwrap().unwrap();
+        let line =
+            text.lines().find(|line| line.starts_with(series) && line[series.len()..].starts_with(' '));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
     /// Waits until all of these nodes show one value of a figure.

@@ -81,6 +81,8 @@ pub struct Conn {
     limits: Limits,
     began: Instant,
     heard: Instant,
+    /// Bytes that were not understood when [`Conn::next`] was last called: they are not heard anew.
+    left: usize,
     /// The heartbeat's interval.
     interval: Duration,
     /// The Conn packet's id.
@@ -105,6 +107,7 @@ impl Conn {
             limits,
             began: now,
             heard: now,
+            left: 0,
             interval: interval(1),
             hello: 0,
             leaving: None,
@@ -151,9 +154,15 @@ impl Conn {
     /// # Errors
     /// The peer broke a rule: close the connection, there is nothing to say to it.
     pub fn next(&mut self, now: Instant, bytes: &mut BytesMut) -> Result<Option<Event>, CloseReason> {
-        if !bytes.is_empty() {
+        if bytes.len() > self.left {
             self.heard = now;
         }
+        let event = self.take_event(now, bytes);
+        self.left = bytes.len();
+        event
+    }
+
+    fn take_event(&mut self, now: Instant, bytes: &mut BytesMut) -> Result<Option<Event>, CloseReason> {
         loop {
             if let Some(event) = self.due.pop_front() {
                 return Ok(Some(event));

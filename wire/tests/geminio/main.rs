@@ -297,6 +297,24 @@ fn fault_a_stale_connection_that_stays() {
     assert_eq!((reason.code, reason.by), (Code::KEEPALIVE, By::Us));
 }
 
+/// The owner looks at what is left over whenever it has something else to do.
+#[test]
+fn a_packet_that_never_ends_is_heard_once() {
+    let now = Instant::now();
+    let mut conn = open();
+    let whole = golden("b1");
+    let mut part = BytesMut::from(&whole[..5]);
+    for seconds in [1, 20, 39, 40] {
+        assert_eq!(conn.next(now + Duration::from_secs(seconds), &mut part), Ok(None));
+    }
+    assert_eq!(conn.poll_timeout(), now + Duration::from_secs(41));
+    part.extend_from_slice(&whole[5..6]);
+    assert_eq!(conn.next(now + Duration::from_secs(40), &mut part), Ok(None));
+    assert!(conn.handle_timeout(now + Duration::from_secs(79)).is_ok(), "one more byte is a sign of life");
+    let reason = conn.handle_timeout(now + Duration::from_secs(80)).unwrap_err();
+    assert_eq!(reason.code, Code::KEEPALIVE);
+}
+
 #[test]
 fn a_handshake_takes_ten_seconds_at_most() {
     let now = Instant::now();

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::frontiers::Frontiers;
 use super::upstream::Beside;
-use super::{Discovery, lists};
+use super::{Discovery, lists, upstream};
 use crate::compat::api::discovery::cluster_service_server::ClusterService;
 use crate::compat::api::discovery::health_check_response::ServingStatus;
 use crate::compat::api::discovery::health_server::Health;
@@ -52,6 +52,12 @@ impl Discovery {
         Ok(Beside { homes: upstream.homes(unknown.collect()).await?, ..Beside::default() })
     }
 
+    /// The name under which an old node is known here.
+    async fn apart(&self, name: &str) -> Result<String, Status> {
+        let apart = self.read(|_, nodes| Ok(upstream::apart(nodes, name.to_owned()))).await?;
+        Ok(apart.into_inner())
+    }
+
     fn health(&self) -> HealthCheckResponse {
         let serving = is_serving(self.reader.node());
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
@@ -72,6 +78,9 @@ impl ClusterService for Discovery {
         let mut found = self.read(look).await?.into_inner();
         if let (None, Some(upstream)) = (&found, &self.upstream) {
             found = upstream.home(edge.0).await?;
+            if let Some(old) = &mut found {
+                old.frontier_id = self.apart(&old.frontier_id).await?;
+            }
         }
         let fontier = Some(found.ok_or_else(lists::nil)?);
         Ok(Response::new(GetFrontierByEdgeIdResponse { fontier }))
@@ -80,7 +89,7 @@ impl ClusterService for Discovery {
     async fn list_frontiers(&self, request: Request<ListFrontiersRequest>) -> Answer<ListFrontiersResponse> {
         let request = request.into_inner();
         let beside = self.beside(&request).await?;
-        self.read(|tables, nodes| lists::frontiers(tables, nodes, &beside, &request)).await
+        self.read(|tables, nodes| lists::frontiers(tables, nodes, &beside.apart(nodes), &request)).await
     }
 
     async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<ListEdgesResponse> {
@@ -96,6 +105,9 @@ impl ClusterService for Discovery {
         let mut found = self.read(look).await?.into_inner();
         if let (None, Some(upstream)) = (&found, &self.upstream) {
             found = upstream.edge(edge.0).await?;
+            if let Some(old) = &mut found {
+                old.frontier_id = self.apart(&old.frontier_id).await?;
+            }
         }
         Ok(Response::new(GetEdgeByIdResponse { edge: Some(found.ok_or_else(lists::nil)?) }))
     }

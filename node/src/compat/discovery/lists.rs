@@ -30,8 +30,7 @@ pub(super) fn frontiers(
 ) -> Result<ListFrontiersResponse, Status> {
     let everyone = || {
         let mut all = nodes.all();
-        let old = beside.frontiers.iter().filter(|old| nodes.named(&old.frontier_id).is_none());
-        all.extend(old.cloned());
+        all.extend(beside.frontiers.iter().cloned());
         all
     };
     let ListFrontiersRequest { cursor, count, edge_ids, frontier_ids } = request;

@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use super::frontiers::Frontiers;
 use crate::compat::api::discovery::cluster_service_client::ClusterServiceClient;
 use crate::compat::api::discovery::{
     Edge, Frontier, GetEdgeByIdRequest, GetFrontierByEdgeIdRequest, ListFrontiersRequest,
@@ -28,6 +29,18 @@ pub(super) struct Upstream {
     known: Mutex<Option<Vec<Frontier>>>,
 }
 
+/// What the name of an old node ends in while a node of ours has its name: a client takes two that share one
+/// for the same, and would look for the old one's edges here.
+const APART: &str = "@upstream";
+
+/// The name under which an old node is known here.
+pub(super) fn apart(nodes: &Frontiers<'_>, mut name: String) -> String {
+    if nodes.named(&name).is_some() {
+        name.push_str(APART);
+    }
+    name
+}
+
 /// What the old directory adds to an answer.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
@@ -35,6 +48,16 @@ pub(super) struct Beside {
     pub(super) frontiers: Vec<Frontier>,
     /// The nodes of edges that are not connected here.
     pub(super) homes: HashMap<u64, Frontier>,
+}
+
+impl Beside {
+    /// The same, under names that no node of ours has.
+    pub(super) fn apart(mut self, nodes: &Frontiers<'_>) -> Self {
+        for old in self.frontiers.iter_mut().chain(self.homes.values_mut()) {
+            old.frontier_id = apart(nodes, std::mem::take(&mut old.frontier_id));
+        }
+        self
+    }
 }
 
 impl Upstream {
