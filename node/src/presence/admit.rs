@@ -206,24 +206,10 @@ async fn identify(
     newcomer: &Newcomer,
     facts: &EdgeFacts,
 ) -> Result<EdgeId, GoAway> {
-    if callback::has_provider(node, GET_EDGE_ID) {
-        return match callback::ask(node, GET_EDGE_ID, facts, callback::TIME).await {
-            Said::Yes(body) => match <[u8; 8]>::try_from(&body[..]).map(u64::from_be_bytes) {
-                Ok(0) if newcomer.dialect == Dialect::Geminio => allot(node, replica).await,
-                Ok(id) if id != 0 => Ok(EdgeId(id)),
-                _ => {
-                    let text = newcomer.dialect.text("get_edge_id gave no id", "illegal edgeID");
-                    Err(GoAway::new(Code::AUTH, text))
-                }
-            },
-            Said::No(text) => {
-                let text = newcomer.dialect.text(format!("get_edge_id refused: {text}"), &text);
-                Err(GoAway::new(Code::AUTH, text))
-            }
-            Said::Nothing(failure) => {
-                Err(GoAway::new(failure.code, format!("get_edge_id did not answer: {}", failure.text)))
-            }
-        };
+    if callback::has_provider(node, GET_EDGE_ID)
+        && let Some(edge) = ask_id(node, replica, newcomer, facts).await?
+    {
+        return Ok(edge);
     }
     let keys = replica.read(|tables| tables.cluster().map(|c| c.keys.clone()).unwrap_or_default());
     let keys = keys.iter().map(|key| &key[..]);
@@ -235,6 +221,33 @@ async fn identify(
         return Err(GoAway::new(Code::AUTH, newcomer.dialect.text(native, "service not online")));
     }
     allot(node, replica).await
+}
+
+/// The id that a service gives; nothing if the last one that gives ids has just gone.
+async fn ask_id(
+    node: &Arc<Node>,
+    replica: &Replica,
+    newcomer: &Newcomer,
+    facts: &EdgeFacts,
+) -> Result<Option<EdgeId>, GoAway> {
+    match callback::ask(node, GET_EDGE_ID, facts, callback::TIME).await {
+        Said::Yes(body) => match <[u8; 8]>::try_from(&body[..]).map(u64::from_be_bytes) {
+            Ok(0) if newcomer.dialect == Dialect::Geminio => allot(node, replica).await.map(Some),
+            Ok(id) if id != 0 => Ok(Some(EdgeId(id))),
+            _ => {
+                let text = newcomer.dialect.text("get_edge_id gave no id", "illegal edgeID");
+                Err(GoAway::new(Code::AUTH, text))
+            }
+        },
+        Said::No(text) => {
+            let text = newcomer.dialect.text(format!("get_edge_id refused: {text}"), &text);
+            Err(GoAway::new(Code::AUTH, text))
+        }
+        Said::Nothing(failure) if failure.code == Code::NO_METHOD => Ok(None),
+        Said::Nothing(failure) => {
+            Err(GoAway::new(failure.code, format!("get_edge_id did not answer: {}", failure.text)))
+        }
+    }
 }
 
 /// An edge id that nobody has.
