@@ -273,3 +273,34 @@ pub(crate) fn hand_over(outbox: &Outbox, request: Box<Request>) -> Result<(), No
         Err(PushError::Closed(mail)) => unwrap(mail).map_or(Ok(()), |r| Err(NotTaken::Gone(r))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use limes_wire::limits::ANSWERS_BYTES_MAX;
+
+    use super::*;
+
+    #[test]
+    fn who_does_not_take_its_answers_is_told_so_instead() {
+        let outbox = Outbox::new();
+        let origin = Origin::Peer(7, outbox.clone());
+        let body = Bytes::from(vec![0; 1 << 20]);
+        for id in 0..600 {
+            origin.answer(id, Answer::Reply(body.clone()));
+        }
+        origin.answer(600, Answer::Done);
+        let (mut replies, mut dropped) = (0, 0);
+        for mail in outbox.take_all() {
+            match mail {
+                Mail::Answer(_, Answer::Reply(_)) => replies += 1,
+                Mail::Answer(600, Answer::Done) => {}
+                Mail::Answer(_, Answer::Failed(failure)) => {
+                    assert_eq!((failure.code, failure.ran), (Code::BUSY, Ran::Yes));
+                    dropped += 1;
+                }
+                other => unreachable!("{other:?}"),
+            }
+        }
+        assert_eq!((replies, replies + dropped), ((ANSWERS_BYTES_MAX >> 20) + 1, 600));
+    }
+}

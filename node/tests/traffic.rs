@@ -7,16 +7,27 @@ mod support;
 use std::time::Duration;
 
 use limes_sdk::{Bytes, Edge, Kind, Service};
-use support::{Bed, PATIENCE, until};
+use limes_wire::Code;
+use limes_wire::frame::{Call, Frame};
+use support::bare::Bare;
+use support::{Bed, PATIENCE, patient, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+/// Calls that one connection may have in flight here.
+const CALLS: usize = 256;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_edges_and_services_say_to_each_other() {
-    let bed = Bed::start(3).await;
+    let bed = Bed::start_with(3, |config| {
+        patient(config);
+        config.limits.calls = CALLS;
+    })
+    .await;
     both_ways_on_one_node_and_across_nodes(&bed).await;
     what_goes_wrong_is_said_at_once_and_truly(&bed).await;
     a_dropped_call_is_cancelled_at_its_handler(&bed).await;
+    what_was_cancelled_makes_room_when_its_receiver_is_rid_of_it(&bed).await;
     bulk::a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_small(&bed, bulk::BLOCKS).await;
 }
 
@@ -148,4 +159,26 @@ async fn a_dropped_call_is_cancelled_at_its_handler(bed: &Bed) {
     timeout(PATIENCE, begun.recv()).await.expect("the handler begins");
     call.abort();
     timeout(PATIENCE, told.recv()).await.expect("the handler is dropped");
+}
+
+/// Across nodes, for a method that answers nothing and for one that nobody offers.
+async fn what_was_cancelled_makes_room_when_its_receiver_is_rid_of_it(bed: &Bed) {
+    let service = bed.service(3, "greeter").await;
+    service.register("never", |_| std::future::pending()).await.unwrap();
+    let mut edge = Bare::edge(&bed.edges(2)).await;
+    for id in 0..4 * CALLS as u64 {
+        let method = if id % 2 == 0 { "never" } else { "nobody's" };
+        let call = Call { id, deadline: PATIENCE, peer: 0, method: method.into(), body: Bytes::new() };
+        edge.send(Frame::Call(call)).await;
+        edge.send(Frame::Cancel { id }).await;
+    }
+    // Some had no room, for others were still being cancelled.
+    let busy = |frame: &Frame| matches!(frame, Frame::Error(error) if error.code == Code::BUSY);
+    loop {
+        match edge.call(0, "echo", PATIENCE).await {
+            Frame::Reply(_) => break,
+            frame => assert!(busy(&frame), "{frame:?}"),
+        }
+    }
+    service.close().await;
 }

@@ -1,5 +1,6 @@
 //! A native client by hand: it never reconnects, and answers only what it is told to.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,6 +12,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::PATIENCE;
+
+/// Of calls: used once (PROTOCOL 4.1).
+static NUMBERS: AtomicU64 = AtomicU64::new(1_000_000);
 
 /// One connection that has been welcomed.
 pub(crate) struct Bare {
@@ -93,8 +97,8 @@ impl Bare {
 
     /// Calls a method, of an edge or (0) of some service, and waits for the reply or the error.
     pub(crate) async fn call(&mut self, peer: u64, method: &'static str, deadline: Duration) -> Frame {
-        let body = Bytes::from_static(b"x");
-        self.send(Frame::Call(Call { id: 9, deadline, peer, method: method.into(), body })).await;
+        let (id, body) = (NUMBERS.fetch_add(1, Ordering::Relaxed), Bytes::from_static(b"x"));
+        self.send(Frame::Call(Call { id, deadline, peer, method: method.into(), body })).await;
         self.read().await.expect("an answer")
     }
 
