@@ -102,16 +102,24 @@ fn swap_within(dir: &Path, fresh: &Path) -> io::Result<PathBuf> {
 }
 
 fn beside(dir: &Path, why: &str) -> io::Result<PathBuf> {
-    let (aside, fresh) = (free_beside(dir, "damaged")?, free_beside(dir, "fresh")?);
-    fs::create_dir(&fresh)?;
-    // All that takes long comes first: whoever is killed in between must not look like a node that never had data.
-    let ready =
-        note(&fresh, why, &aside).and_then(|()| own(&fresh, dir)).and_then(|()| fs::rename(dir, &aside));
-    let done = ready.and_then(|()| take_place(&fresh, dir, &aside));
+    let (aside, fresh) = make_ready(dir, why)?;
+    let done = fs::rename(dir, &aside).and_then(|()| take_place(&fresh, dir, &aside));
     if done.is_err() {
         let _ = fs::remove_dir_all(&fresh);
     }
     done.map(|()| aside)
+}
+
+/// Where a directory will be kept, and what will be in its place, ready for it. All that takes long is done while
+/// the directory is still there: whoever is killed must not look like a node that never had data.
+fn make_ready(dir: &Path, why: &str) -> io::Result<(PathBuf, PathBuf)> {
+    let (aside, fresh) = (free_beside(dir, "damaged")?, free_beside(dir, "fresh")?);
+    fs::create_dir(&fresh)?;
+    let ready = note(&fresh, why, &aside).and_then(|()| own(&fresh, dir));
+    if ready.is_err() {
+        let _ = fs::remove_dir_all(&fresh);
+    }
+    ready.map(|()| (aside, fresh))
 }
 
 /// Renames a directory to where another was, which goes back there if that fails.
@@ -288,6 +296,16 @@ mod tests {
         assert_eq!(names(&root.path().join("disk")), ["data", "data.damaged-1"]);
         assert_eq!(names(&dir), ["rejoin"]);
         assert!(holds(&root.path().join("disk/data.damaged-1"), "old"));
+    }
+
+    /// Whoever is killed while it sets its data aside still has it, or knows that it has lost it.
+    #[test]
+    fn the_note_is_there_before_the_data_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, _) = place(root.path());
+        let (aside, fresh) = make_ready(&dir, "a test").unwrap();
+        assert!(holds(&dir, "old") && !aside.exists());
+        assert_eq!(names(&fresh), ["rejoin"]);
     }
 
     #[test]
