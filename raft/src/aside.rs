@@ -211,6 +211,8 @@ fn free_beside(dir: &Path, what: &str) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     /// A directory with something in each of its places, and what is to come instead.
@@ -248,7 +250,18 @@ mod tests {
     fn what_is_recovered_takes_the_place_of_what_was_there() {
         let root = tempfile::tempdir().unwrap();
         let (dir, fresh) = place(root.path());
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o750)).unwrap();
+        // Only root may give it to the service; it must not keep what it makes there.
+        let owner = if chown(&dir, Some(4_711), Some(4_711)).is_ok() {
+            4_711
+        } else {
+            fs::metadata(&dir).unwrap().uid()
+        };
         let aside = swap(&dir, &fresh).unwrap();
+        for file in [dir.clone(), dir.join("log"), dir.join("log/file"), dir.join("identity")] {
+            assert_eq!(fs::metadata(&file).unwrap().uid(), owner, "{}", file.display());
+        }
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o750);
         assert_eq!(names(root.path()), ["data", "data.before-1"]);
         assert_eq!(aside, root.path().join("data.before-1"));
         assert_eq!(names(&dir), ["identity", "log", "snapshot"]);
