@@ -168,8 +168,24 @@ fn unlisted(config: &Config, known: &Known) -> Vec<PeerAddr> {
     peers
 }
 
+/// Refuses the directory of another member of the same cluster: a member keeps its name and its number for
+/// ever, and two processes of one number would each be taken for the other.
+fn check_name(
+    config: &Config,
+    node: u64,
+    mut members: impl Iterator<Item = (u64, String)>,
+) -> Result<(), StartError> {
+    match members.find(|(number, name)| *number == node && *name != config.name) {
+        Some((_, owner)) => {
+            let (dir, me) = (config.dir.clone(), config.name.clone());
+            Err(StartError::OfAnother { dir, owner, me })
+        }
+        None => Ok(()),
+    }
+}
+
 /// Refuses a directory of another cluster (one that most founders belong to; a single one that differs
-/// may itself be the one in the wrong place), of a member that was removed, and an old copy. Whoever
+/// may itself be the one in the wrong place), of another member, of one that was removed, and an old copy. Whoever
 /// finds nobody goes on: it may be the first that is back. Where a node belongs is for the settings to
 /// say, not for the directory, which knows where the nodes of its own cluster were.
 async fn check_home(
@@ -179,7 +195,9 @@ async fn check_home(
     next: u64,
 ) -> Result<Found, StartError> {
     let clients = Clients::new(identity.cluster, config.timing);
-    let unlisted = unlisted(config, &door.known());
+    let known = door.known();
+    let unlisted = unlisted(config, &known);
+    check_name(config, identity.node, known.members.into_iter().map(|member| (member.node, member.name)))?;
     let others = config.initial.iter().chain(&unlisted).filter(|peer| peer.name != config.name).count();
     let mut until = Instant::now() + HOME;
     let mut met = false;
@@ -207,6 +225,8 @@ async fn check_home(
         let answers = || listed.answers.iter().chain(&known.answers);
         let ours = || answers().filter(|(_, answer)| answer.cluster == identity.cluster[..]);
         for (name, answer) in ours() {
+            let members = answer.members.iter().map(|member| (member.node, member.name.clone()));
+            check_name(config, identity.node, members)?;
             match judge(&identity, next, &word(config, identity.node, name, answer)) {
                 Standing::Sound => {}
                 Standing::Outdated(why) => return Ok(Found::Outdated(why)),

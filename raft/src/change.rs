@@ -1,6 +1,7 @@
 //! What an operator asks of the members, by name; whoever leads does it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use limes_routing::{Event, Member as Row, NodeId};
@@ -24,7 +25,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 pub struct ChangeError(pub(crate) String);
 
 /// Has the leader do it, whoever that is.
-pub(crate) async fn ask(member: &Member, verb: Verb, name: &str) -> Result<(), ChangeError> {
+pub(crate) async fn ask(member: &Arc<Member>, verb: Verb, name: &str) -> Result<(), ChangeError> {
     let until = Instant::now() + member.timing.no_quorum_after();
     while Instant::now() < until {
         if member.is_leader() {
@@ -44,8 +45,15 @@ pub(crate) async fn ask(member: &Member, verb: Verb, name: &str) -> Result<(), C
 }
 
 impl Member {
-    /// Does what an operator asked; only the leader can.
-    pub(crate) async fn change(&self, verb: Verb, name: &str) -> Result<(), String> {
+    /// Does what an operator asked; only the leader can. It is done by a task of its own: a change of members is
+    /// two proposals, and whoever asked may go away between them.
+    pub(crate) async fn change(self: &Arc<Self>, verb: Verb, name: &str) -> Result<(), String> {
+        let (member, name) = (Arc::clone(self), name.to_owned());
+        let done = tokio::spawn(async move { member.do_change(verb, &name).await });
+        done.await.map_err(|error| error.to_string())?
+    }
+
+    async fn do_change(&self, verb: Verb, name: &str) -> Result<(), String> {
         if !self.is_leader() {
             return Err("this node does not lead; ask again".to_owned());
         }
@@ -66,13 +74,17 @@ impl Member {
     async fn promote(&self, name: &str) -> Result<(), String> {
         let row = self.named(name).pop().ok_or_else(|| format!("there is no node {name}"))?;
         let NodeId(number) = row.node;
-        if !self.raft.voter_ids().any(|id| id == number) {
+        let votes = self.raft.voter_ids().any(|id| id == number);
+        if !votes {
             if self.shared.read(|tables| tables.live_epoch(row.node).is_none()) {
                 return Err(format!("{name} is not up"));
             }
             if self.lag(number).is_none_or(|lag| lag > LAG) {
                 return Err(format!("{name} has not caught up with the log yet; ask again"));
             }
+        }
+        // One that was cut short is finished: half way through, the old voters alone still decide too.
+        if !votes || self.is_joint() {
             change(self, ChangeMembers::AddVoterIds(BTreeSet::from([number]))).await?;
         }
         plain(self, Event::MemberPromoted { node: row.node }).await.map(drop)

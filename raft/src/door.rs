@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::disk::{self, Disk};
+use crate::aside;
+use crate::disk::Disk;
 use crate::identity::{self, Identity};
 use crate::known::Known;
 use crate::member::Member;
@@ -103,7 +104,7 @@ impl Door {
             None => {
                 let fresh = Identity { cluster, node, log: held.log, lives: 0, salt: 0 };
                 identity::write(&self.dir, fresh).map_err(|error| error.to_string())?;
-                disk::forget_loss(&self.dir);
+                aside::forget_loss(&self.dir);
                 held.identity = Some(fresh);
                 held.unused = true;
                 held.lost = false;

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use rand::RngCore;
 
+use crate::log::files::at;
+
 const NAME: &str = "identity";
 const MAGIC: &[u8; 8] = b"limes-id";
 /// The format's number. Format 1 had none in its place, and was never released.
@@ -104,13 +106,16 @@ pub(crate) fn write(dir: &Path, identity: Identity) -> io::Result<()> {
 /// Replaces a file whole; durable when it returns.
 pub(crate) fn replace(dir: &Path, name: &str, parts: &[&[u8]]) -> io::Result<()> {
     let fresh = dir.join(format!("{name}.new"));
-    let mut file = File::create(&fresh)?;
-    for part in parts {
-        file.write_all(part)?;
-    }
-    file.sync_all()?;
-    std::fs::rename(fresh, dir.join(name))?;
-    File::open(dir)?.sync_all()
+    let write = || {
+        let mut file = File::create(&fresh)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()
+    };
+    write().map_err(at(&fresh))?;
+    std::fs::rename(&fresh, dir.join(name)).map_err(at(&fresh))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))
 }
 
 /// A cluster's id as people read it.

@@ -4,6 +4,7 @@
 //! batches to the tables and reports each to an [`Observer`]. It knows nothing of sockets of edges
 //! and services.
 
+mod aside;
 mod barrier;
 mod bootstrap;
 mod change;

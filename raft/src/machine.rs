@@ -145,24 +145,19 @@ pub struct Machine {
 
 impl Machine {
     /// The machine at a snapshot, or empty.
-    ///
-    /// # Errors
-    /// The snapshot is one of newer software.
-    pub(crate) fn load(shared: Arc<Shared>, stored: Option<(SnapshotMeta, Bytes)>) -> io::Result<Self> {
+    pub(crate) fn load(shared: Arc<Shared>, stored: Option<(SnapshotMeta, Tables)>) -> Self {
         let mut machine = Machine { shared, applied: None, membership: StoredMembership::default() };
-        if let Some((meta, body)) = stored {
-            machine.take(&meta, body)?;
+        if let Some((meta, tables)) = stored {
+            machine.take(&meta, tables);
         }
-        Ok(machine)
+        machine
     }
 
-    fn take(&mut self, meta: &SnapshotMeta, body: Bytes) -> io::Result<()> {
-        let tables = Tables::decode_snapshot(body).map_err(io::Error::other)?;
+    fn take(&mut self, meta: &SnapshotMeta, tables: Tables) {
         self.shared.install(tables);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.shared.applied.send_replace(self.applied.map_or(0, |id| id.index));
-        Ok(())
     }
 }
 
@@ -219,11 +214,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> Result<(), io::Error> {
         let body = snapshot.into_inner();
         let (shared, stored, bytes) = (self.shared.clone(), meta.clone(), body.clone());
-        tokio::task::spawn_blocking(move || snapshot::save(&shared, &stored, &bytes))
-            .await
-            .map_err(io::Error::other)??;
+        let checked = move || {
+            let tables = Tables::decode_snapshot(bytes.clone()).map_err(io::Error::other)?;
+            snapshot::save(&shared, &stored, &bytes).map(|()| tables)
+        };
+        let tables = tokio::task::spawn_blocking(checked).await.map_err(io::Error::other)??;
         tracing::info!(last = ?meta.last_log_id, bytes = body.len(), "snapshot installed");
-        self.take(meta, body)
+        self.take(meta, tables);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {

@@ -86,6 +86,13 @@ impl Member {
         self.raft.server_metrics().borrow_watched().current_leader == Some(self.identity.node)
     }
 
+    /// Whether a change of members is half done: two sets of voters must agree, the old and the new.
+    pub(crate) fn is_joint(&self) -> bool {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().get_joint_config().len() > 1
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use limes_routing::{Event, Founder, Member as Row, NodeId, Verdict};
 use openraft::ChangeMembers;
+use openraft::type_config::async_runtime::watch::WatchReceiver;
 use rand::RngCore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -13,7 +14,7 @@ use tracing::{info, warn};
 use crate::member::Member;
 use crate::proposer::propose_plain;
 use crate::settings::Config;
-use crate::types::Node;
+use crate::types::{LogId, Node, StoredMembership};
 
 /// How often the leader looks whether something is to be done.
 const TICK: Duration = Duration::from_millis(250);
@@ -62,6 +63,7 @@ impl Member {
 pub(crate) async fn tend(member: Arc<Member>, config: Config) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut half = None;
     loop {
         tick.tick().await;
         if member.is_leader() && !member.is_stopping() {
@@ -69,7 +71,7 @@ pub(crate) async fn tend(member: Arc<Member>, config: Config) {
             if let Err(error) = replace(&member).await {
                 warn!(%error, "a member could not be replaced yet");
             }
-            if let Err(error) = reconcile(&member).await {
+            if let Err(error) = reconcile(&member, &mut half).await {
                 warn!(%error, "the members could not be brought in line yet");
             }
         }
@@ -135,9 +137,21 @@ async fn replace(member: &Member) -> Result<(), String> {
     Ok(())
 }
 
-/// What an earlier leader has left half done: voters that the tables call learners, and learners
-/// that have been removed.
-async fn reconcile(member: &Member) -> Result<(), String> {
+/// What an earlier leader has left half done: a change of voters, voters that the tables call learners, and
+/// learners that have been removed. `half` is the half done change of the last look.
+async fn reconcile(member: &Member, half: &mut Option<LogId>) -> Result<(), String> {
+    let (effective, committed) = {
+        let metrics = member.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.membership_config.clone(), metrics.committed_membership_config.clone())
+    };
+    if is_left(half, &effective, &committed) {
+        info!("finishing a change of voters that was left half done");
+        change(member, ChangeMembers::AddVoterIds(BTreeSet::new())).await?;
+    }
+    if member.is_joint() {
+        return Ok(());
+    }
     let voters: BTreeSet<u64> = member.raft.voter_ids().collect();
     let learners: BTreeSet<u64> = member.raft.learner_ids().collect();
     let unsaid: Vec<NodeId> = member.shared.read(|tables| {
@@ -162,6 +176,15 @@ async fn reconcile(member: &Member) -> Result<(), String> {
     change(member, ChangeMembers::RemoveNodes(gone)).await
 }
 
+/// Whether a change of voters was left half done: both sets of voters count by the same entry, agreed on, as at the
+/// last look. Whoever makes a change goes on with its second half at once.
+fn is_left(half: &mut Option<LogId>, effective: &StoredMembership, committed: &StoredMembership) -> bool {
+    let joint = effective.membership().get_joint_config().len() > 1;
+    let agreed = effective.log_id() == committed.log_id();
+    let before = std::mem::replace(half, effective.log_id().filter(|_| joint && agreed));
+    half.is_some() && before == *half
+}
+
 fn without_row(member: &Member, learners: &BTreeSet<u64>) -> BTreeSet<u64> {
     member.shared.read(|tables| {
         let rows: BTreeSet<u64> = tables.members().map(|row| row.node.0).collect();
@@ -181,4 +204,36 @@ pub(crate) async fn change(member: &Member, change: ChangeMembers<u64, Node>) ->
         .map_err(|_| "the change took too long".to_owned())?
         .map(drop)
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::impls::leader_id_adv::LeaderId;
+    use openraft::vote::RaftLeaderId;
+
+    use super::*;
+    use crate::types::Membership;
+
+    fn stored(index: u64, configs: &[&[u64]]) -> StoredMembership {
+        let log_id = LogId::new(LeaderId::new(1, 1).to_committed(), index);
+        let nodes = (1..=3).map(|id| (id, Node::new("127.0.0.1:1"))).collect::<BTreeMap<_, _>>();
+        let configs = configs.iter().map(|ids| ids.iter().copied().collect()).collect();
+        StoredMembership::new(Some(log_id), Membership::new(configs, nodes).unwrap())
+    }
+
+    #[test]
+    fn a_change_is_finished_when_nobody_goes_on_with_it() {
+        let flat = stored(5, &[&[1, 2]]);
+        let (joint, next) = (stored(6, &[&[1, 2], &[1, 2, 3]]), stored(8, &[&[1, 2], &[1, 2, 3]]));
+        let mut half = None;
+        assert!(!is_left(&mut half, &flat, &flat) && !is_left(&mut half, &flat, &flat));
+        assert!(
+            !is_left(&mut half, &joint, &flat) && !is_left(&mut half, &joint, &flat),
+            "not agreed on yet"
+        );
+        assert!(!is_left(&mut half, &joint, &joint), "its second half may be on its way");
+        assert!(!is_left(&mut half, &next, &next), "another change");
+        assert!(is_left(&mut half, &next, &next) && is_left(&mut half, &next, &next), "until it is done");
+        assert!(!is_left(&mut half, &flat, &flat) && !is_left(&mut half, &joint, &joint));
+    }
 }

@@ -1,5 +1,7 @@
 //! A lost quorum in words.
 
+use crate::known::Acquaintance;
+
 /// A voter, and what is known of the node of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Voter {
@@ -54,9 +56,48 @@ pub(crate) fn words(voters: &[Voter]) -> Option<String> {
     Some(text)
 }
 
+/// What helps a node whose data cannot be trusted and whose `cluster.initial` names nobody but itself, by what it
+/// knows of the members. The list is that of the founders: the cluster may have grown since.
+pub(crate) fn help_alone(name: &str, members: &[Acquaintance]) -> String {
+    let names = |voter: bool| {
+        let others = members.iter().filter(|member| member.voter == voter && member.name != name);
+        let mut names: Vec<&str> = others.map(|member| member.name.as_str()).collect();
+        names.dedup();
+        names.join(", ")
+    };
+    match (names(true), names(false)) {
+        (voters, _) if !voters.is_empty() => format!(
+            "its cluster has other voters by now ({voters}): name them in cluster.initial and start it again, and it joins \
+             as a new member"
+        ),
+        (_, learners) if !learners.is_empty() => format!(
+            "no other node votes, so nobody can let it in again: put a sound copy of the newest directory there; if that \
+             is lost for good: stop all, run `limes recover` on one of {learners}, start that, name it in cluster.initial \
+             here, and start this one with an empty directory"
+        ),
+        _ => "this is the only node of its cluster, so nobody can give it back: put a sound copy of the newest directory \
+              there, or move it away to begin anew"
+            .to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_founders_may_be_older_than_the_cluster() {
+        let member = |node: u64, voter| {
+            let (name, mesh) = (format!("node-{node}"), String::new());
+            Acquaintance { node, name, mesh, voter, boot: bytes::Bytes::new() }
+        };
+        let help = |members: &[Acquaintance]| help_alone("node-1", members);
+        assert!(help(&[]).contains("the only node") && help(&[member(1, true)]).contains("begin anew"));
+        let grown = help(&[member(1, true), member(2, true), member(3, true), member(4, false)]);
+        assert!(grown.contains("(node-2, node-3)") && !grown.contains("begin anew"), "{grown}");
+        let learners = help(&[member(1, true), member(4, false)]);
+        assert!(learners.contains("recover` on one of node-4") && !learners.contains("anew"), "{learners}");
+    }
 
     fn voters(states: &[State]) -> Vec<Voter> {
         let named = |(state, at): (&State, usize)| Voter { name: format!("node-{at}"), state: *state };

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
-use limes_routing::{Batch, Revision, Tables};
+use limes_routing::{Batch, NodeId, Revision, Tables};
 use openraft::entry::EntryPayload;
 use openraft::storage::RaftLogStorage;
 use openraft::{Membership, RaftLogReader};
 use rand::RngCore;
 
+use crate::aside;
 use crate::disk::{self, Disk};
 use crate::identity::{self, Identity, hex};
 use crate::log::SegmentLog;
@@ -45,28 +46,38 @@ impl RecoverError {
 }
 
 /// Makes a member's directory the begin of a new cluster, in which it is alone until others join. The
-/// member must not run. The directory as it was is kept beside the new one.
+/// member must not run. The directory as it was is kept beside the new one, or in it where it cannot be renamed.
 ///
 /// # Errors
-/// [`RecoverError`]: there is no data, it is damaged, or the disk failed. Nothing has changed then.
+/// [`RecoverError`]: there is no data, it is damaged or another node's, or the disk failed. Nothing has changed
+/// then, or it is said where everything is.
 pub async fn recover(config: &Config) -> Result<Recovered, RecoverError> {
-    let dir = &config.dir;
-    if !dir.join("identity").exists() {
-        return Err(RecoverError(format!("{} holds no member's data", dir.display())));
+    if !config.dir.join("identity").exists() {
+        return Err(RecoverError(format!("{} holds no member's data", config.dir.display())));
     }
+    // A link stays one: what it leads to is replaced.
+    let dir = &std::fs::canonicalize(&config.dir).map_err(RecoverError::because)?;
     let disk = disk::look(dir).await.map_err(RecoverError::because)?;
     let Some(old) = disk.identity else { return Err(RecoverError("there is no identity".to_owned())) };
     let (mut tables, last) = replay(disk).await?;
     let Some(last) = last.filter(|_| tables.cluster().is_some()) else {
         return Err(RecoverError("its cluster was never made: start it with an empty directory".to_owned()));
     };
+    let node = NodeId(old.node);
+    if let Some(owner) = tables.members().find(|row| row.node == node && row.name != config.name) {
+        let (dir, owner, me) = (dir.display(), &owner.name, &config.name);
+        return Err(RecoverError(format!("{dir} is the data of {owner}, not of {me}: recover it there")));
+    }
     let mut cluster = [0; 16];
     rand::rng().fill_bytes(&mut cluster);
     tables.adopt(cluster);
-    let fresh = disk::free_beside(dir, "recovering").map_err(RecoverError::because)?;
-    disk::make(&fresh).map_err(RecoverError::because)?;
-    write(config, &fresh, Identity { cluster, lives: 0, salt: 0, ..old }, &tables, last).await?;
-    let aside = disk::swap(dir, &fresh).map_err(RecoverError::because)?;
+    let fresh = aside::begin(dir).map_err(RecoverError::because)?;
+    let identity = Identity { cluster, lives: 0, salt: 0, ..old };
+    if let Err(error) = write(config, &fresh, identity, &tables, last).await {
+        let _ = std::fs::remove_dir_all(&fresh);
+        return Err(error);
+    }
+    let aside = aside::swap(dir, &fresh).map_err(RecoverError::because)?;
     Ok(Recovered { cluster: hex(&cluster), revision: Revision(last.index), aside })
 }
 
@@ -75,9 +86,7 @@ pub async fn recover(config: &Config) -> Result<Recovered, RecoverError> {
 async fn replay(disk: Disk) -> Result<(Tables, Option<LogId>), RecoverError> {
     let Disk { mut log, snapshot, .. } = disk;
     let (mut tables, mut last) = match snapshot {
-        Some((meta, body)) => {
-            (Tables::decode_snapshot(body).map_err(RecoverError::because)?, meta.last_log_id)
-        }
+        Some((meta, tables)) => (tables, meta.last_log_id),
         None => (Tables::new(), None),
     };
     let end = log.get_log_state().await.map_err(RecoverError::because)?.last_log_id;

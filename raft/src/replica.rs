@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
+use crate::aside;
 use crate::barrier::{BarrierError, Barriers};
 use crate::bootstrap::{self, Found};
 use crate::change::{self, ChangeError};
@@ -27,7 +28,7 @@ use crate::proposer::{ProposeError, Proposer, propose_plain};
 use crate::settings::{Config, raft_config};
 use crate::tasks::Tasks;
 use crate::types::{Node, Raft, SnapshotMeta, TypeConfig};
-use crate::{known, membership, upkeep};
+use crate::{known, membership, quorum, upkeep};
 
 /// Between two attempts at the first election: a few times what a founder takes to open an empty log.
 const FIRST_ELECTION_PAUSE: Duration = Duration::from_millis(50);
@@ -41,20 +42,15 @@ pub enum StartError {
     /// Nobody can found or be joined.
     #[error("cluster.initial is empty")]
     NoFounders,
-    /// The log is damaged and there is nobody to join.
-    #[error(
-        "{0}; this is the only node of its cluster, so nobody can give it back: put a sound copy of the directory there, \
-         or move it away to begin anew"
-    )]
-    Damaged(OpenError),
+    /// The log is damaged, and the settings name nobody to join; and what helps.
+    #[error("{0}; {1}")]
+    Damaged(OpenError, String),
     /// What is on the disk is of other software.
     #[error("{0}")]
     Unknown(OpenError),
-    /// The directory is an old copy, and there is nobody to join.
-    #[error(
-        "{path} is an old copy: {1}; nobody else could let it in again: put the newest directory back", path = .0.display()
-    )]
-    Outdated(PathBuf, String),
+    /// The directory is an old copy, and the settings name nobody to join; and what helps.
+    #[error("{path} is an old copy: {1}; {2}", path = .0.display())]
+    Outdated(PathBuf, String, String),
     /// The member was removed.
     #[error("{1}; move {path} away to join as a new member", path = .0.display())]
     Removed(PathBuf, String),
@@ -78,6 +74,19 @@ pub enum StartError {
         theirs: String,
         /// Those founders.
         names: String,
+    },
+    /// The directory is another member's.
+    #[error(
+        "{} is the data of {owner}, not of {me}: put the right directory there, or move it away to join as a new \
+         member", dir.display()
+    )]
+    OfAnother {
+        /// The directory.
+        dir: PathBuf,
+        /// The name under which the members know its number.
+        owner: String,
+        /// This node's name.
+        me: String,
     },
     /// openraft refused.
     #[error("raft cannot start: {0}")]
@@ -117,8 +126,7 @@ impl Replica {
         observer.identified(node, identity.cluster, boot);
         let history = History::start(config.dir.join("history"), Limits::default());
         let shared = Shared::new(config.dir.clone(), observer, history, (node, boot));
-        let machine = Machine::load(shared.clone(), snapshot)
-            .map_err(|error| StartError::Disk(config.dir.clone(), error))?;
+        let machine = Machine::load(shared.clone(), snapshot);
         let clients = Clients::new(identity.cluster, config.timing);
         let raft_config = raft_config(config.timing).map_err(|error| StartError::Raft(error.to_string()))?;
         let known = Arc::new(door.known());
@@ -316,7 +324,7 @@ impl Replica {
     }
 }
 
-type Snapshot = Option<(SnapshotMeta, bytes::Bytes)>;
+type Snapshot = Option<(SnapshotMeta, Tables)>;
 
 /// Opens the disk and finds out who this member is, and begins its next life. What turns out to be an
 /// old copy is treated as damaged.
@@ -324,7 +332,7 @@ async fn identify(config: &Config, door: &Door) -> Result<(Identity, SegmentLog,
     let failed = |error| StartError::Disk(config.dir.clone(), error);
     let alone = config.initial.iter().all(|peer| peer.name == config.name);
     loop {
-        let disk = disk::open(&config.dir, alone).await?;
+        let disk = disk::open(config, alone).await?;
         door.show(&disk);
         let Disk { log, snapshot, next, .. } = disk;
         match bootstrap::find(config, door, next).await? {
@@ -332,10 +340,13 @@ async fn identify(config: &Config, door: &Door) -> Result<(Identity, SegmentLog,
                 let identity = identity.next_life(&config.dir).map_err(failed)?;
                 return Ok((identity, log, snapshot));
             }
-            Found::Outdated(why) if alone => return Err(StartError::Outdated(config.dir.clone(), why)),
+            Found::Outdated(why) if alone => {
+                let help = quorum::help_alone(&config.name, &door.known().members);
+                return Err(StartError::Outdated(config.dir.clone(), why, help));
+            }
             Found::Outdated(why) => {
                 drop(log);
-                disk::set_aside(&config.dir, &format!("the directory is an old copy: {why}"))
+                aside::set_aside(&config.dir, &format!("the directory is an old copy: {why}"))
                     .map_err(failed)?;
             }
         }

@@ -115,7 +115,8 @@ impl Settings for Cluster {
         v.leaf(
             "initial",
             "The 1, 3 or 5 nodes that found the cluster, the same list on each: [{name: node-1, addr: \"host:30013\"}, ...]. \
-             A node that is not in it joins those that are. Empty: this node is a cluster of its own.",
+             A node that is not in it joins those that are. Once others have been promoted, list them too, on every node: a \
+             node that has lost its data asks these. Empty: this node is a cluster of its own.",
             &mut self.initial,
         );
         v.leaf(

@@ -40,6 +40,12 @@ pub trait Files: Send + Sync + 'static {
     /// The disk failed.
     fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>>;
 
+    /// Opens a file that is there, for reading.
+    ///
+    /// # Errors
+    /// It is not there, or the disk failed.
+    fn open_for_reading(&self, name: &str) -> io::Result<Arc<dyn LogFile>>;
+
     /// Removes a file; its name may be back after a crash.
     ///
     /// # Errors
@@ -102,13 +108,14 @@ impl Folder {
 
 impl Files for Folder {
     fn lock(&self) -> io::Result<Box<dyn Send>> {
-        std::fs::create_dir_all(&self.0)?;
-        let file = File::open(&self.0)?;
+        let failed = at(&self.0);
+        std::fs::create_dir_all(&self.0).map_err(&failed)?;
+        let file = File::open(&self.0).map_err(&failed)?;
         let until = Instant::now() + LOCK_WAIT;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Box::new(file)),
-                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
                 Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_AGAIN),
                 Err(TryLockError::WouldBlock) => {
                     let text = format!("{} is in use by another process", self.0.display());
@@ -120,8 +127,8 @@ impl Files for Folder {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.0)? {
-            if let Ok(name) = entry?.file_name().into_string() {
+        for entry in std::fs::read_dir(&self.0).map_err(at(&self.0))? {
+            if let Ok(name) = entry.map_err(at(&self.0))?.file_name().into_string() {
                 names.push(name);
             }
         }
@@ -129,21 +136,25 @@ impl Files for Folder {
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        std::fs::read(self.path(name))
+        let path = self.path(name);
+        std::fs::read(&path).map_err(at(&path))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.path(name))?;
-        Ok(Arc::new(OnDisk(file)))
+        OnDisk::open(self.path(name), OpenOptions::new().read(true).write(true).create(true).truncate(false))
+    }
+
+    fn open_for_reading(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
+        OnDisk::open(self.path(name), OpenOptions::new().read(true))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.path(name))
+        let path = self.path(name);
+        std::fs::remove_file(&path).map_err(at(&path))
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        File::open(&self.0).and_then(|folder| folder.sync_all()).map_err(at(&self.0))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -151,33 +162,56 @@ impl Files for Folder {
     }
 }
 
-struct OnDisk(File);
+/// An error with the path that it is about; its kind stays.
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
 
-impl LogFile for OnDisk {
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(into, offset)
-    }
+struct OnDisk {
+    file: File,
+    path: PathBuf,
+}
 
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+impl OnDisk {
+    fn open(path: PathBuf, how: &OpenOptions) -> io::Result<Arc<dyn LogFile>> {
+        let file = how.open(&path).map_err(at(&path))?;
+        Ok(Arc::new(OnDisk { file, path }))
     }
 
     fn shape(&self, keep: u64, bytes: u64) -> io::Result<()> {
-        self.0.set_len(keep)?;
+        self.file.set_len(keep)?;
         let length = i64::try_from(bytes).map_err(io::Error::other)?;
-        match nix::fcntl::posix_fallocate(&self.0, 0, length) {
+        match nix::fcntl::posix_fallocate(&self.file, 0, length) {
             // Not every file system can: a sparse file does as well, only slower.
-            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => self.0.set_len(bytes),
+            Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => self.file.set_len(bytes),
             other => Ok(other?),
         }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()?;
+        self.file.sync_data()?;
         // Synced, but nobody will ever find it: what is acknowledged now would be lost with the process.
-        if self.0.metadata()?.nlink() == 0 {
+        if self.file.metadata()?.nlink() == 0 {
             return Err(io::Error::new(io::ErrorKind::NotFound, "a file of it was removed while in use"));
         }
         Ok(())
+    }
+}
+
+impl LogFile for OnDisk {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(into, offset).map_err(at(&self.path))
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(at(&self.path))
+    }
+
+    fn shape(&self, keep: u64, bytes: u64) -> io::Result<()> {
+        OnDisk::shape(self, keep, bytes).map_err(at(&self.path))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        OnDisk::sync(self).map_err(at(&self.path))
     }
 }

@@ -145,9 +145,13 @@ pub(super) fn may_begin(bytes: &[u8], group: u32) -> bool {
 
 /// Looks at what lies at `offset` of a file's bytes.
 pub(super) fn look(file: &Bytes, segment: u64, offset: usize) -> At {
-    let Some(rest) = file.get(offset..).filter(|rest| !rest.is_empty()) else { return At::Nothing };
-    let Some(head) = rest.first_chunk::<HEAD>() else {
-        return if rest.iter().all(|byte| *byte == 0) { At::Nothing } else { At::Bad("a cut head") };
+    if offset >= file.len() { At::Nothing } else { first(&file.slice(offset..), segment, offset as u64) }
+}
+
+/// Looks at what begins some bytes that lie at `offset` of a file.
+pub(super) fn first(bytes: &Bytes, segment: u64, offset: u64) -> At {
+    let Some(head) = bytes.first_chunk::<HEAD>() else {
+        return if bytes.iter().all(|byte| *byte == 0) { At::Nothing } else { At::Bad("a cut head") };
     };
     let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
     if length == 0 {
@@ -157,9 +161,9 @@ pub(super) fn look(file: &Bytes, segment: u64, offset: usize) -> At {
     if payload > PAYLOAD_MAX {
         return At::Bad("a length that cannot be");
     }
-    let Some(record) = rest.get(..HEAD + payload) else { return At::Bad("a cut record") };
+    let Some(record) = bytes.get(..HEAD + payload) else { return At::Bad("a cut record") };
     let sum = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-    let is = crc32c::crc32c_append(checksum(segment, offset as u64, &record[..4]), &record[8..]);
+    let is = crc32c::crc32c_append(checksum(segment, offset, &record[..4]), &record[8..]);
     if sum != is {
         return At::Bad("a wrong checksum");
     }
@@ -167,7 +171,7 @@ pub(super) fn look(file: &Bytes, segment: u64, offset: usize) -> At {
     match Kind::of(head[12]) {
         Some(kind) => {
             let is_last = head[13] & LAST_OF_GROUP != 0;
-            let payload = file.slice(offset + HEAD..offset + HEAD + payload);
+            let payload = bytes.slice(HEAD..HEAD + payload);
             At::Record(Found { kind, group, is_last, payload })
         }
         None => At::Unknown(format!("kind of record {} is not known to this version", head[12])),

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::files::{Files, Folder, LogFile};
 use super::open::{self, OpenError, Place};
-use super::record::{self, Begin, Kind};
+use super::record::{self, At, Begin, Kind};
 use super::segment::{self, BEGINNING, Mark};
 use super::writer::{Job, Writer, position};
 use crate::encode::{Encode, decode, encode};
@@ -204,6 +204,20 @@ impl SegmentLog {
     }
 }
 
+/// The entry that a record holds. What was whole when the log was opened may have changed since, and must
+/// not be sent to others, who would take it with a fresh checksum.
+fn checked(record: Bytes, place: Place, begin: u64) -> Result<Entry, String> {
+    match record::first(&record, place.segment, begin) {
+        At::Record(found) if found.kind == Kind::Entry => {
+            let entry: Entry = decode(found.payload).map_err(|error| error.to_string())?;
+            if entry.log_id == place.log_id { Ok(entry) } else { Err("another entry".to_owned()) }
+        }
+        At::Record(_) | At::Nothing => Err("another record, or none".to_owned()),
+        At::Bad(what) => Err(what.to_owned()),
+        At::Unknown(what) => Err(what),
+    }
+}
+
 fn stopped() -> io::Error {
     io::Error::other("the log's writer has stopped")
 }
@@ -291,19 +305,26 @@ impl State {
         let file = match self.readers.get(&place.segment) {
             Some(file) => Arc::clone(file),
             None => {
-                let file = files.open(&segment::name(place.segment))?;
+                let file = files.open_for_reading(&segment::name(place.segment))?;
                 self.readers.insert(place.segment, Arc::clone(&file));
                 file
             }
         };
-        let mut payload = vec![0; place.len as usize];
-        file.read_at(&mut payload, place.offset)?;
-        let entry: Option<Entry> = decode(payload.into()).ok();
-        if let Some(entry) = entry.filter(|entry| entry.log_id == place.log_id) {
-            Ok(entry)
-        } else {
-            Err(io::Error::other(format!("entry {index} of the log has changed on disk")))
-        }
+        let begin = place.offset - record::HEAD as u64;
+        let mut bytes = vec![0; record::HEAD + place.len as usize];
+        let whole = match file.read_at(&mut bytes, begin) {
+            Ok(()) => checked(bytes.into(), place, begin),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err("a cut file".to_owned()),
+            Err(error) => return Err(error),
+        };
+        whole.map_err(|what| {
+            let name = files.path(&segment::name(place.segment));
+            let text = format!(
+                "entry {index} of the raft log has changed on disk: {what} ({}, byte {begin})",
+                name.display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })
     }
 
     fn truncate(&mut self, after: Option<u64>) {

@@ -1,10 +1,10 @@
 //! Disks that cannot be trusted: the member comes back under a new number, or says why it cannot.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::support::{Cluster, LIMIT, at_once, eventually, files, online, tests};
+use crate::support::{
+    BRISK, Cluster, LIMIT, at_once, copy, damage_log, eventually, files, flip, online, tests,
+};
 use limes_raft::StartError;
 use limes_raft::log::SegmentLog;
 use limes_raft::types::{Data, Entry, LogId, TypeConfig};
@@ -19,21 +19,8 @@ fn all_is_damaged_or_old() {
     at_once(tests! {
         an_old_copy_of_a_directory_does_not_vote
         nobody_founds_a_cluster_over_what_was_damaged
+        what_changes_under_a_member_that_runs_is_not_sent
     });
-}
-
-/// Changes a byte in the middle of the log's first records.
-fn damage_log(dir: &Path) {
-    let segment =
-        files(&dir.join("log")).into_iter().find(|file| file.extension().is_some_and(|e| e == "seg"));
-    flip(&segment.unwrap(), 200);
-}
-
-fn flip(path: &Path, at: u64) {
-    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
 }
 
 /// Starts a member that cannot be trusted, and sees it come back as a new one in the place of the old.
@@ -48,20 +35,6 @@ fn comes_back(cluster: &mut Cluster, harmed: usize) {
             tables.members().filter(|member| member.name == name).map(|row| row.node).collect();
         tables.members().count() == 3 && tables.members().all(|member| member.voter) && rows == [new]
     });
-}
-
-/// A copy of a directory, as a backup program makes it.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to);
-        } else if std::fs::copy(&from, &to).is_err() {
-            // It went away meanwhile, as files of a running node do.
-        }
-    }
 }
 
 fn put_back(backup: &Path, dir: &Path) {
@@ -149,6 +122,41 @@ fn nobody_founds_a_cluster_over_what_was_damaged() {
     assert!(cluster.agree().edge(EdgeId(1)).is_none());
 }
 
+/// A byte in an old entry changes while the leader runs: it stops when it should send that, and the newcomer, which
+/// would have written it with a fresh checksum, gets it from another.
+fn what_changes_under_a_member_that_runs_is_not_sent() {
+    let mut cluster = Cluster::start_with(3, BRISK);
+    for edge in 0..20 {
+        cluster.at(edge as usize % 3).submit(online(edge)).unwrap();
+    }
+    cluster.agree();
+    // After a start nothing old is in memory.
+    (0..3).for_each(|at| cluster.kill(at));
+    cluster.start_places(&[0, 1, 2]);
+    cluster.places.iter().for_each(|place| place.running().wait_up());
+    let leader = cluster.leader();
+    let dir = cluster.places[leader].dir.clone();
+    let segment =
+        files(&dir.join("log")).into_iter().find(|file| file.extension().is_some_and(|e| e == "seg"));
+    let segment = segment.unwrap();
+    let bytes = std::fs::read(&segment).unwrap();
+    let meta = bytes.windows(4).position(|bytes| bytes == b"meta").unwrap();
+    flip(&segment, meta as u64 + 1);
+    let newcomer = cluster.add_place();
+    let starting = cluster.begin(newcomer);
+    let why = failure(&cluster, leader);
+    assert!(why.contains(&segment.display().to_string()) && why.contains("has changed on disk"), "{why}");
+    cluster.kill(leader);
+    cluster.places[newcomer].running = Some(starting.finish(LIMIT).unwrap());
+    cluster.places[newcomer].running().wait_up();
+    // The next start of the other finds it too.
+    cluster.restart(leader);
+    assert!(cluster.at(leader).replica.node().0 > 3, "it is a new member");
+    assert!(dir.with_extension("damaged-1").is_dir());
+    // What was changed has gone nowhere.
+    cluster.agree();
+}
+
 /// One after the other in one cluster: each member that loses its data is replaced before the next.
 #[test]
 fn whatever_is_damaged_is_set_aside() {
@@ -190,7 +198,7 @@ fn the_only_node_says_what_is_damaged_and_touches_nothing() {
     damage_log(&dir);
     let before = files(&dir.join("log"));
     let Err(error) = cluster.begin(0).finish(LIMIT) else { panic!("it must not start") };
-    assert!(matches!(error, StartError::Damaged(_)), "{error}");
+    assert!(matches!(error, StartError::Damaged(..)), "{error}");
     assert!(error.to_string().contains(".seg"), "it says where: {error}");
     assert_eq!(files(&dir.join("log")), before);
     assert!(!dir.with_extension("damaged-1").exists());

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{BRISK, Cluster, LIMIT, at_once, eventually, online, tests};
+use crate::support::{BRISK, Cluster, LIMIT, at_once, copy, damage_log, eventually, online, tests};
+use futures::FutureExt;
 use limes_raft::{ChangeError, PeerAddr, Replica, StartError};
 use limes_routing::{EdgeId, Event, NodeId, Verdict};
 
@@ -89,6 +90,7 @@ fn a_node_of_another_cluster_is_refused() {
 #[test]
 fn a_directory_of_another_cluster_is_refused() {
     let mut one = Cluster::start(3);
+    another_members_directory_is_refused(&mut one);
     let mut other = Cluster::start(1);
     other.kill(0);
     one.kill(1);
@@ -111,6 +113,44 @@ fn a_directory_of_another_cluster_is_refused() {
     assert!(matches!(one.at(0).submit(online(1)), Ok(Verdict::Accepted(_))));
 }
 
+/// A member's directory in another's place: swapped, or a copy of one that runs. Two processes of one number would
+/// each be taken for the other, so it is refused before it has said anything.
+fn another_members_directory_is_refused(cluster: &mut Cluster) {
+    let (first, second) = (cluster.places[1].dir.clone(), cluster.places[2].dir.clone());
+    let kept = first.with_extension("kept");
+    let swap = || {
+        std::fs::rename(&first, &kept).unwrap();
+        std::fs::rename(&second, &first).unwrap();
+        std::fs::rename(&kept, &second).unwrap();
+    };
+    let refused = |cluster: &mut Cluster, at: usize, of: &str| {
+        let Err(error) = cluster.begin(at).finish(LIMIT) else { panic!("it must not start") };
+        assert!(matches!(&error, StartError::OfAnother { owner, .. } if owner == of), "{error}");
+    };
+    eventually("they know each other", || first.join("members").exists() && second.join("members").exists());
+    cluster.kill(1);
+    cluster.kill(2);
+    swap();
+    refused(cluster, 1, "node-3");
+    refused(cluster, 2, "node-2");
+    swap();
+    cluster.start_places(&[1, 2]);
+    [1, 2].iter().for_each(|at| cluster.at(*at).wait_up());
+    cluster.kill(1);
+    cluster.leader();
+    std::fs::rename(&first, &kept).unwrap();
+    copy(&second, &first);
+    refused(cluster, 1, "node-3");
+    // Those that run say whose it is, if it does not know itself.
+    std::fs::remove_file(first.join("members")).unwrap();
+    refused(cluster, 1, "node-3");
+    eventually("it can be removed", || std::fs::remove_dir_all(&first).is_ok());
+    std::fs::rename(&kept, &first).unwrap();
+    cluster.restart(1);
+    assert_eq!(cluster.at(1).replica.node(), NodeId(2));
+    assert_eq!(cluster.at(2).replica.node(), NodeId(3), "the one that was copied goes on");
+}
+
 fn a_newcomer_learns_and_may_be_promoted() {
     let mut cluster = Cluster::start_with(1, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
@@ -122,21 +162,49 @@ fn a_newcomer_learns_and_may_be_promoted() {
     let verdict = cluster.at(second).submit(online(2)).unwrap();
     assert!(matches!(verdict, Verdict::Accepted(_)), "a learner serves as well: {verdict:?}");
     assert_eq!(cluster.at(0).replica.status().voters, [NodeId(1)]);
-    for at in [second, third] {
-        let name = cluster.places[at].name.clone();
-        // Asked of a node that does not lead.
-        eventually("it has caught up and is promoted", || {
-            let name = name.clone();
-            ask(&cluster, third, |replica| async move { replica.promote(&name).await }).is_ok()
+    let name = cluster.places[second].name.clone();
+    // Asked of a node that does not lead.
+    eventually("it has caught up and is promoted", || {
+        let name = name.clone();
+        ask(&cluster, third, |replica| async move { replica.promote(&name).await }).is_ok()
+    });
+    // Whoever asks for the other goes away at once: it must not end half way, where the old voters still count.
+    let leader = cluster.leader();
+    let name = cluster.places[third].name.clone();
+    eventually("the other is promoted", || {
+        let (replica, name) = (cluster.at(leader).replica.clone(), name.clone());
+        cluster.at(leader).run(async move {
+            let _ = replica.promote(&name).now_or_never();
+            tokio::time::sleep(Duration::from_millis(50)).await;
         });
-    }
+        cluster.agree().members().all(|member| member.voter)
+    });
     assert_eq!(cluster.at(0).replica.status().voters.len(), 3);
-    let tables = cluster.agree();
-    assert!(tables.members().all(|member| member.voter));
+    eventually("the founder has written it down", || votes_by_file(&cluster, 0, third));
     cluster.kill(0);
     eventually("the promoted go on alone", || {
         matches!(cluster.at(second).submit(online(3)), Ok(Verdict::Accepted(_)))
     });
+    // By its own list the founder is alone. It is not, and it is not told to begin anew.
+    damage_log(&cluster.places[0].dir);
+    let Err(error) = cluster.begin(0).finish(LIMIT) else { panic!("it must not start") };
+    assert!(matches!(error, StartError::Damaged(..)), "{error}");
+    assert!(error.to_string().contains("other voters by now (node-2, node-3)"), "{error}");
+    for at in [second, third] {
+        let place = &cluster.places[at];
+        cluster.initial.push(PeerAddr { name: place.name.clone(), addr: place.addr.to_string() });
+    }
+    cluster.restart(0);
+    assert!(cluster.at(0).replica.node().0 > 1, "it has joined as a new member");
+    assert!(cluster.agree().edge(EdgeId(3)).is_some());
+}
+
+/// Whether a member has written down that another votes.
+fn votes_by_file(cluster: &Cluster, at: usize, other: usize) -> bool {
+    let known = std::fs::read(cluster.places[at].dir.join("members")).unwrap_or_default();
+    let mesh = cluster.places[other].mesh.as_bytes();
+    let place = known.windows(mesh.len()).position(|bytes| bytes == mesh);
+    place.is_some_and(|place| known.get(place + mesh.len()) == Some(&1))
 }
 
 #[test]
@@ -170,8 +238,7 @@ fn a_member_that_lost_its_disk_comes_back_under_a_new_number() {
 
 /// Two of three directories are gone: nobody can agree, and it is said why. One of them comes back.
 fn two_lost_disks_are_a_lost_quorum_until_one_is_back() {
-    // Time is part of it: how soon it is said.
-    let mut cluster = Cluster::start_with(3, limes_raft::Timing::default());
+    let mut cluster = Cluster::start_with(3, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     let stays = cluster.leader();
     let lost: Vec<usize> = (0..3).filter(|at| *at != stays).collect();
@@ -219,8 +286,16 @@ fn what_is_left_becomes_a_new_cluster() {
     (0..3).for_each(|at| cluster.kill(at));
     let config = cluster.config(stays);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let other = limes_raft::Config { name: "node-9".to_owned(), ..config.clone() };
+    let error = runtime.block_on(limes_raft::recover(&other)).unwrap_err().to_string();
+    assert!(error.contains(&format!("the data of {}, not of node-9", config.name)), "{error}");
+    // The data lies elsewhere, and stays there.
+    let disk = config.dir.with_extension("disk");
+    std::fs::rename(&config.dir, &disk).unwrap();
+    std::os::unix::fs::symlink(&disk, &config.dir).unwrap();
     let recovered = runtime.block_on(limes_raft::recover(&config)).unwrap();
     assert!(recovered.aside.join("log").is_dir(), "what was there is kept");
+    assert!(config.dir.is_symlink() && disk.join("identity").exists());
     let old = cluster.places[lost[0]].dir.with_extension("old");
     eventually("it can be moved", || std::fs::rename(&cluster.places[lost[0]].dir, &old).is_ok());
     cluster.wipe(lost[1]);

@@ -1,9 +1,12 @@
 //! Members of a cluster in one process, each on a runtime of its own, so that one can be killed.
 
 use std::cell::RefCell;
+use std::fs::OpenOptions;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
@@ -118,7 +121,18 @@ impl Running {
 
     pub fn wait_up(&self) {
         let replica = self.replica.clone();
-        self.run(async move { replica.wait_up(LIMIT).await }).expect("an epoch");
+        let up = self.run(async move {
+            let mut up = pin!(replica.wait_up(LIMIT));
+            tokio::select! {
+                up = &mut up => match up {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(format!("{error}; {:?}; {:?}", replica.status(), replica.trouble())),
+                },
+                // What cannot go on looks like a lost quorum.
+                why = replica.failed() => Err(why),
+            }
+        });
+        up.unwrap_or_else(|why| panic!("no epoch: {why}"));
     }
 
     pub fn spawn<T: Send + 'static>(
@@ -291,7 +305,12 @@ impl Cluster {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let (incoming, sockets) = mpsc::channel(64);
             tokio::spawn(async move {
-                while let Ok((socket, _)) = listener.accept().await {
+                loop {
+                    // Too many files for a moment, or a peer that has gone again.
+                    let Ok((socket, _)) = listener.accept().await else {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        continue;
+                    };
                     let _ = socket.set_nodelay(true);
                     if incoming.send(socket).await.is_err() {
                         break;
@@ -445,4 +464,32 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     files
+}
+
+/// Changes a byte in the middle of the log's first records.
+pub fn damage_log(dir: &Path) {
+    let segment =
+        files(&dir.join("log")).into_iter().find(|file| file.extension().is_some_and(|e| e == "seg"));
+    flip(&segment.unwrap(), 200);
+}
+
+pub fn flip(path: &Path, at: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
+}
+
+/// A copy of a directory, as a backup program makes it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else if std::fs::copy(&from, &to).is_err() {
+            // It went away meanwhile, as files of a running node do.
+        }
+    }
 }

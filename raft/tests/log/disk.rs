@@ -122,6 +122,54 @@ async fn a_missing_file_is_seen_and_old_ones_may_go() {
     assert!(segments(dir.path()).len() < files.len(), "purged files go");
 }
 
+/// Bytes may change under a log that is open: what was sound at the start is looked at again when it is read.
+#[tokio::test]
+async fn what_changes_while_the_log_is_open_is_not_given_out() {
+    let (dir, entries) = written(20, 5, 40).await;
+    let mut log = SegmentLog::open(dir.path()).unwrap();
+    let file = segments(dir.path()).remove(0);
+    let mut bytes = std::fs::read(&file).unwrap();
+    // In the middle of what entry 7 holds, which any byte may be.
+    let at = bytes.windows(40).position(|bytes| bytes == [7; 40]).unwrap() + 20;
+    bytes[at] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(log.try_get_log_entries(0..7).await.unwrap().len(), 7);
+    assert_eq!(log.limited_get_log_entries(8, entries).await.unwrap().len() as u64, entries - 8);
+    for error in [
+        log.try_get_log_entries(7..8).await.unwrap_err(),
+        log.limited_get_log_entries(0, entries).await.unwrap_err(),
+    ] {
+        let (text, name) = (error.to_string(), file.display().to_string());
+        let place = text.contains(&name) && text.contains("entry 7 of the raft log") && text.contains("byte");
+        assert!(place, "{text}");
+    }
+    drop(log);
+    assert!(matches!(SegmentLog::open(dir.path()), Err(OpenError::Damaged { .. })), "the next start sees it");
+}
+
+/// Reading makes no file, and says which one is not there.
+#[tokio::test]
+async fn a_file_that_is_gone_is_named_and_not_made() {
+    let (dir, _) = written(4, 5, 40).await;
+    let mut log = SegmentLog::open(dir.path()).unwrap();
+    let file = segments(dir.path()).remove(0);
+    std::fs::remove_file(&file).unwrap();
+    let error = log.try_get_log_entries(0..1).await.unwrap_err().to_string();
+    assert!(error.contains(&file.display().to_string()), "{error}");
+    assert!(!file.exists());
+}
+
+/// What the disk refuses is named too: here a directory where a file should be.
+#[tokio::test]
+async fn what_cannot_be_read_is_named() {
+    let (dir, _) = written(4, 5, 40).await;
+    let odd = dir.path().join("000000000002.seg");
+    std::fs::create_dir(&odd).unwrap();
+    let Err(error) = SegmentLog::open(dir.path()) else { panic!("it cannot be read") };
+    assert!(matches!(error, OpenError::Io(_)), "{error}");
+    assert!(error.to_string().contains(&odd.display().to_string()), "{error}");
+}
+
 #[tokio::test]
 async fn a_directory_is_open_once_at_a_time() {
     let (dir, entries) = written(6, 3, 40).await;
