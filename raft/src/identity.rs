@@ -103,13 +103,20 @@ pub(crate) fn write(dir: &Path, identity: Identity) -> io::Result<()> {
     replace(dir, NAME, &[&bytes])
 }
 
+/// Bytes written before they are made durable.
+const SYNCED: usize = 2 << 20;
+
 /// Replaces a file whole; durable when it returns.
 pub(crate) fn replace(dir: &Path, name: &str, parts: &[&[u8]]) -> io::Result<()> {
     let fresh = dir.join(format!("{name}.new"));
     let write = || {
         let mut file = File::create(&fresh)?;
-        for part in parts {
-            file.write_all(part)?;
+        // Bit by bit: the log shares the disk, and would wait for all of a large file at once.
+        for piece in parts.iter().flat_map(|part| part.chunks(SYNCED)) {
+            file.write_all(piece)?;
+            if piece.len() == SYNCED {
+                file.sync_data()?;
+            }
         }
         file.sync_all()
     };

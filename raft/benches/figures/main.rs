@@ -5,6 +5,7 @@
 //!   of each node. Real disks (one, shared); no sockets of edges.
 //! - `pause`: how long apply stands still while a snapshot of a million edges is taken, and what else
 //!   depends on their number.
+//! - `rows`: what the tables take of memory by themselves.
 //!
 //! `--dir D` says on which file system (else the temporary folder's), `--seconds N` how long each row.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a figure or a loud end")]
@@ -13,6 +14,7 @@ mod log;
 mod member;
 mod pause;
 mod presence;
+mod rows;
 mod times;
 
 use std::path::PathBuf;
@@ -42,7 +44,8 @@ fn main() {
         Some("log") => log::run(&options),
         Some("presence") => presence::run(&options),
         Some("pause") => pause::run(&options),
+        Some("rows") => rows::run(&options),
         // `cargo bench` of the whole workspace asks for nothing in particular.
-        _ => println!("figures: log | presence | pause [--dir D] [--seconds N] [--edges N]"),
+        _ => println!("figures: log | presence | pause | rows [--dir D] [--seconds N] [--edges N]"),
     }
 }
