@@ -4,10 +4,13 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
+
+use crate::{CloseReason, Code};
 
 /// Room for one read, and the least worth reading into.
 const CHUNK: usize = 64 << 10;
@@ -15,6 +18,8 @@ const CHUNK_MIN: usize = 8 << 10;
 /// A frame that lacks more than this, or of which more has come, is read into room of its own, so that it is
 /// never moved.
 const LARGE: usize = 16 << 10;
+/// How long such a frame may take until its owner is asked whether there is memory for it, and asked again.
+const HOLD: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// Room that connections of a thread share: each takes what arrived for it, and leaves the rest.
@@ -27,6 +32,8 @@ pub(super) struct Input {
     pub(super) bytes: BytesMut,
     /// The bytes are a piece of shared room, all of which they keep alive.
     shared: bool,
+    /// When to ask about the large frame that is being read.
+    ask: Option<Instant>,
 }
 
 impl Input {
@@ -60,6 +67,37 @@ impl Input {
             }
             read
         })
+    }
+
+    /// Whether a large frame, which lacks so many bytes, has taken so long that it is time to ask about it.
+    pub(super) fn dawdles(&mut self, need: usize, now: Instant) -> bool {
+        if need == 0 || self.bytes.len() + need <= LARGE {
+            self.ask = None;
+            return false;
+        }
+        let due = self.ask.is_some_and(|at| now >= at);
+        if due || self.ask.is_none() {
+            self.ask = Some(now + HOLD);
+        }
+        due
+    }
+
+    /// Frames have been taken from the front, or nothing is read now: whatever comes next has all its time.
+    pub(super) fn begin_anew(&mut self) {
+        self.ask = None;
+    }
+
+    /// What is said to a peer whose frame was not worth its memory.
+    pub(super) fn dawdled(&self, need: usize) -> CloseReason {
+        let bytes = self.bytes.len() + need;
+        let text =
+            format!("memory is short (limits.memory), and of a frame of {bytes} bytes {need} do not come");
+        CloseReason::us(Code::LIMIT, text)
+    }
+
+    /// When [`Input::dawdles`] is to be called again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.ask
     }
 
     /// Keeps no more memory than what is still here: nothing for nothing, a copy for a piece.
