@@ -164,7 +164,13 @@ async fn offer(
             Err(error) if error.code() != Code::LIMIT => return Err(error),
             Err(_) if some.len() > 1 => most = some.len() / 2,
             Err(error) => {
-                warn!(text = error.text(), offered = at, of = names.len(), ?naming, "the cluster takes no more");
+                warn!(
+                    text = error.text(),
+                    offered = at,
+                    of = names.len(),
+                    ?naming,
+                    "the cluster takes no more"
+                );
                 return Ok(());
             }
         }
