@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use limes_routing::{EdgeId, Revision};
-use limes_wire::Code;
 use limes_wire::driver::{RecordStream, Stream, relay};
 use limes_wire::frame::Role;
 use limes_wire::stream::Open;
+use limes_wire::{Code, limits};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
@@ -49,11 +49,20 @@ pub(crate) async fn serve(node: Arc<Node>, caller: Caller, stream: Stream) {
         return near.reset(Code::BUSY, &text).await;
     }
     let open = match timeout(OPEN_TIME, near.read_open()).await {
-        Ok(Ok(open)) => open,
         Ok(Err(error)) => {
             debug!(caller = caller.id, %error, "stream without a proper open");
+            if error.code() == Code::PROTOCOL {
+                near.reset(Code::PROTOCOL, &error.to_string()).await;
+            }
             return;
         }
+        // PROTOCOL 9.1; the other dialect has limits of its own.
+        Ok(Ok(open)) if open.meta.len() > limits::META_MAX && !near.is_memory() => {
+            let text =
+                format!("a meta of {} bytes is over the limit of {}", open.meta.len(), limits::META_MAX);
+            return near.reset(Code::TOO_LARGE, &text).await;
+        }
+        Ok(Ok(open)) => open,
         Err(_) => return near.reset(Code::TIMEOUT, "no open record in time").await,
     };
     match timeout(OPEN_TIME, connect(&node, caller, open)).await {

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use limes_node::config::Size;
 use limes_sdk::{Kind, Service};
 use nix::sys::signal::Signal;
 use support::{Bed, PATIENCE, until};
@@ -89,7 +90,13 @@ async fn the_client_in_python_reads_and_writes_the_golden_bytes() {
 #[tokio::test]
 async fn the_client_in_python_lives_with_real_nodes() {
     let Some(mut python) = python("the client in Python").await else { return };
-    let bed = Bed::start(3).await;
+    let bed = Bed::start_with(3, |config| {
+        support::patient(config);
+        // As `live.py` has it.
+        config.limits.body = Size::bytes(4 << 20);
+        config.limits.names = 6;
+    })
+    .await;
     let all =
         |at: fn(&Bed, usize) -> String| (1..=3).map(|node| at(&bed, node)).collect::<Vec<_>>().join(",");
     let script = python.arg(room("sdk/python/tests/live.py"));
@@ -127,6 +134,7 @@ async fn the_client_in_python_lives_with_real_nodes() {
         "calls both ways",
         "messages both ways",
         "errors, deadlines, cancels",
+        "limits are told and cost nothing",
         "alive by pings",
         "moved without a failed call",
         "came back with its methods",

@@ -34,20 +34,30 @@ impl Failed {
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Failed>> + Send>>;
-type Handler = Arc<dyn Fn(Call) -> Answering + Send + Sync>;
+pub(crate) type Handler = Arc<dyn Fn(Call) -> Answering + Send + Sync>;
 
 /// The methods that this side answers.
 #[derive(Default)]
 pub(crate) struct Methods(RwLock<HashMap<String, Handler>>);
 
 impl Methods {
-    pub(crate) fn insert<F, A>(&self, method: &str, handler: F)
+    /// Gives the handler whose place it takes.
+    pub(crate) fn insert<F, A>(&self, method: &str, handler: F) -> Option<Handler>
     where
         F: Fn(Call) -> A + Send + Sync + 'static,
         A: Future<Output = Result<Bytes, Failed>> + Send + 'static,
     {
         let handler: Handler = Arc::new(move |call| Box::pin(handler(call)));
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(method.to_owned(), handler);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(method.to_owned(), handler)
+    }
+
+    /// Undoes an insert.
+    pub(crate) fn put_back(&self, method: &str, before: Option<Handler>) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match before {
+            Some(handler) => all.insert(method.to_owned(), handler),
+            None => all.remove(method),
+        };
     }
 
     pub(crate) fn remove(&self, method: &str) {

@@ -69,13 +69,16 @@ pub(crate) struct Way {
     /// Units of [`UNIT`] bytes; each request takes at least one.
     room: Arc<Semaphore>,
     units: u32,
+    /// Largest body that the gateway takes.
+    max_body: usize,
 }
 
 impl Way {
     /// As the welcome allows it.
     pub(crate) fn new(outbox: Outbox, welcome: &Welcome) -> Self {
         let units = welcome.max_calls.min(welcome.max_queued / UNIT as u32).max(1);
-        Way { outbox, room: Arc::new(Semaphore::new(units as usize)), units }
+        let room = Arc::new(Semaphore::new(units as usize));
+        Way { outbox, room, units, max_body: welcome.max_body as usize }
     }
 
     /// Waits until a body of so many bytes fits in.
@@ -238,6 +241,11 @@ impl Client {
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
         let bytes = body.len();
+        if bytes > way.max_body {
+            // It would cost the connection, and with it all that is in flight (PROTOCOL 9.2).
+            let text = format!("a body of {bytes} bytes is over the cluster's limit of {}", way.max_body);
+            return Err(CallError::coded(Code::TOO_LARGE, Ran::No, text));
+        }
         let _room = way.room_for(bytes, deadline).await?;
         let outbox = &way.outbox;
         let (tell, told) = oneshot::channel();
@@ -286,6 +294,7 @@ impl Client {
     /// Changes names on the connection in use. If it breaks meanwhile, the next one brings the
     /// names along: they are noted already.
     pub(crate) async fn change(&self, naming: Naming, names: Vec<String>) -> Result<(), CallError> {
+        check_names(&names)?;
         let deadline = Instant::now() + self.options.call_timeout;
         loop {
             let outbox = self.way(deadline).await?.outbox;
@@ -345,15 +354,11 @@ impl Client {
         }
     }
 
-    pub(crate) fn note_topics(&self, topics: &[String], on: bool) {
+    /// Gives those that this has changed.
+    pub(crate) fn note_topics(&self, topics: &[String], on: bool) -> Vec<String> {
         let mut noted = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        for topic in topics {
-            if on {
-                noted.insert(topic.clone());
-            } else {
-                noted.remove(topic);
-            }
-        }
+        let mut change = |topic: &String| if on { noted.insert(topic.clone()) } else { noted.remove(topic) };
+        topics.iter().filter(|topic| change(topic)).cloned().collect()
     }
 
     /// Reconnects no more, lets calls and handlers in flight end, and says good-bye.
@@ -366,6 +371,17 @@ impl Client {
             while !outbox.is_closed() && Instant::now() < until + limits::LINGER {
                 tokio::time::sleep(LOOK).await;
             }
+        }
+    }
+}
+
+/// Whether names can be said at all: one that is too long would cost the connection, and each later one.
+pub(crate) fn check_names(names: &[String]) -> Result<(), CallError> {
+    match names.iter().find(|name| name.len() > limits::NAME_MAX) {
+        None => Ok(()),
+        Some(long) => {
+            let text = format!("a name of {} bytes is over the limit of {}", long.len(), limits::NAME_MAX);
+            Err(CallError::coded(Code::TOO_LARGE, Ran::No, text))
         }
     }
 }

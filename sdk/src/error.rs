@@ -136,6 +136,15 @@ impl CallError {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// Whether the cluster has said no, so that the same will not do on another connection either.
+    pub(crate) fn is_no(&self) -> bool {
+        let passing = matches!(
+            self.kind,
+            Kind::Disconnected | Kind::Timeout | Kind::NoQuorum | Kind::Gone | Kind::Closed
+        );
+        !passing && self.code != Code::DRAINING
+    }
 }
 
 impl From<WireError> for CallError {

@@ -10,7 +10,7 @@ use limes_wire::frame::{
     Ack, Call as CallFrame, CallError as ErrorFrame, Frame, GoAway, Hello, Message as MessageFrame, Names,
     Ran, Reply, Welcome,
 };
-use limes_wire::{By, CloseReason, Code, Str};
+use limes_wire::{By, CloseReason, Code, Str, limits};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -99,6 +99,8 @@ pub(crate) struct Link {
     held: HashSet<u64>,
     /// Until when what is in flight may finish, and whether streams count.
     finishing: Option<(Instant, bool)>,
+    /// Largest body that the gateway takes.
+    max_body: usize,
 }
 
 impl Link {
@@ -115,6 +117,7 @@ impl Link {
             running: HashMap::new(),
             held: HashSet::new(),
             finishing: None,
+            max_body: limits::FRAME_BODY_MAX,
         }
     }
 
@@ -205,6 +208,7 @@ impl Handler for Link {
     fn on_hello(&mut self, _: Hello, _: &mut Cx<'_>) {}
 
     fn on_welcome(&mut self, welcome: Welcome, _: &mut Cx<'_>) {
+        self.max_body = welcome.max_body as usize;
         let _ = self.news.send(News::Open(Box::new(welcome)));
     }
 
@@ -244,6 +248,15 @@ impl Handler for Link {
             Mail::Answer(id, answer) => {
                 if self.running.remove(&id).is_some() {
                     cx.send(match answer {
+                        Ok(body) if body.len() > self.max_body => {
+                            // It would cost the connection, and every other call on it (PROTOCOL 9.2).
+                            let text = format!(
+                                "a reply of {} bytes is over the cluster's limit of {}",
+                                body.len(),
+                                self.max_body
+                            );
+                            Frame::Error(ErrorFrame { id, code: Code::TOO_LARGE, ran: Ran::Yes, text })
+                        }
                         Ok(body) => Frame::Reply(Reply { id, body }),
                         Err((code, ran, text)) => Frame::Error(ErrorFrame { id, code, ran, text }),
                     });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use limes_wire::driver::{Mailbox, Transport, drive, tune};
 use limes_wire::frame::{Role, Welcome};
-use limes_wire::limits::Limits;
+use limes_wire::limits::{self, Limits};
 use limes_wire::{Code, Conn};
 use rand::Rng;
 use tokio::net::TcpStream;
@@ -57,38 +57,44 @@ pub(crate) async fn start(client: &Arc<Client>) -> Result<(), ConnectError> {
     let until = Instant::now() + client.options.connect_timeout;
     let mut known = Addresses::new(client.options.addresses.clone(), rand::rng().random_range(0..usize::MAX));
     let mut backoff = Backoff::new(client.options.backoff_max.min(FIRST_PAUSE));
-    let mut missed = false;
+    let mut untried = u32::try_from(client.options.addresses.len()).unwrap_or(u32::MAX);
+    let mut why = None;
     loop {
-        match attempt(client, &known.next(), false).await {
+        let left = until.saturating_duration_since(Instant::now());
+        // One that says nothing leaves the others their share of the time.
+        let time = ATTEMPT.min(left / untried.max(1));
+        untried = untried.saturating_sub(1);
+        match attempt(client, &known.next(), false, time).await {
             Ok(mut open) => {
                 known.learn(std::mem::take(&mut open.peers));
-                open.doubt = missed.then(|| Instant::now() + DOUBT);
+                open.doubt = why.is_some().then(|| Instant::now() + DOUBT);
                 tokio::spawn(keep(Arc::downgrade(client), open, known));
                 return Ok(());
             }
             Err(Miss::Never(code, text)) => return Err(ConnectError::Refused { code, text }),
             Err(Miss::Later(text, peers)) => {
-                missed = true;
                 known.learn(peers);
                 if Instant::now() >= until {
-                    return Err(ConnectError::Unreachable(text));
+                    // Why the one before failed says more than that the time was up in the midst of this one.
+                    return Err(ConnectError::Unreachable(why.unwrap_or(text)));
                 }
+                why = Some(text);
             }
         }
-        pause(&mut backoff).await;
+        pause(&mut backoff, until.saturating_duration_since(Instant::now())).await;
     }
 }
 
-/// A pause of the plan.
-async fn pause(backoff: &mut Backoff) {
+/// A pause of the plan, or until the time is up.
+async fn pause(backoff: &mut Backoff, left: Duration) {
     let drawn = backoff.next(rand::rng().random());
-    sleep(drawn).await;
+    sleep(drawn.min(left)).await;
 }
 
-/// One attempt at one address; when it returns the client uses the new connection.
-async fn attempt(client: &Arc<Client>, address: &str, moving: bool) -> Result<Open, Miss> {
+/// One attempt at one address, within this time; when it returns the client uses the new connection.
+async fn attempt(client: &Arc<Client>, address: &str, moving: bool, time: Duration) -> Result<Open, Miss> {
     let later = |text: String| Miss::Later(format!("{address}: {text}"), Vec::new());
-    match timeout(ATTEMPT, try_address(client, address, moving)).await {
+    match timeout(time, try_address(client, address, moving)).await {
         Ok(result) => result,
         Err(_) => Err(later("no welcome in time".to_owned())),
     }
@@ -138,8 +144,38 @@ async fn restore(client: &Client, outbox: &Outbox) -> Result<(), crate::CallErro
     }
     let topics: Vec<String> =
         client.topics.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-    client.names(outbox, Naming::Register, client.methods.names(), ATTEMPT).await?;
-    client.names(outbox, Naming::Subscribe, topics, ATTEMPT).await
+    offer(client, outbox, Naming::Register, &client.methods.names()).await?;
+    offer(client, outbox, Naming::Subscribe, &topics).await
+}
+
+/// Offers as many of these names as the gateway takes: a client that insisted on all of them would have no
+/// connection for as long as the limit stands.
+async fn offer(
+    client: &Client,
+    outbox: &Outbox,
+    naming: Naming,
+    names: &[String],
+) -> Result<(), crate::CallError> {
+    let (mut at, mut most) = (0, limits::NAMES_MAX);
+    while at < names.len() {
+        let some = &names[at..names.len().min(at + most)];
+        match client.names(outbox, naming, some.to_vec(), ATTEMPT).await {
+            Ok(()) => at += some.len(),
+            Err(error) if error.code() != Code::LIMIT => return Err(error),
+            Err(_) if some.len() > 1 => most = some.len() / 2,
+            Err(error) => {
+                warn!(
+                    text = error.text(),
+                    offered = at,
+                    of = names.len(),
+                    ?naming,
+                    "the cluster takes no more"
+                );
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn adopt(client: &Client, welcome: &Welcome, outbox: &Outbox) {
@@ -250,7 +286,7 @@ async fn reconnect(client: &Arc<Client>, known: &mut Addresses, moving: bool) ->
         if *client.state.borrow() == State::Closed {
             return None;
         }
-        match attempt(client, &known.next(), moving).await {
+        match attempt(client, &known.next(), moving, ATTEMPT).await {
             Ok(mut open) => {
                 known.learn(std::mem::take(&mut open.peers));
                 open.doubt = missed.then(|| Instant::now() + DOUBT);
@@ -269,6 +305,6 @@ async fn reconnect(client: &Arc<Client>, known: &mut Addresses, moving: bool) ->
                 known.learn(peers);
             }
         }
-        pause(&mut backoff).await;
+        pause(&mut backoff, Duration::MAX).await;
     }
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use limes_wire::callback::{EDGE_OFFLINE, EDGE_ONLINE, EdgeFacts, GET_EDGE_ID};
 use limes_wire::frame::Role;
+use limes_wire::limits;
 use tokio::sync::watch;
 
 use crate::call::{Call, Failed};
-use crate::client::{Client, Handle, State};
+use crate::client::{Client, Handle, State, check_names};
 use crate::error::{CallError, ConnectError, OpenError, PublishError};
 use crate::link::Naming;
 use crate::message::Message;
@@ -115,7 +116,9 @@ impl Service {
     /// Offers a method. When this returns every node routes calls of it here.
     ///
     /// # Errors
-    /// The cluster did not agree in time; the method is offered as soon as it does.
+    /// The cluster says no, as past `limits.names`, or the name is longer than 255 bytes: the method is not offered.
+    /// The cluster did not agree in time, or there was no connection: the method is offered as soon as it does, and
+    /// comes along to the next connection.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the method noted: it is offered at the latest by the next connection.
@@ -131,8 +134,14 @@ impl Service {
         F: Fn(Call) -> A + Send + Sync + 'static,
         A: Future<Output = Result<Bytes, Failed>> + Send + 'static,
     {
-        self.0.methods.insert(method, handler);
-        self.0.change(Naming::Register, vec![method.to_owned()]).await
+        let names = vec![method.to_owned()];
+        check_names(&names)?;
+        let before = self.0.methods.insert(method, handler);
+        let result = self.0.change(Naming::Register, names).await;
+        if result.as_ref().is_err_and(CallError::is_no) {
+            self.0.methods.put_back(method, before);
+        }
+        result
     }
 
     /// Offers a method no longer.
@@ -159,8 +168,16 @@ impl Service {
         topics: impl IntoIterator<Item = T>,
     ) -> Result<(), CallError> {
         let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
-        self.0.note_topics(&topics, true);
-        self.0.change(Naming::Subscribe, topics).await
+        check_names(&topics)?;
+        for some in topics.chunks(limits::NAMES_MAX) {
+            let new = self.0.note_topics(some, true);
+            let result = self.0.change(Naming::Subscribe, some.to_vec()).await;
+            if result.as_ref().is_err_and(CallError::is_no) {
+                self.0.note_topics(&new, false);
+            }
+            result?;
+        }
+        Ok(())
     }
 
     /// Takes messages of these topics no longer.

@@ -97,6 +97,44 @@ async fn silence_is_noticed_told_and_ended() {
     drop(far);
 }
 
+/// Sends the same call again and again, but for its last byte it takes so long.
+async fn dawdle(far: &mut tokio::io::DuplexStream, bytes: usize, pause: Duration) -> std::io::Result<()> {
+    let ask = encode(call(1, vec![0; bytes]));
+    let (most, last) = ask.split_at(ask.len() - 1);
+    far.write_all(most).await?;
+    tokio::time::sleep(pause).await;
+    far.write_all(last).await?;
+    let mut reply = vec![0; encode(reply(1, bytes)).len()];
+    far.read_exact(&mut reply).await.map(drop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_frame_that_is_not_finished_goes_when_memory_is_short() {
+    let (mut server, mut far) = bare_server(4_096).await;
+    let second = Duration::from_secs(1);
+    // While there is memory, it may take its time.
+    dawdle(&mut far, 1 << 20, limits::KEEPALIVE / 2).await.unwrap();
+    server.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    // Those that are swift go on, however many they are, and so do small ones.
+    for _ in 0..10 {
+        dawdle(&mut far, 1 << 20, second / 2).await.unwrap();
+    }
+    dawdle(&mut far, 1_000, limits::KEEPALIVE / 2).await.unwrap();
+    server.full.store(false, std::sync::atomic::Ordering::Relaxed);
+    let full = server.full.clone();
+    let (broken, (reason, _)) = tokio::join!(dawdle(&mut far, 1 << 20, second * 9), async {
+        tokio::time::sleep(second * 5).await;
+        full.store(true, std::sync::atomic::Ordering::Relaxed);
+        let began = Instant::now();
+        let closed = server.closed().await;
+        assert!(began.elapsed() <= second, "asked once a second");
+        closed
+    });
+    broken.unwrap_err();
+    assert_eq!((reason.code, reason.by), (Code::LIMIT, By::Us));
+    assert!(reason.text.contains("limits.memory"), "{reason}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_stays() {
     let (mut client, mut server) = pair(4_096).await;

@@ -19,6 +19,7 @@ use tonic_reflection::server::Builder;
 use tower::ServiceExt;
 use tracing::error;
 
+use super::REQUEST_MAX;
 use super::health::NodeHealth;
 use crate::node::Node;
 
@@ -32,14 +33,19 @@ impl Surface {
     /// With health and both versions of reflection for the services of `pool`.
     pub(super) fn new(node: Arc<Node>, pool: &'static DescriptorPool, descriptors: &'static [u8]) -> Self {
         let names = pool.services().map(|service| service.full_name().to_owned()).collect();
-        let mut routes = Routes::new(HealthServer::new(NodeHealth::new(node, names)));
+        let health = HealthServer::new(NodeHealth::new(node, names)).max_decoding_message_size(REQUEST_MAX);
+        let mut routes = Routes::new(health);
         let builder = || {
             Builder::configure()
                 .register_encoded_file_descriptor_set(descriptors)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         match (builder().build_v1(), builder().build_v1alpha()) {
-            (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+            (Ok(v1), Ok(v1alpha)) => {
+                routes = routes
+                    .add_service(v1.max_decoding_message_size(REQUEST_MAX))
+                    .add_service(v1alpha.max_decoding_message_size(REQUEST_MAX));
+            }
             (Err(error), _) | (_, Err(error)) => error!(%error, "no gRPC reflection"),
         }
         Surface { routes, pool }

@@ -20,12 +20,19 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
+use self::api::control::control_plane_server::ControlPlaneServer;
+use self::api::discovery::cluster_service_server::ClusterServiceServer;
+use self::api::discovery::health_server::HealthServer;
+use self::api::v1::limes_server::LimesServer;
 use crate::config::NodeConfig;
 use crate::control::Limes;
 use crate::listen::Port;
 use crate::node::Node;
 use crate::{listen, task};
 pub(crate) use reader::Reader;
+
+/// Largest request that is taken, in bytes: the largest of honest ones name some hundred edges.
+const REQUEST_MAX: usize = 256 << 10;
 
 /// The listeners that are switched on.
 pub(crate) struct Bound {
@@ -66,8 +73,8 @@ async fn serve_control(node: Arc<Node>, listener: TcpListener) {
     let control = Arc::new(control::Control::new(Reader::new(node.clone()), read_only));
     let rest = control::rest(control.clone());
     let grpc = grpc::Surface::new(node.clone(), api::control_pool(), api::CONTROL_DESCRIPTORS)
-        .add(api::v1::limes_server::LimesServer::new(Limes::new(Reader::new(node.clone()))))
-        .add(api::control::control_plane_server::ControlPlaneServer::from_arc(control));
+        .add(LimesServer::new(Limes::new(Reader::new(node.clone()))).max_decoding_message_size(REQUEST_MAX))
+        .add(ControlPlaneServer::from_arc(control).max_decoding_message_size(REQUEST_MAX));
     listen::serve_http(node, Port::Control, listener, grpc.beside(rest)).await;
 }
 
@@ -81,7 +88,7 @@ async fn serve_discovery(node: Arc<Node>, listener: TcpListener) {
     };
     let rest = discovery::rest(discovery.clone());
     let grpc = grpc::Surface::new(node.clone(), api::discovery_pool(), api::DISCOVERY_DESCRIPTORS)
-        .add(api::discovery::cluster_service_server::ClusterServiceServer::from_arc(discovery.clone()))
-        .add(api::discovery::health_server::HealthServer::from_arc(discovery));
+        .add(ClusterServiceServer::from_arc(discovery.clone()).max_decoding_message_size(REQUEST_MAX))
+        .add(HealthServer::from_arc(discovery).max_decoding_message_size(REQUEST_MAX));
     listen::serve_http(node, Port::Discovery, listener, grpc.beside(rest)).await;
 }

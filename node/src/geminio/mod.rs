@@ -232,6 +232,11 @@ impl Session {
             if let Some(more) = self.node.cut(port, reason.code) {
                 warn!(port = port.name(), session, id, %remote, %reason, more, "cut off (geminio)");
             }
+        } else if self.state == State::Admitting {
+            // It was refused, or has gone: whoever tries without end has a line now and then.
+            if let Some(more) = self.node.notices.first(Port::of(role), reason.code, Instant::now()) {
+                info!(session, ?role, %remote, %reason, more, "not welcomed (geminio)");
+            }
         } else if self.state != State::Silent {
             info!(session, id, ?role, %remote, %reason, "closed (geminio)");
         }
@@ -313,6 +318,10 @@ impl GeminioHandler for Session {
             cx.wake_at(at);
         }
         self.close_if_finished(cx);
+    }
+
+    fn may_hold(&self) -> bool {
+        !self.node.pressure.is_high()
     }
 
     fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use limes_wire::conn::MAGIC;
 use limes_wire::driver::tls::{TlsClient, TlsError};
 use limes_wire::driver::{Transport, dial};
-use limes_wire::{geminio, limits};
+use limes_wire::{Code, geminio, limits};
 use rand::Rng;
 use tokio::io::copy_bidirectional;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use super::{Looks, Port};
 use crate::config;
+use crate::node::Node;
 
 /// How long the other gateway may take to accept.
 const DIAL: Duration = Duration::from_secs(10);
-/// How often a beginning that may still be one of ours is looked at again.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// The other gateway.
 #[derive(Debug)]
@@ -41,12 +41,12 @@ impl Bypass {
     }
 
     /// Carries a connection to its end.
-    pub(super) async fn carry(&self, mut near: Transport, remote: SocketAddr) {
+    pub(super) async fn carry(&self, node: &Node, mut near: Transport, remote: SocketAddr) {
         // Boxed: what lasts for long does not keep the room of its beginning.
         let mut far = match Box::pin(timeout(DIAL, self.dial())).await {
             Ok(Ok(far)) => far,
-            Ok(Err(error)) => return warn!(%remote, %error, "the bypass cannot be reached"),
-            Err(_) => return warn!(%remote, "the bypass has not answered in time"),
+            Ok(Err(error)) => return unreached(node, remote, &error.to_string()),
+            Err(_) => return unreached(node, remote, "no answer in time"),
         };
         match copy_bidirectional(&mut near, &mut far).await {
             Ok((up, down)) => debug!(%remote, up, down, "bypassed"),
@@ -62,6 +62,13 @@ impl Bypass {
             None => Ok(Transport::Plain(socket)),
             Some(tls) => tls.connect(addr, socket).await,
         }
+    }
+}
+
+/// One line a second at most: while the bypass is down, each of its clients comes again and again.
+fn unreached(node: &Node, remote: SocketAddr, text: &str) {
+    if let Some(more) = node.notices.first(Port::Edges, Code::NO_SERVICE, Instant::now()) {
+        warn!(%remote, text, more, "the bypass cannot be reached");
     }
 }
 
@@ -82,7 +89,7 @@ fn foreign(beginning: &[u8]) -> Option<bool> {
 /// taken for one of ours, whose rules end it.
 pub(super) async fn is_foreign(near: &mut Transport, time: Duration) -> bool {
     let until = Instant::now() + time.min(limits::HANDSHAKE);
-    let mut beginning = [0; MAGIC.len()];
+    let (mut beginning, mut looks) = ([0; MAGIC.len()], Looks::begin());
     while Instant::now() < until {
         let len = match near.peek(&mut beginning).await {
             Ok(len) if len > 0 => len,
@@ -91,7 +98,7 @@ pub(super) async fn is_foreign(near: &mut Transport, time: Duration) -> bool {
         if let Some(foreign) = foreign(&beginning[..len]) {
             return foreign;
         }
-        sleep(LOOK).await;
+        sleep(looks.next()).await;
     }
     false
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use limes_wire::conn::MAGIC;
 use limes_wire::driver::{Mailbox, drive, tune};
@@ -16,7 +16,7 @@ use super::gate::{Gate, Place};
 use super::guests::Guests;
 use super::port::Port;
 use super::watched::Watched;
-use super::{ACCEPT_PAUSE, HTTP2, plain};
+use super::{ACCEPT_PAUSE, HTTP2, Looks, plain};
 use crate::config::Cap;
 use crate::mesh::Link;
 use crate::node::Node;
@@ -102,7 +102,7 @@ enum Dialect {
 
 /// Looks at the first bytes without taking them.
 async fn sniff(socket: &TcpStream) -> std::io::Result<Dialect> {
-    let mut first = [0; HTTP2.len()];
+    let (mut first, mut looks) = ([0; HTTP2.len()], Looks::begin());
     loop {
         let seen = socket.peek(&mut first).await?;
         let seen = &first[..seen];
@@ -111,8 +111,7 @@ async fn sniff(socket: &TcpStream) -> std::io::Result<Dialect> {
             _ if seen == HTTP2 => return Ok(Dialect::Raft),
             _ if seen.starts_with(MAGIC) => return Ok(Dialect::Mesh),
             _ if HTTP2.starts_with(seen) || MAGIC.starts_with(seen) => {
-                // Readable stays set until bytes are taken: wait a little for the rest.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(looks.next()).await;
             }
             _ => return Ok(Dialect::Neither),
         }

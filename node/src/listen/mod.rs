@@ -27,6 +27,26 @@ const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long to wait after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Pauses between looks at a beginning that is too short to be understood: the socket stays readable, and cannot
+/// be waited for. They double, so that many who say a byte and no more cost little.
+struct Looks(Duration);
+
+impl Looks {
+    const FIRST: Duration = Duration::from_millis(5);
+    const LONGEST: Duration = Duration::from_millis(250);
+
+    fn begin() -> Self {
+        Looks(Self::FIRST)
+    }
+
+    /// The pause before the next look.
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(Self::LONGEST);
+        pause
+    }
+}
+
 /// Binds a listener, saying which one and where if it cannot. Every address is that of IPv4 where there is no
 /// IPv6.
 ///
@@ -74,5 +94,16 @@ mod tests {
         assert_eq!(plain(remote), peer.local_addr().unwrap());
         let taken = bind("peers", &format!("[::]:{port}")).await.unwrap_err().to_string();
         assert!(taken.starts_with(&format!("cannot listen for peers on [::]:{port}: ")), "{taken}");
+    }
+
+    #[test]
+    fn the_first_look_comes_soon_and_the_others_are_few() {
+        let (mut looks, mut spent, mut count) = (Looks::begin(), Duration::ZERO, 0);
+        assert!(Looks::begin().next() <= Duration::from_millis(10));
+        while spent < limes_wire::limits::HANDSHAKE {
+            spent += looks.next();
+            count += 1;
+        }
+        assert!(count < 60, "{count} looks in a handshake's time");
     }
 }

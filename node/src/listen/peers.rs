@@ -130,7 +130,12 @@ impl Newcomer {
         let first = first.ok().and_then(Result::ok).flatten();
         if self.role == Role::Edge && first.is_some() && self.node.bypass.get().is_some() {
             let time = self.node.config.limits.handshake.saturating_sub(began.elapsed());
-            if bypass::is_foreign(&mut transport, time).await {
+            let foreign = tokio::select! {
+                foreign = bypass::is_foreign(&mut transport, time) => foreign,
+                // Told below, by mail.
+                () = self.place.shed() => false,
+            };
+            if foreign {
                 return self.pass_on(transport);
             }
         }
@@ -143,7 +148,7 @@ impl Newcomer {
         place.welcomed();
         task::spawn(task::Kind::Session, async move {
             if let Some(bypass) = node.bypass.get() {
-                bypass.carry(transport, remote).await;
+                bypass.carry(&node, transport, remote).await;
             }
             drop(place);
         });

@@ -167,6 +167,11 @@ impl Session {
             if let Some(more) = self.node.cut(port, reason.code) {
                 warn!(port = port.name(), session, id, %remote, %reason, more, "cut off");
             }
+        } else if self.state == State::Admitting {
+            // It was refused, or has gone: whoever tries without end has a line now and then.
+            if let Some(more) = self.node.notices.first(Port::of(role), reason.code, Instant::now()) {
+                info!(session, ?role, %remote, %reason, more, "not welcomed");
+            }
         } else if self.state != State::Silent {
             info!(session, id, ?role, %remote, %reason, "closed");
         }
@@ -283,6 +288,10 @@ impl Handler for Session {
 
     fn on_silence(&mut self, silent: bool, _: &mut Cx) {
         self.node.sessions.set_silent(self.no, silent);
+    }
+
+    fn may_hold(&self) -> bool {
+        !self.node.pressure.is_high()
     }
 
     fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {

@@ -50,6 +50,7 @@ async fn peers_that_mean_harm_harm_nobody() {
         operators_that_never_read_are_cut_off(&bed),
         a_peer_that_never_reads_is_cut_off(&bed),
         a_deadline_is_the_nodes_own(&bed),
+        requests_that_say_too_much(&bed),
     );
     traffic.flows().await;
     for nuisance in nuisances::all() {
@@ -283,6 +284,49 @@ async fn operators_that_never_read_are_cut_off(bed: &Bed) {
         }
     });
     futures::future::join_all(flood).await;
+}
+
+/// Requests of HTTP/2 that are never finished may be few, and small.
+async fn requests_that_say_too_much(bed: &Bed) {
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let len = (payload.len() as u32).to_be_bytes();
+        [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    // A message of 4 MiB to a service of gRPC, of which nothing comes (RFC 7541, appendix A, for the numbers).
+    let path = b"/grpc.health.v1.Health/Check";
+    let head =
+        [&[0x83, 0x86, 0x04, path.len() as u8][..], path, b"\x01\x01x\x0f\x10\x10application/grpc"].concat();
+    let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat();
+    let ask = [frame(1, 4, 1, &head), frame(0, 0, 1, &[0, 0, 64, 0, 0])].concat();
+    let addresses = bed.cluster.node(1).addresses();
+    for address in [&addresses.control, &addresses.discovery] {
+        let mut socket = TcpStream::connect(&**address).await.unwrap();
+        socket.write_all(&[&hello[..], &ask].concat()).await.unwrap();
+        let answer = payload(&mut socket, 1).await;
+        assert_eq!(answer[0], 0x88, "status 200, which is gRPC's for any error, not that the time was up");
+    }
+    // Where nodes talk to each other, they have few requests at once.
+    let mut socket = TcpStream::connect(&*addresses.mesh).await.unwrap();
+    socket.write_all(&hello).await.unwrap();
+    let settings = payload(&mut socket, 4).await;
+    let streams = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).expect("a limit of streams");
+    assert_eq!(streams[2..], [0, 0, 0, 64]);
+}
+
+/// The payload of the next frame of HTTP/2 of this type.
+async fn payload(socket: &mut TcpStream, wanted: u8) -> Vec<u8> {
+    let read = async {
+        loop {
+            let mut head = [0; 9];
+            socket.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            socket.read_exact(&mut payload).await.unwrap();
+            if head[3] == wanted && !payload.is_empty() {
+                return payload;
+            }
+        }
+    };
+    timeout(PATIENCE, read).await.expect("no such frame comes")
 }
 
 /// It calls a method that answers with as much, and reads nothing.

@@ -1,17 +1,18 @@
 //! Each limit is reported to whoever crosses it (PROTOCOL 9.2).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use limes_node::config::{Cap, Mark, Size};
 use limes_sdk::{Kind, Service};
 use limes_wire::frame::{Frame, Hello, Names, Ran};
+use limes_wire::stream::{Open, Record};
 use limes_wire::{Code, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::raw::{Raw, call, metric};
+use crate::raw::{Raw, call, encode, metric, yamux};
 use crate::support::{Bed, PATIENCE, patient, until};
 
 /// A service whose "hang" never answers, and which holds what it is sent.
@@ -23,6 +24,30 @@ async fn hanging(bed: &Bed) -> Service {
     };
     service.register("hang", hang).await.unwrap();
     service
+}
+
+/// Why the node resets a stream; `bytes` is what has been read of yamux's frames, and goes on to the next.
+async fn reset(raw: &mut Raw, bytes: &mut Vec<u8>, stream: u32) -> Code {
+    let mut said = Vec::new();
+    loop {
+        while let Some(&[_, kind, _, _, s0, s1, s2, s3, l0, l1, l2, l3]) = bytes.first_chunk::<12>() {
+            let len = if kind == 0 { u32::from_be_bytes([l0, l1, l2, l3]) as usize } else { 0 };
+            if bytes.len() < 12 + len {
+                break;
+            }
+            let frame: Vec<u8> = bytes.drain(..12 + len).collect();
+            if [s0, s1, s2, s3] == stream.to_be_bytes() {
+                said.extend_from_slice(&frame[12..]);
+            }
+        }
+        if let [5, _, _, _, _, c0, c1, c2, c3, ..] = said[..] {
+            return Code(u32::from_be_bytes([c0, c1, c2, c3]));
+        }
+        match raw.next().await {
+            Some(Event::Yamux(part)) => bytes.extend_from_slice(&part),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -68,6 +93,24 @@ async fn each_limit_is_reported_to_whoever_crosses_it() {
     raw.socket.write_all(&[0x10, 0, 0, 8, 0, 4, 0, 1]).await.unwrap();
     let goaway = raw.farewell().await;
     assert_eq!(goaway.code, Code::TOO_LARGE, "{goaway:?}");
+
+    // The meta of a stream, and what is no OPEN.
+    let (mut raw, _) = Raw::edge(&bed.edges(1)).await;
+    let open = |name: &str, meta: usize| {
+        Record::Open(Open { name: name.into(), meta: vec![0; meta].into(), ..Open::default() }).encode()
+    };
+    let strange = [
+        (1, open("hanging", 100 << 10), Code::TOO_LARGE),
+        (3, open(&"x".repeat(256), 0), Code::PROTOCOL),
+        (5, Record::End(0).encode(), Code::PROTOCOL),
+    ];
+    let mut bytes = Vec::new();
+    for (stream, record, code) in strange {
+        let frame = [yamux(0, 1, stream, record.len() as u32), record.to_vec()].concat();
+        raw.socket.write_all(&frame).await.unwrap();
+        assert_eq!(reset(&mut raw, &mut bytes, stream).await, code);
+    }
+    drop(raw);
 
     // Streams.
     let edge = bed.edge(1).await;
@@ -138,6 +181,40 @@ async fn each_limit_is_reported_to_whoever_crosses_it() {
     assert!(metric(&bed, "limes_connections_cut_total{port=\"edges\",reason=\"TOO_LARGE\"}").await >= 1);
 }
 
+/// Peers that send all of a large body but its end, and of that a byte now and then: they hold memory up to the
+/// mark, and then they go, and others are served again.
+async fn parts_of_bodies_go(raws: &mut [Raw], asker: &mut Raw) {
+    let bytes = encode(call(1, "echo", 15 << 20));
+    for raw in &mut *raws {
+        // The first are cut off before the last have begun, perhaps.
+        let _ = raw.socket.write_all(&bytes[..bytes.len() - 10_000]).await;
+    }
+    let (end, mut busy, mut id) = (Instant::now() + PATIENCE, false, 1_000);
+    loop {
+        for raw in &mut *raws {
+            let _ = raw.socket.write_all(&[7]).await;
+        }
+        sleep(Duration::from_millis(50)).await;
+        id += 1;
+        asker.send(call(id, "echo", 10)).await;
+        match asker.frame().await {
+            Frame::Error(error) if error.code == Code::BUSY => busy = true,
+            Frame::Reply(_) if busy => break,
+            Frame::Reply(_) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(Instant::now() < end, "was busy: {busy}");
+    }
+    let mut cut = 0;
+    for raw in &mut *raws {
+        // It may have been cut off in the midst of a write, and then hears nothing.
+        let mut last = Vec::new();
+        let closed = timeout(Duration::from_millis(100), raw.socket.read_to_end(&mut last)).await;
+        cut += usize::from(closed.is_ok());
+    }
+    assert!(cut > 0, "nobody is cut off");
+}
+
 #[tokio::test]
 async fn a_node_that_is_full_says_so() {
     let bed = Bed::start_with(1, |config| {
@@ -155,8 +232,12 @@ async fn a_node_that_is_full_says_so() {
     let mut more = Raw::connect(&bed.edges(1), Hello::default()).await;
     let goaway = more.farewell().await;
     assert!(goaway.code == Code::LIMIT && goaway.text.contains("limits.sessions"), "{goaway:?}");
-    // Answers that nobody reads are held: 14 MiB of each, less what the sockets take.
     let mut asker = raws.pop().unwrap();
+    parts_of_bodies_go(&mut raws[..8], &mut asker).await;
+    for raw in &mut raws[..8] {
+        *raw = Raw::edge(&bed.edges(1)).await.0;
+    }
+    // Answers that nobody reads are held: 14 MiB of each, less what the sockets take.
     let mut busy = None;
     for raw in &mut raws {
         for id in 1..=7 {

@@ -18,6 +18,9 @@ use tokio::time::timeout;
 use crate::raw::{Raw, metric};
 use crate::support::{Bed, PATIENCE, patient};
 
+/// How long a connect may take, and those that are refused do.
+const CONNECT: Duration = Duration::from_secs(4);
+
 /// Certificates in a folder: an authority, two servers, a client.
 struct Papers {
     dir: TempDir,
@@ -73,12 +76,12 @@ async fn edges_and_services_speak_tls() {
     .await;
     let mut silent = TcpStream::connect(bed.edges(1)).await.unwrap();
     let edge = |tls: Tls| {
-        let edge = Edge::builder().address(bed.edges(1)).tls(tls).connect_timeout(Duration::from_secs(1));
+        let edge = Edge::builder().address(bed.edges(1)).tls(tls).connect_timeout(CONNECT);
         async move { edge.connect().await }
     };
     let service = |tls: Tls| {
         let service = Service::builder("safe").address(bed.services(1)).tls(tls);
-        let service = service.connect_timeout(Duration::from_secs(1));
+        let service = service.connect_timeout(CONNECT);
         async move { service.connect().await }
     };
     // Each name gets its own certificate.

@@ -29,6 +29,9 @@ use limes_routing::NodeId;
 
 /// Largest snapshot that is taken, in bytes.
 const SNAPSHOT_MAX: usize = 4 << 30;
+/// Requests at once on a connection. A member has a few on each of its lanes; a stranger could leave any number
+/// unfinished, each with a part of a message.
+const REQUESTS: u32 = 64;
 
 /// A connection that the mesh port hands over.
 pub trait Incoming: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static {}
@@ -57,6 +60,9 @@ pub(crate) async fn serve<IO: Incoming>(
     let builder = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(REQUESTS)
+        // No member waits for longer.
+        .timeout(SNAPSHOT_TIME)
         .http2_keepalive_interval(Some(silence))
         .http2_keepalive_timeout(Some(silence));
     if let Err(error) = { builder }.add_service(server).serve_with_incoming(sockets).await {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 import time
@@ -24,6 +25,9 @@ ATTEMPT = 6.0
 #: How long to look for another node while the old connection still stands.
 MOVE = 60.0
 PAUSE, PAUSE_MAX = 0.05, 5.0
+#: Errors after which names are brought to the next connection all the same; after any other the cluster has said no.
+PASSING = {codec.CODES[name] for name in ("GONE", "TIMEOUT", "CANCELLED", "NO_QUORUM", "ISOLATED", "DRAINING")}
+LOG = logging.getLogger("limes")
 
 
 @dataclass
@@ -108,10 +112,14 @@ class _Client:
     async def _connect(self, moving: bool, within: float | None = None) -> None:
         """Tries until it works, is refused for good, or the time is up."""
         end = None if within is None else time.monotonic() + within
-        pause = PAUSE
+        pause, untried, last = PAUSE, len(self.given), None
         while True:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            # One that says nothing leaves the others their share of the time.
+            share = ATTEMPT if left is None else min(ATTEMPT, left / max(untried, 1))
+            untried, before = untried - 1, last
             try:
-                async with asyncio.timeout(ATTEMPT):
+                async with asyncio.timeout(share):
                     return await self._attempt(moving)
             except GoneAway as gone:
                 self._learn(gone.goaway.peers)
@@ -120,10 +128,13 @@ class _Client:
                 last = str(gone)
             except (OSError, TimeoutError, CallError, codec.ProtocolError) as error:
                 last = str(error) or "no welcome in time"
-            if end is not None and time.monotonic() >= end:
-                raise ConnectError(f"no node of the cluster could be reached in time; last: {last}")
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                # Why the one before failed says more than that the time was up in the midst of this one.
+                raise ConnectError(f"no node of the cluster could be reached in time; last: {before or last}")
             # Full jitter: drawn from nothing to the bound, which doubles.
-            await asyncio.sleep(random.uniform(0, pause))
+            drawn = random.uniform(0, pause)
+            await asyncio.sleep(drawn if left is None else min(drawn, left))
             pause = min(2 * pause, PAUSE_MAX)
 
     def _told(self, link: Link, goaway: codec.GoAway) -> None:
@@ -207,6 +218,10 @@ class _Client:
         end = time.monotonic() + timeout
         while True:
             link = await self._ready(end)
+            if len(body) > link.welcome.max_body:
+                # It would cost the connection, and with it all that is in flight (9.2).
+                text = f"a body of {len(body)} bytes is over the cluster's limit of {link.welcome.max_body}"
+                raise CallError("TOO_LARGE", codec.NO, text)
             left = end - time.monotonic()
             if left <= 0:
                 raise CallError("TIMEOUT", codec.NO, "no answer within the deadline")
@@ -284,8 +299,24 @@ class Service(_Client):
 
     async def _restore(self, link: Link) -> None:
         for kind, names in ((codec.REGISTER, list(self.methods)), (codec.SUBSCRIBE, list(self.topics))):
-            for at in range(0, len(names), codec.NAMES_MAX):
-                await self._tell(link, kind, names[at : at + codec.NAMES_MAX], 10.0)
+            await self._offer(link, kind, names)
+
+    async def _offer(self, link: Link, kind: int, names: list[str]) -> None:
+        """Offers as many names as the gateway takes: a client that insisted on all of them would have no
+        connection for as long as the limit stands."""
+        at, most = 0, codec.NAMES_MAX
+        while at < len(names):
+            some = names[at : at + most]
+            try:
+                await self._tell(link, kind, some, 10.0)
+                at += len(some)
+            except CallError as error:
+                if error.code != codec.CODES["LIMIT"]:
+                    raise
+                if len(some) == 1:
+                    LOG.warning("the cluster takes no more than %d of %d names: %s", at, len(names), error.text)
+                    return
+                most = len(some) // 2
 
     async def _tell(self, link: Link, kind: int, names: list[str], timeout: float) -> None:
         number = link.next_number()
@@ -293,7 +324,29 @@ class Service(_Client):
         if outcome.code != 0:
             raise CallError(outcome.code, codec.NO, outcome.text)
 
+    async def _add(self, kind: int, names: dict, name: str, handler) -> None:
+        """Notes a name, and forgets it again if the cluster says no to it."""
+        self._check(name)
+        before = names.get(name)
+        names[name] = handler
+        try:
+            await self._change(kind, name)
+        except CallError as error:
+            if error.code not in PASSING:
+                if before is None:
+                    names.pop(name, None)
+                else:
+                    names[name] = before
+            raise
+
+    @staticmethod
+    def _check(name: str) -> None:
+        """A name that is too long would cost the connection, and each later one."""
+        if len(name.encode()) > codec.NAME_MAX:
+            raise CallError("TOO_LARGE", codec.NO, f"a name is over the limit of {codec.NAME_MAX} bytes")
+
     async def _change(self, kind: int, name: str) -> None:
+        self._check(name)
         end = time.monotonic() + 30.0
         while True:
             link = await self._ready(end)
@@ -306,9 +359,10 @@ class Service(_Client):
             await asyncio.sleep(0.01)
 
     async def register(self, method: str, handler: CallHandler) -> None:
-        """Offers a method; when this returns every node routes calls of it here."""
-        self.methods[method] = handler
-        await self._change(codec.REGISTER, method)
+        """Offers a method; when this returns every node routes calls of it here. Raises CallError: if the cluster
+        said no, as past `limits.names`, the method is not offered; if it did not agree in time, the method is
+        offered as soon as it does."""
+        await self._add(codec.REGISTER, self.methods, method, handler)
 
     async def withdraw(self, method: str) -> None:
         """Offers it no longer."""
@@ -317,8 +371,7 @@ class Service(_Client):
 
     async def subscribe(self, topic: str, handler: MessageHandler) -> None:
         """Takes messages of a topic."""
-        self.topics[topic] = handler
-        await self._change(codec.SUBSCRIBE, topic)
+        await self._add(codec.SUBSCRIBE, self.topics, topic, handler)
 
     async def unsubscribe(self, topic: str) -> None:
         """Takes them no longer."""

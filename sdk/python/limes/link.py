@@ -112,6 +112,10 @@ class Link:
         """Runs the handler of a call or message within its deadline."""
         number = request.number
         outcome = await self.client._answer(request)
+        if len(outcome.body) > self.welcome.max_body:
+            # It would cost the connection, and every other call on it (9.2).
+            text = f"a reply of {len(outcome.body)} bytes is over the cluster's limit of {self.welcome.max_body}"
+            outcome = codec.Outcome(codec.ERROR, number, codec.CODES["TOO_LARGE"], codec.YES, text)
         if self.running.pop(number, None) is not None:
             self._send(outcome.encode())
 

@@ -104,6 +104,30 @@ async def talk(edge: limes.Edge, service: limes.Service) -> None:
     print("errors, deadlines, cancels", flush=True)
 
 
+async def limits(edge: limes.Edge, service: limes.Service) -> None:
+    """The cluster takes bodies of 4 MiB and six names of a service: whoever crosses that is told, and no more."""
+
+    async def large(call: limes.Call) -> bytes:
+        return bytes(int(call.body))
+
+    links = edge.link, service.link
+    await service.register("large", large)
+    error = await failing(edge.call("large", bytes((4 << 20) + 1)))
+    assert (error.code_name, error.may_have_run) == ("TOO_LARGE", False), error
+    error = await failing(edge.call("large", b"%d" % ((4 << 20) + 1)))
+    assert (error.code_name, error.may_have_run) == ("TOO_LARGE", True), error
+    assert len(await edge.call("large", b"%d" % (4 << 20))) == 4 << 20
+    error = await failing(service.register("x" * 256, large))
+    assert (error.code_name, error.may_have_run) == ("TOO_LARGE", False), error
+    await service.register("sixth", large)
+    for name in ("seventh", "eighth"):
+        error = await failing(service.register(name, large))
+        assert (error.code_name, error.may_have_run) == ("LIMIT", False), error
+        assert name not in service.methods
+    assert (edge.link, service.link) == links, "a connection was lost"
+    print("limits are told and cost nothing", flush=True)
+
+
 async def move(edge: limes.Edge) -> None:
     """Its node is stopped in order while calls go on: none fails, the edge keeps its id."""
     before, stop, calls = (edge.id, edge.node), asyncio.Event(), 0
@@ -131,6 +155,8 @@ async def move(edge: limes.Edge) -> None:
 async def come_back(edge: limes.Edge, service: limes.Service) -> None:
     """The service's node is killed: it comes back elsewhere, with its methods."""
     before = service.node
+    # A name for which there is no room does not keep it from coming back.
+    service.methods["one too many"] = service.methods["sixth"]
     await ask(f"kill {before}")
 
     async def served() -> bool:
@@ -156,6 +182,7 @@ async def main(edges: str, services: str) -> None:
     idle = await limes.connect_edge(edge_at[-1], keepalive=1.0, timeout=PATIENCE)
     node, began = idle.link, asyncio.get_running_loop().time()
     await talk(edge, service)
+    await limits(edge, service)
     await ask(f"call {edge.id}")
     # Three keepalives of silence: pings hold the connection.
     await asyncio.sleep(began + 3.5 - asyncio.get_running_loop().time())

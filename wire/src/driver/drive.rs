@@ -260,16 +260,21 @@ where
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         self.answers = self.answers.min(self.conn.queued());
         if self.answers >= OUTPUT_HARD_MAX || self.mux.as_ref().is_some_and(|mux| mux.is_full()) {
+            self.input.begin_anew();
             return Ok(false);
         }
         let need = self.conn.need(&self.input.bytes);
+        if self.input.dawdles(need, now) && self.handler.as_ref().is_some_and(|handler| !handler.may_hold()) {
+            self.fail(self.input.dawdled(need));
+            return Ok(true);
+        }
         match self.input.poll_fill(&mut self.io, cx, need) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(0)) => return Err(self.broken("the peer closed without a good-bye")),
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Err(self.broken(&error.to_string())),
         }
-        let queued = self.conn.queued();
+        let (queued, came) = (self.conn.queued(), self.input.bytes.len());
         while self.closing.is_none() {
             match self.conn.next(now, &mut self.input.bytes) {
                 Ok(Some(event)) => self.handle(event, now),
@@ -278,6 +283,9 @@ where
             }
         }
         self.answers += self.conn.queued() - queued;
+        if self.input.bytes.len() < came {
+            self.input.begin_anew();
+        }
         Ok(true)
     }
 
@@ -392,6 +400,7 @@ where
         }
         let mut due = self.conn.poll_timeout();
         due = self.wake.map_or(due, |wake| wake.min(due));
+        due = self.input.due().map_or(due, |ask| ask.min(due));
         due = self.lost.as_ref().map_or(due, |(_, until)| due.min(*until));
         self.stalled.map_or(due, |since| due.min(since + self.conn.limits().stall))
     }

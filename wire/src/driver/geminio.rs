@@ -38,6 +38,10 @@ pub trait GeminioHandler: Send + 'static {
     fn on_mail(&mut self, mail: Self::Mail, cx: &mut GeminioCx<'_>);
     /// A time given to [`GeminioCx::wake_at`] has come.
     fn on_timeout(&mut self, now: Instant, cx: &mut GeminioCx<'_>);
+    /// As [`Handler::may_hold`](super::Handler::may_hold).
+    fn may_hold(&self) -> bool {
+        true
+    }
     /// The connection is over; called exactly once, with the mail that was never read.
     fn on_close(self, reason: CloseReason, leftover: Vec<Self::Mail>);
 }
@@ -260,15 +264,21 @@ where
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         self.answers = self.answers.min(self.conn.queued());
         if self.answers >= OUTPUT_HARD_MAX {
+            self.input.begin_anew();
             return Ok(false);
         }
         if self.heed(now) {
             return Ok(true);
         }
         if self.paused {
+            self.input.begin_anew();
             return Ok(false);
         }
         let need = self.conn.need(&self.input.bytes);
+        if self.input.dawdles(need, now) && self.handler.as_ref().is_some_and(|handler| !handler.may_hold()) {
+            self.closing = Some(self.input.dawdled(need));
+            return Ok(true);
+        }
         match self.input.poll_fill(&mut self.io, cx, need) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0)) => Err(self.broken("the peer closed without a farewell")),
@@ -287,7 +297,7 @@ where
 
     /// Handles what has been read; whether there was anything.
     fn heed(&mut self, now: Instant) -> bool {
-        let queued = self.conn.queued();
+        let (queued, came) = (self.conn.queued(), self.input.bytes.len());
         let mut some = false;
         while self.closing.is_none() && !self.paused {
             match self.conn.next(now, &mut self.input.bytes) {
@@ -303,6 +313,9 @@ where
             some = true;
         }
         self.answers += self.conn.queued().saturating_sub(queued);
+        if self.input.bytes.len() < came {
+            self.input.begin_anew();
+        }
         some
     }
 
@@ -344,6 +357,7 @@ where
         }
         let due = self.conn.poll_timeout();
         let due = self.wake.map_or(due, |wake| wake.min(due));
+        let due = self.input.due().map_or(due, |ask| ask.min(due));
         self.lost.as_ref().map_or(due, |(_, until)| due.min(*until))
     }
 

@@ -59,6 +59,11 @@ pub trait Handler: Send + 'static {
     fn on_timeout(&mut self, now: Instant, cx: &mut Cx<'_>);
     /// The peer has been pinged after a silence (`true`), or has been heard again (`false`).
     fn on_silence(&mut self, _silent: bool, _cx: &mut Cx<'_>) {}
+    /// Whether a large frame that takes long may go on holding the memory for what has come of it; no ends the
+    /// connection with [`Code::LIMIT`](crate::Code::LIMIT).
+    fn may_hold(&self) -> bool {
+        true
+    }
     /// The connection is over; called exactly once, with the mail that was never read.
     fn on_close(self, reason: CloseReason, leftover: Vec<Self::Mail>);
 }

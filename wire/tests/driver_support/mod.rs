@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is part of tests")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -44,11 +46,14 @@ pub struct Peer {
     pub mailbox: Mailbox<Do>,
     pub told: mpsc::UnboundedReceiver<Told>,
     pub task: JoinHandle<()>,
+    /// Its memory is short.
+    pub full: Arc<AtomicBool>,
 }
 
 /// Answers hellos and calls by itself, reports the rest.
 struct Echo {
     told: mpsc::UnboundedSender<Told>,
+    full: Arc<AtomicBool>,
 }
 
 impl Echo {
@@ -108,6 +113,10 @@ impl Handler for Echo {
         self.tell(Told::Silence(silent));
     }
 
+    fn may_hold(&self) -> bool {
+        !self.full.load(Ordering::Relaxed)
+    }
+
     fn on_close(self, reason: CloseReason, leftover: Vec<Do>) {
         self.tell(Told::Closed(reason, leftover.len()));
     }
@@ -119,9 +128,10 @@ impl Peer {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, told) = mpsc::unbounded_channel();
-        let mailbox = Mailbox::new();
-        let task = tokio::spawn(drive(io, conn, Echo { told: sender }, mailbox.clone()));
-        Peer { mailbox, told, task }
+        let (mailbox, full) = (Mailbox::new(), Arc::<AtomicBool>::default());
+        let echo = Echo { told: sender, full: full.clone() };
+        let task = tokio::spawn(drive(io, conn, echo, mailbox.clone()));
+        Peer { mailbox, told, task, full }
     }
 
     pub fn client<IO>(io: IO) -> Self

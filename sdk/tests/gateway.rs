@@ -1,0 +1,254 @@
+//! The SDK before a gateway that does what the test wants: limits, refused names, addresses that are silent.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use limes_sdk::{Bytes, ConnectError, Edge, Kind, Service, State};
+use limes_wire::driver::{Cx, Handler, Mailbox, Stream, drive};
+use limes_wire::frame::{Call, Done, Frame, GoAway, Hello, Names, Ran, Reply, Welcome};
+use limes_wire::limits::Limits;
+use limes_wire::{CloseReason, Code, Conn};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{sleep, timeout};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the test has the gateway say.
+enum Do {
+    Say(Frame),
+    Close(Code),
+}
+
+/// A gateway with a port of its own.
+struct Gateway {
+    address: String,
+    /// Names that one connection may have.
+    room: Arc<AtomicUsize>,
+    /// Each connection, in order.
+    connections: UnboundedReceiver<Connection>,
+}
+
+/// One connection, as the gateway sees it.
+struct Connection {
+    mailbox: Mailbox<Do>,
+    names: Arc<Mutex<BTreeSet<String>>>,
+    told: UnboundedReceiver<Frame>,
+}
+
+/// Welcomes everybody, has room for so many names, and sends calls back.
+struct Side {
+    room: Arc<AtomicUsize>,
+    names: Arc<Mutex<BTreeSet<String>>>,
+    tell: UnboundedSender<Frame>,
+}
+
+impl Gateway {
+    async fn start(room: usize, body: usize) -> Gateway {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (tell, connections) = unbounded_channel();
+        let room = Arc::new(AtomicUsize::new(room));
+        let rooms = room.clone();
+        tokio::spawn(async move {
+            loop {
+                let socket = listener.accept().await.unwrap().0;
+                let (mailbox, names) = (Mailbox::new(), Arc::<Mutex<BTreeSet<String>>>::default());
+                let (sender, told) = unbounded_channel();
+                let side = Side { room: rooms.clone(), names: names.clone(), tell: sender };
+                let conn = Conn::server(Instant::now(), Limits { body, ..Limits::default() });
+                tokio::spawn(drive(socket, conn, side, mailbox.clone()));
+                let _ = tell.send(Connection { mailbox, names, told });
+            }
+        });
+        Gateway { address, room, connections }
+    }
+
+    async fn connection(&mut self) -> Connection {
+        timeout(PATIENCE, self.connections.recv()).await.expect("nobody connects").unwrap()
+    }
+
+    async fn service(&self) -> Service {
+        let service = Service::builder("shop").address(&self.address).connect_timeout(PATIENCE);
+        service.backoff_max(Duration::from_millis(50)).connect().await.unwrap()
+    }
+}
+
+impl Connection {
+    fn say(&self, what: Do) {
+        assert!(self.mailbox.push_always(what));
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.names.lock().unwrap().iter().cloned().collect()
+    }
+
+    /// The next answer of the client.
+    async fn told(&mut self) -> Frame {
+        timeout(PATIENCE, self.told.recv()).await.expect("no answer").expect("the connection ended")
+    }
+}
+
+impl Side {
+    fn name(&self, Names { id, names }: Names, cx: &mut Cx<'_>) {
+        let mut all = self.names.lock().unwrap();
+        let mut more = all.clone();
+        more.extend(names.iter().map(|name| name.to_string()));
+        let fits = more.len() <= self.room.load(Ordering::Relaxed);
+        let (code, text) = if fits { (Code::OK, "") } else { (Code::LIMIT, "limits.names") };
+        if fits {
+            *all = more;
+        }
+        cx.send(Frame::Done(Done { id, code, text: text.to_owned() }));
+    }
+}
+
+impl Handler for Side {
+    type Mail = Do;
+
+    fn on_hello(&mut self, _: Hello, cx: &mut Cx<'_>) {
+        cx.welcome(Welcome { id: 7, node: "node-1".into(), ..Welcome::default() });
+    }
+
+    fn on_welcome(&mut self, _: Welcome, _: &mut Cx<'_>) {}
+
+    fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
+        match frame {
+            Frame::Register(names) | Frame::Subscribe(names) => self.name(names, cx),
+            Frame::Call(call) => {
+                cx.send(Frame::Reply(Reply { id: call.id, body: call.body }));
+            }
+            answer => {
+                let _ = self.tell.send(answer);
+            }
+        }
+    }
+
+    fn on_goaway(&mut self, _: GoAway, cx: &mut Cx<'_>) {
+        cx.close(GoAway::new(Code::OK, "good-bye"));
+    }
+
+    fn on_mail(&mut self, mail: Do, cx: &mut Cx<'_>) {
+        match mail {
+            Do::Say(frame) => {
+                cx.send(frame);
+            }
+            Do::Close(code) => cx.close(GoAway::new(code, "as the test wants")),
+        }
+    }
+
+    fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
+
+    fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
+
+    fn on_close(self, _: CloseReason, _: Vec<Do>) {}
+}
+
+/// Waits until the client uses a connection that has so many names.
+async fn until_names(service: &Service, connection: &Connection, count: usize) -> Vec<String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let names = connection.names();
+        if names.len() == count && *service.state().borrow() == State::Connected("node-1".to_owned()) {
+            return names;
+        }
+        assert!(Instant::now() < end, "{names:?}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn echo(service: &Service, method: &str) -> Result<(), limes_sdk::CallError> {
+    service.register(method, |call| async move { Ok(call.body) }).await
+}
+
+#[tokio::test]
+async fn a_refused_name_does_not_keep_a_service_away() {
+    let mut gateway = Gateway::start(3, 1 << 20).await;
+    let service = gateway.service().await;
+    let first = gateway.connection().await;
+    for method in ["a", "b", "c"] {
+        echo(&service, method).await.unwrap();
+    }
+    for refused in [
+        echo(&service, "d").await.unwrap_err(),
+        service.subscribe(["t"]).await.unwrap_err(),
+        service.subscribe(["b", "c", "d"]).await.unwrap_err(),
+    ] {
+        assert!(refused.code() == Code::LIMIT && !refused.may_have_run(), "{refused}");
+    }
+    echo(&service, "a").await.unwrap();
+    // Said to the gateway, these would cost the connection.
+    let long = "x".repeat(256);
+    for refused in [
+        echo(&service, &long).await.unwrap_err(),
+        service.subscribe([&*long]).await.unwrap_err(),
+        service.withdraw(&long).await.unwrap_err(),
+    ] {
+        assert!(refused.kind() == Kind::TooLarge && !refused.may_have_run(), "{refused}");
+    }
+    assert_eq!(first.names(), ["a", "b", "c"]);
+    assert!(!first.mailbox.is_closed());
+
+    first.say(Do::Close(Code::SHUTDOWN));
+    let second = gateway.connection().await;
+    assert_eq!(until_names(&service, &second, 3).await, ["a", "b", "c"]);
+    // Where there is less room than there was, some are better than none.
+    gateway.room.store(2, Ordering::Relaxed);
+    second.say(Do::Close(Code::SHUTDOWN));
+    let third = gateway.connection().await;
+    until_names(&service, &third, 2).await;
+    gateway.room.store(3, Ordering::Relaxed);
+    third.say(Do::Close(Code::SHUTDOWN));
+    let fourth = gateway.connection().await;
+    until_names(&service, &fourth, 3).await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_gateways_limit_costs_no_connection() {
+    let mut gateway = Gateway::start(9, 1_000).await;
+    let edge = Edge::builder().address(&gateway.address).connect_timeout(PATIENCE).connect().await.unwrap();
+    let edge_side = gateway.connection().await;
+    let refused = edge.call("echo", vec![0; 1_001]).await.unwrap_err();
+    assert!(refused.kind() == Kind::TooLarge && !refused.may_have_run(), "{refused}");
+    assert!(edge.publish("topic", vec![0; 1_001]).await.is_err_and(|error| error.kind() == Kind::TooLarge));
+    assert_eq!(edge.call("echo", vec![0; 1_000]).await.unwrap().len(), 1_000);
+    assert!(!edge_side.mailbox.is_closed());
+
+    let service = gateway.service().await;
+    let mut side = gateway.connection().await;
+    let zeros = |call: limes_sdk::Call| async move {
+        let count = call.body.first().map_or(0, |hundreds| usize::from(*hundreds) * 100);
+        Ok(Bytes::from(vec![0; count]))
+    };
+    service.register("zeros", zeros).await.unwrap();
+    for (id, hundreds) in [(1, 11), (2, 10)] {
+        let (deadline, body) = (PATIENCE, Bytes::from(vec![hundreds]));
+        side.say(Do::Say(Frame::Call(Call { id, deadline, peer: 1, method: "zeros".into(), body })));
+    }
+    let mut answers = [side.told().await, side.told().await];
+    answers.sort_by_key(|answer| matches!(answer, Frame::Reply(_)));
+    let [Frame::Error(error), Frame::Reply(reply)] = answers else { panic!("{answers:?}") };
+    assert_eq!((error.id, error.code, error.ran), (1, Code::TOO_LARGE, Ran::Yes), "{error:?}");
+    assert_eq!((reply.id, reply.body.len()), (2, 1_000));
+}
+
+#[tokio::test]
+async fn an_address_that_says_nothing_takes_no_more_than_its_share() {
+    // It is never accepted.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = (silent.local_addr().unwrap().to_string(), silent);
+    let began = Instant::now();
+    let edge = Edge::builder().address(&silent.0).connect_timeout(Duration::from_millis(300));
+    let error = edge.connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable(_)), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+
+    let gateway = Gateway::start(0, 1_000).await;
+    let edge = Edge::builder().addresses([&silent.0, &silent.0, &gateway.address].map(String::as_str));
+    let edge = edge.connect_timeout(Duration::from_secs(6)).connect().await.unwrap();
+    assert_eq!(edge.call("echo", "x").await.unwrap(), "x");
+}
