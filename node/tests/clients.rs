@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use limes_node::config::Size;
-use limes_sdk::{Kind, Service};
+use limes_sdk::{Edge, Kind, Service};
 use nix::sys::signal::Signal;
 use support::{Bed, PATIENCE, until};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
@@ -270,6 +270,19 @@ async fn a_client_that_closes_lets_what_is_in_flight_end() {
     let tracing = tracing::subscriber::set_default(subscriber);
     let bed = Bed::start(1).await;
     let edge = bed.edge(1).await;
+    nothing_is_lost_when_a_service_leaves(&bed, &edge).await;
+    let text = String::from_utf8_lossy(&traced.0.lock().unwrap()).into_owned();
+    for span in
+        ["limes.connection{role=Edge", "limes.connection{role=Service", "limes.call{", "limes.handler{"]
+    {
+        assert!(text.contains(span), "no span {span} in {text}");
+    }
+    drop(tracing);
+    let _other = what_is_dropped_is_cancelled_and_what_is_too_much_waits(&bed, &edge).await;
+    until("nothing is left", || async { (bed.figure(1, "sessions").await == Some(2)).then_some(()) }).await;
+}
+
+async fn nothing_is_lost_when_a_service_leaves(bed: &Bed, edge: &Edge) {
     let service = Service::builder("slow").address(bed.services(1)).connect_timeout(PATIENCE);
     let service = service.connect().await.unwrap();
     let (tell, mut begun) = tokio::sync::mpsc::channel(1);
@@ -311,15 +324,10 @@ async fn a_client_that_closes_lets_what_is_in_flight_end() {
     // It is gone at once, though: nobody else is sent there.
     let error = edge.call("slow", "more").await.unwrap_err();
     assert!(matches!(error.kind(), Kind::NoMethod), "{error}");
+}
 
-    let text = String::from_utf8_lossy(&traced.0.lock().unwrap()).into_owned();
-    for span in
-        ["limes.connection{role=Edge", "limes.connection{role=Service", "limes.call{", "limes.handler{"]
-    {
-        assert!(text.contains(span), "no span {span} in {text}");
-    }
-    drop(tracing);
-
+/// Gives the service that is left.
+async fn what_is_dropped_is_cancelled_and_what_is_too_much_waits(bed: &Bed, edge: &Edge) -> Service {
     // Dropping a call's future cancels it at the receiver.
     let (tell, told) = tokio::sync::oneshot::channel::<()>();
     let held = Mutex::new(Some(tell));
@@ -350,5 +358,5 @@ async fn a_client_that_closes_lets_what_is_in_flight_end() {
         assert_eq!(call.await.unwrap().unwrap().len(), 1 << 20);
     }
     println!("40 calls of 1 MiB took {:?}", began.elapsed());
-    until("nothing is left", || async { (bed.figure(1, "sessions").await == Some(2)).then_some(()) }).await;
+    service
 }

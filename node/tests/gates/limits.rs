@@ -64,6 +64,13 @@ async fn each_limit_is_reported_to_whoever_crosses_it() {
     })
     .await;
     let _service = hanging(&bed).await;
+    calls_and_bytes(&bed).await;
+    streams(&bed).await;
+    names_of_a_service(&bed).await;
+    connections(&bed).await;
+}
+
+async fn calls_and_bytes(bed: &Bed) {
     let (mut raw, welcome) = Raw::edge(&bed.edges(1)).await;
     let told = (welcome.max_calls, welcome.max_queued, welcome.max_body, welcome.max_streams);
     assert_eq!(told, (4, 64 << 10, 256 << 10, 2), "the welcome names what a client must keep to");
@@ -93,7 +100,9 @@ async fn each_limit_is_reported_to_whoever_crosses_it() {
     raw.socket.write_all(&[0x10, 0, 0, 8, 0, 4, 0, 1]).await.unwrap();
     let goaway = raw.farewell().await;
     assert_eq!(goaway.code, Code::TOO_LARGE, "{goaway:?}");
+}
 
+async fn streams(bed: &Bed) {
     // The meta of a stream, and what is no OPEN.
     let (mut raw, _) = Raw::edge(&bed.edges(1)).await;
     let open = |name: &str, meta: usize| {
@@ -122,7 +131,9 @@ async fn each_limit_is_reported_to_whoever_crosses_it() {
     drop(open);
     until("streams are free again", || async { edge.open_stream("hanging", "").await.ok() }).await;
     edge.close().await;
+}
 
+async fn names_of_a_service(bed: &Bed) {
     // Names of one service.
     let mut service = Raw::service(&bed.services(1)).await;
     let names = |from: usize, to: usize| (from..to).map(|n| format!("m{n}").as_str().into()).collect();
@@ -151,7 +162,9 @@ async fn each_limit_is_reported_to_whoever_crosses_it() {
         taken += usize::from(done.code == Code::OK);
     }
     assert_eq!(taken, 3, "30 names each, and 100 in all");
+}
 
+async fn connections(bed: &Bed) {
     // Handshakes at once: the oldest of those that say nothing makes room, and is told.
     let mut silent = Vec::new();
     for _ in 0..9 {
@@ -177,8 +190,8 @@ async fn each_limit_is_reported_to_whoever_crosses_it() {
     assert!(refused.code == Code::LIMIT && refused.text.contains("limits.per_address"), "{refused:?}");
     held.clear();
     bed.edge(1).await;
-    assert!(metric(&bed, "limes_connections_turned_away_total").await >= 1);
-    assert!(metric(&bed, "limes_connections_cut_total{port=\"edges\",reason=\"TOO_LARGE\"}").await >= 1);
+    assert!(metric(bed, "limes_connections_turned_away_total").await >= 1);
+    assert!(metric(bed, "limes_connections_cut_total{port=\"edges\",reason=\"TOO_LARGE\"}").await >= 1);
 }
 
 /// Peers that send all of a large body but its end, and of that a byte now and then: they hold memory up to the
