@@ -51,6 +51,11 @@ impl EdgeMethods {
         }
     }
 
+    /// Whether a session has said that it offers a method.
+    pub(crate) fn has(&self, session: u64, method: &str) -> bool {
+        self.map().get(&session).is_some_and(|(_, methods)| methods.contains(method))
+    }
+
     /// Forgets a session.
     pub(crate) fn forget(&self, session: u64) {
         let mut map = self.map();

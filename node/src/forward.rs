@@ -3,7 +3,7 @@
 //! A known route costs a lookup and no wait. A miss is believed only after a read barrier that began
 //! after it (R4): that, and the one retry after a redirect, happen in a task of their own, in which
 //! messages keep their order. A receiver that the tables know and that cannot be reached now is waited
-//! for a little, and never denied.
+//! for a little, and never denied; so is one that has just been sent away and is expected back.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use limes_routing::{EdgeId, NodeId, Revision};
 use limes_wire::Code;
 
+use crate::awaited::{RETURN, Wait, Whom};
 use crate::directory::{Route, Who};
 use crate::lanes::Lane;
 use crate::mail::{Failure, Key, Kind, Mail, NotTaken, Origin, Outbox, Request, Target, hand_over};
 use crate::mesh::Reach;
 use crate::node::Node;
+use crate::services::{ANY_TOPIC, Offer};
 use crate::task;
 
 /// The most that a request waits for a barrier or a revision, whatever its deadline, unless a leader
@@ -37,6 +39,8 @@ pub(crate) enum Found {
     Way(Way),
     /// The tables know a receiver, but no link leads there, or its connection has just ended.
     Unreachable,
+    /// The tables know nobody, but whoever has just left is expected back.
+    Awaited(Wait),
     /// The tables know nobody.
     Nobody,
 }
@@ -88,14 +92,31 @@ pub(crate) fn find(node: &Node, request: &Request) -> Found {
                 Kind::Call => services.method(&request.name),
                 Kind::Message => services.topic(&request.name),
             };
-            node.pick(list, request.key, request.tried)
+            match node.pick(list, request.key, request.tried) {
+                Found::Nobody => missed_service(node, request.kind, &request.name),
+                found => found,
+            }
         }
+    }
+}
+
+/// Nobody offers this now.
+fn missed_service(node: &Node, kind: Kind, name: &str) -> Found {
+    let missed = |offer: Offer| node.missed(|| Whom::Service(offer));
+    match kind {
+        Kind::Call => missed(Offer::Method(name.to_owned())),
+        Kind::Message => match missed(Offer::Topic(name.to_owned())) {
+            Found::Nobody => missed(Offer::Topic(ANY_TOPIC.to_owned())),
+            found => found,
+        },
     }
 }
 
 /// The way to an edge by what this node knows now.
 pub(crate) fn find_edge(node: &Node, edge: EdgeId) -> Found {
     match node.directory.get(edge) {
+        // Its connection has ended, and that is on its way into the tables.
+        Some(Route::Here { outbox, .. }) if outbox.is_closed() => Found::Unreachable,
         Some(Route::Here { incarnation, outbox }) => {
             Found::Way(Way { node: node.id(), outbox, target: Target::Edge(edge, incarnation) })
         }
@@ -105,26 +126,50 @@ pub(crate) fn find_edge(node: &Node, edge: EdgeId) -> Found {
             }
             Reach::Unlinked => Found::Unreachable,
             // Hidden with its node (R5).
-            Reach::Down => Found::Nobody,
+            Reach::Down => node.missed(|| Whom::Node(home.node)),
         },
         // A fresh look at the tables will say.
-        Some(Route::Moved(_)) | None => Found::Nobody,
+        Some(Route::Moved(_)) => Found::Nobody,
+        None => node.missed(|| Whom::Edge(edge)),
     }
 }
 
-/// Looks until there is a way or nobody to look for; the last look is at `deadline`, or when a link
-/// has had its time to come up.
-pub(crate) async fn find_reachable(node: &Node, deadline: Instant, look: impl Fn() -> Found) -> Found {
-    let heartbeat = node.config.cluster.heartbeat;
-    let until = deadline.min(Instant::now() + heartbeat * LINK_WAIT);
-    let mut links = node.peers.linked();
+/// How long somebody looks for a receiver.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For a link to come up.
+    pub(crate) link: Instant,
+    /// For anything.
+    pub(crate) deadline: Instant,
+    /// As [`Request::patient`].
+    pub(crate) patient: bool,
+}
+
+impl Patience {
+    /// Until a deadline, from now on.
+    pub(crate) fn until(node: &Node, deadline: Instant, patient: bool) -> Self {
+        Patience { link: Instant::now() + node.config.cluster.heartbeat * LINK_WAIT, deadline, patient }
+    }
+}
+
+/// Looks until there is a way or nobody to look for or to wait for; then there is one last look.
+pub(crate) async fn find_reachable(node: &Node, patience: Patience, look: impl Fn() -> Found) -> Found {
+    let (began, mut links) = (Instant::now(), node.peers.linked());
     loop {
         let found = look();
-        if !matches!(found, Found::Unreachable) || Instant::now() >= until {
-            return found;
+        let until = match &found {
+            Found::Unreachable if patience.patient => patience.link.max(began + RETURN),
+            Found::Unreachable => patience.link,
+            Found::Awaited(wait) if wait.planned || patience.patient => wait.until,
+            Found::Awaited(_) => return Found::Nobody,
+            Found::Way(_) | Found::Nobody => return found,
+        };
+        let until = until.min(patience.deadline);
+        if Instant::now() >= until {
+            return if matches!(found, Found::Awaited(_)) { Found::Nobody } else { found };
         }
-        // A session that has just ended leaves the tables without a link changing: hence the pause.
-        let pause = until.min(Instant::now() + heartbeat);
+        // Who leaves the tables, or comes back, does so without a link changing: hence the pause.
+        let pause = until.min(Instant::now() + node.config.cluster.heartbeat);
         let _ = tokio::time::timeout_at(pause.into(), links.changed()).await;
     }
 }
@@ -187,27 +232,27 @@ async fn look(node: &Arc<Node>, requests: Vec<Request>, revision: Revision) {
             match find(node, &request) {
                 // A way that is known needs no quorum (R10).
                 Found::Way(way) => send(request, way),
-                Found::Unreachable | Found::Nobody => request.fail(failure.clone()),
+                _ => request.fail(failure.clone()),
             }
         }
         return;
     }
     // All wait for one link together.
-    let linked = Instant::now() + node.config.cluster.heartbeat * LINK_WAIT;
+    let patience = Patience::until(node, most, false);
     for request in requests {
-        let until = request.deadline.min(linked);
-        go(node, request, revision, until).await;
+        go(node, request, revision, patience).await;
     }
 }
 
-/// Sends one on its way, which it knows by `until`.
-async fn go(node: &Arc<Node>, request: Request, revision: Revision, until: Instant) {
-    match find_reachable(node, until, || find(node, &request)).await {
+/// Sends one on its way; of the patience its part for links is meant.
+async fn go(node: &Arc<Node>, request: Request, revision: Revision, patience: Patience) {
+    let patience = Patience { deadline: request.deadline, patient: request.patient, ..patience };
+    match find_reachable(node, patience, || find(node, &request)).await {
         Found::Way(way) => send(request, way),
         Found::Unreachable => request.fail(unreachable()),
         // Who redirected may itself have missed a newer session: that miss needs a barrier too.
         Found::Nobody if revision != Revision(0) => look_again(node, Box::new(request), Revision(0)),
-        Found::Nobody => request.fail(nobody(&request)),
+        Found::Awaited(_) | Found::Nobody => request.fail(nobody(&request)),
     }
 }
 

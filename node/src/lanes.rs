@@ -129,6 +129,7 @@ mod tests {
             name: Str::from_static(topic),
             custom: Bytes::new(),
             body: Bytes::new(),
+            patient: false,
             tried: None,
         })
     }

@@ -5,6 +5,7 @@
 //! `presence` turns connects and disconnects into replicated events and their effects back into
 //! routes.
 
+mod awaited;
 pub mod cli;
 mod compat;
 pub mod config;

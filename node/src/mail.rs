@@ -81,6 +81,9 @@ pub(crate) struct Request {
     pub(crate) custom: Bytes,
     /// The payload, never copied.
     pub(crate) body: Bytes,
+    /// Its caller would not survive a miss: it waits also for whoever was on a node that has died; see
+    /// [`crate::awaited`].
+    pub(crate) patient: bool,
     /// Where it has been sent in vain, after one redirect: there is no second, and not to there.
     pub(crate) tried: Option<Target>,
 }

@@ -13,6 +13,7 @@ use limes_wire::frame::Role;
 use limes_wire::{Code, limits};
 use tokio_util::task::TaskTracker;
 
+use crate::awaited::{Awaited, Whom};
 use crate::config::{HashBy, NodeConfig};
 use crate::directory::{Directory, Sessions};
 use crate::edge_methods::EdgeMethods;
@@ -42,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) directory: Directory,
     /// Services anywhere.
     pub(crate) services: ArcSwap<ServiceIndex>,
+    /// Who has left and is expected back.
+    pub(crate) awaited: Awaited,
     /// What the edges held here say they offer.
     pub(crate) edge_methods: EdgeMethods,
     /// Where connections go that are not for us, once that is known.
@@ -76,6 +79,7 @@ impl Node {
             connections: TaskTracker::new(),
             directory: Directory::new(),
             services: ArcSwap::default(),
+            awaited: Awaited::default(),
             edge_methods: EdgeMethods::default(),
             bypass: OnceLock::new(),
             peers: Peers::new(),
@@ -196,6 +200,11 @@ impl Node {
             None if list.is_empty() => Found::Nobody,
             None => Found::Unreachable,
         }
+    }
+
+    /// Nobody is there now: whoever has just left may be expected back.
+    pub(crate) fn missed(&self, whom: impl FnOnce() -> Whom) -> Found {
+        self.awaited.wait(whom, Instant::now()).map_or(Found::Nobody, Found::Awaited)
     }
 
     /// What the requests of a geminio peer are spread by: as the reference does it, also over IPv6.

@@ -54,8 +54,19 @@ struct Folded {
     names: HashMap<String, Vec<Candidate>>,
 }
 
+/// Something that a service offers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Offer {
+    /// To answer calls of a method.
+    Method(String),
+    /// To take messages of a topic.
+    Topic(String),
+    /// To take streams by its name.
+    Name(String),
+}
+
 /// Takes what nobody else takes.
-const ANY_TOPIC: &str = "*";
+pub(crate) const ANY_TOPIC: &str = "*";
 
 fn list<'a>(map: &'a HashMap<String, Vec<Candidate>>, name: &str) -> Option<&'a [Candidate]> {
     map.get(name).map(Vec::as_slice)
@@ -77,6 +88,15 @@ impl ServiceIndex {
     pub(crate) fn name(&self, name: &str) -> &[Candidate] {
         let folded = || list(&self.folded.as_ref()?.names, &name.to_ascii_lowercase());
         self.names.get(name).map(Vec::as_slice).or_else(folded).unwrap_or_default()
+    }
+
+    /// What nobody offers any more in the next index.
+    pub(crate) fn lost(&self, next: &ServiceIndex) -> Vec<Offer> {
+        let methods = self.methods.keys().filter(|name| !next.methods.contains_key(*name));
+        let topics = self.topics.keys().filter(|name| !next.topics.contains_key(*name));
+        let names = self.names.keys().filter(|name| !next.names.contains_key(*name));
+        let methods = methods.cloned().map(Offer::Method);
+        methods.chain(topics.cloned().map(Offer::Topic)).chain(names.cloned().map(Offer::Name)).collect()
     }
 
     /// The index of these tables; `ignore_case` as `exchange.ignore_case` says it.

@@ -17,11 +17,13 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::awaited::Whom;
 use crate::edge_methods;
-use crate::forward::{Found, UNREACHABLE, Way, find_edge, find_here, find_reachable, knows_better};
+use crate::forward::{Found, Patience, UNREACHABLE, Way, find_edge, find_here, find_reachable, knows_better};
 use crate::mail::{Mail, Target};
 use crate::mesh::StreamTarget;
 use crate::node::Node;
+use crate::services::Offer;
 
 /// How long a stream may take to say what it wants, and to find its way.
 const OPEN_TIME: Duration = Duration::from_secs(10);
@@ -91,10 +93,11 @@ async fn connect(node: &Arc<Node>, caller: Caller, open: Open) -> Result<RecordS
                     revision => node.wait_applied(revision, deadline).await,
                 };
                 fresh.map_err(|failure| (failure.code, failure.text))?;
-                match find_reachable(node, deadline, || find(node, caller, &open, tried)).await {
+                let patience = Patience::until(node, deadline, caller.tunnel);
+                match find_reachable(node, patience, || find(node, caller, &open, tried)).await {
                     Found::Way(way) => way,
                     Found::Unreachable => return Err((Code::GONE, UNREACHABLE.to_owned())),
-                    Found::Nobody => return Err(nobody(caller, &open)),
+                    Found::Awaited(_) | Found::Nobody => return Err(nobody(caller, &open)),
                 }
             }
         };
@@ -123,7 +126,10 @@ fn find(node: &Node, caller: Caller, open: &Open, tried: Option<Target>) -> Foun
         Role::Edge => {
             // The reference takes any service of that name, each time anew.
             let key = if caller.tunnel { node.chance() } else { node.pick_key(caller.id, caller.remote) };
-            node.pick(node.services.load().name(&open.name), key, tried)
+            match node.pick(node.services.load().name(&open.name), key, tried) {
+                Found::Nobody => node.missed(|| Whom::Service(Offer::Name(open.name.to_string()))),
+                found => found,
+            }
         }
         _ => find_edge(node, EdgeId(open.peer)),
     };

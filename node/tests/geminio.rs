@@ -18,9 +18,9 @@ use limes_sdk::{Bytes, Edge, Service};
 use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, SessionData, Time, Word};
 use support::{Bed, PATIENCE, until};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// Whoever sets this wants the tests with Go to fail, rather than to be skipped, where there is none.
@@ -95,7 +95,7 @@ async fn clients_of_the_reference() {
     if let Some(program) = &program {
         run(program, "alone", &bed).await;
     }
-    timeout(PATIENCE, a_node_that_leaves(&bed)).await.expect("stuck");
+    timeout(PATIENCE, a_node_that_leaves(&bed, program.as_ref())).await.expect("stuck");
 }
 
 /// Another gateway: it says what it has read, in capitals.
@@ -137,13 +137,17 @@ async fn bypassed(bed: &Bed) {
 
 /// A node that is told to stop serves old services as ever until they ask again where the nodes are,
 /// which its name leads away from at once.
-async fn a_node_that_leaves(bed: &Bed) {
+async fn a_node_that_leaves(bed: &Bed, program: Option<&PathBuf>) {
     let directory = bed.cluster.node(1).addresses().discovery;
     let directory = ClusterServiceClient::connect(format!("http://{directory}")).await.unwrap();
     let mut service = Bare::service(bed, 2, "stays").await;
     let edge = bed.edge(1).await;
     let caller = bed.service(1, "caller").await;
     let ((mut busy, busy_id), stream) = tokio::join!(busy_edge(bed), caller.accept_stream());
+    let mut moves = match program {
+        Some(program) => Some(an_edge_that_moves(bed, program).await),
+        None => None,
+    };
     bed.cluster.terminate(2).unwrap();
     let own = bed.services(2);
     until("the name of the node leads elsewhere", || {
@@ -172,10 +176,27 @@ async fn a_node_that_leaves(bed: &Bed) {
         busy.say(id, Body::On(1, Word::Response(data))).await;
     });
     assert_eq!(answer.unwrap(), "here");
+    if let Some((moves, lines)) = &mut moves {
+        // It says so when it has been called at another node.
+        let line = timeout(PATIENCE, lines.next_line()).await.expect("stuck").unwrap().unwrap_or_default();
+        assert!(line.ends_with(", 0 failed"), "{line}");
+        drop(moves.stdin.take());
+        moves.wait().await.unwrap();
+    }
     caller.close().await;
     drop((service, busy, stream));
     bed.cluster.node(2).ended().await;
     edge.close().await;
+}
+
+/// A Go edge on node 2, which connects again by itself, and a Go service on node 1 that knows it by its meta
+/// and calls it all the time.
+async fn an_edge_that_moves(bed: &Bed, program: &PathBuf) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut moves = go(program, "moves", bed, &[1, 2]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(moves.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await.expect("stuck").unwrap();
+    assert_eq!(line.as_deref(), Some("moving"));
+    (moves, lines)
 }
 
 /// An edge on node 2 with a stream to a service "caller" that goes on.

@@ -29,9 +29,11 @@ async fn the_newest_connection_of_an_edge_wins_at_once() {
     })
     .await;
     let service = bed.service(3, "greeter").await;
+    let other = bed.service(3, "other").await;
     for home in [1, 2] {
-        half_open(&bed, &service, home).await;
+        half_open(&bed, [&service, &other], home).await;
     }
+    other.close().await;
     moving_only_retires(&bed, &service).await;
     of_a_crowd_one_stays(&bed, &service).await;
     service.close().await;
@@ -40,7 +42,8 @@ async fn the_newest_connection_of_an_edge_wins_at_once() {
 }
 
 /// An edge's connection to node 1 goes dead without an end; the edge comes again to `home`.
-async fn half_open(bed: &Bed, service: &Service, home: usize) {
+async fn half_open(bed: &Bed, services: [&Service; 2], home: usize) {
+    let service = services[0];
     let proxy = Proxy::start(bed.edges(1)).await.unwrap();
     let address = proxy.address().to_string();
     let old = Edge::builder().address(address).connect_timeout(PATIENCE).connect().await.unwrap();
@@ -53,10 +56,9 @@ async fn half_open(bed: &Bed, service: &Service, home: usize) {
     let hanging = tokio::spawn(async move { caller.call_within(id, "hang", "", PATIENCE).await });
     begun.recv().await.expect("the call is in flight");
     proxy.all(Fate::Freeze);
-    // More than the socket takes, and than may wait behind it.
+    // More than the sockets on the way take: what the old connection is told has much before it.
     let mut stuck = JoinSet::new();
-    for _ in 0..12 {
-        let caller = service.clone();
+    for caller in services.into_iter().cycle().take(30).cloned() {
         stuck.spawn(async move { caller.call_within(id, "hang", vec![7; 1 << 20], PATIENCE).await });
     }
     let began = Instant::now();

@@ -10,7 +10,7 @@ use limes_wire::frame::Role;
 use limes_wire::geminio::{DEFAULT_SESSION, MessageData, Time, Word};
 use limes_wire::{Code, Str, limits};
 
-use super::{Asked, Session, State, facts, texts};
+use super::{Asked, Session, State, facts, texts, unready};
 use crate::forward;
 use crate::mail::{Answer, Failure, Kind, Mail, Origin, Request, Target};
 use crate::presence::Naming;
@@ -53,18 +53,21 @@ pub(super) fn on_word(session: &mut Session, id: u64, word: Word, cx: &mut Gemin
 /// The peer offers a method. For an edge that is a matter of its own.
 fn register(session: &mut Session, id: u64, method: Bytes, cx: &mut GeminioCx) {
     let method = Str::new(method).ok().filter(|name| !name.is_empty() && name.len() <= limits::NAME_MAX);
-    let error = match method {
+    let error = match &method {
         Some(method) if session.role == Role::Edge => {
             let most = session.node.config.limits.names;
-            session.node.edge_methods.note(session.no, EdgeId(session.id), &method, most);
+            session.node.edge_methods.note(session.no, EdgeId(session.id), method, most);
             String::new()
         }
         None if session.role == Role::Edge => String::new(),
         None => format!("a method's name is UTF-8 of at most {} bytes", limits::NAME_MAX),
         Some(_) if session.naming >= NAMING_MAX => "too many undecided registrations".to_owned(),
-        Some(method) => return session.name(Naming::Register, id, vec![method]),
+        Some(method) => return session.name(Naming::Register, id, vec![method.clone()]),
     };
     let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::RegisterAck(error));
+    if let Some(method) = method.filter(|_| session.role == Role::Edge) {
+        unready::registered(session, &method, cx);
+    }
 }
 
 /// Sends a call or message of the peer on its way.
@@ -115,6 +118,7 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
         name,
         custom,
         body: value,
+        patient: session.role == Role::Service,
         tried: None,
     });
     if let Some(to) = forward::dispatch(&session.node, request) {
@@ -133,8 +137,15 @@ fn is_served(session: &Session, now: Instant) -> bool {
     }
 }
 
-/// Writes a request of somebody else to this session's peer.
+/// Takes a request of somebody else for this session's peer.
 pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut GeminioCx) {
+    if let Some(request) = unready::hold(session, request, cx) {
+        write(session, request, cx);
+    }
+}
+
+/// Writes a request of somebody else to this session's peer.
+pub(super) fn write(session: &mut Session, request: Box<Request>, cx: &mut GeminioCx) {
     if !is_served(session, cx.now()) {
         return forward::return_unread(&session.node, [Mail::Request(request)]);
     }

@@ -12,6 +12,7 @@ mod hello;
 mod streams;
 mod texts;
 mod tunnel;
+mod unready;
 mod waiting;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use crate::presence::{Naming, name};
 use crate::session::{Incoming, Outgoing};
 use crate::{forward, task};
 use streams::Streams;
+use unready::Unready;
 
 /// Mail that may wait for a session to be welcomed.
 const EARLY_MAX: usize = 1_024;
@@ -94,6 +96,7 @@ pub(crate) struct Session {
     /// Topics that a service's meta names.
     topics: Vec<Str>,
     early: Vec<Mail>,
+    unready: Unready,
     naming: usize,
     /// Its place at the gate, for as long as it lives.
     place: Place,
@@ -122,6 +125,7 @@ impl Session {
             streams: Streams::new(),
             topics: Vec::new(),
             early: Vec::new(),
+            unready: Unready::default(),
             naming: 0,
             place,
             farewell: None,
@@ -183,12 +187,7 @@ impl Session {
         match self.welcomed.map(|welcomed| welcomed + SETTLE) {
             Some(at) if cx.now() < at => {
                 self.state = State::Doomed(at);
-                let code = self.farewell.as_ref().map_or(Code::GONE, |goaway| match goaway.code {
-                    Code::REPLACED => Code::REPLACED,
-                    _ => Code::GONE,
-                });
-                let text = "the connection of the receiver ended before it answered";
-                self.incoming.fail_all(&Failure::may_have_run(code, text));
+                self.fail_incoming();
                 self.return_early();
                 cx.wake_at(at);
             }
@@ -196,8 +195,20 @@ impl Session {
         }
     }
 
+    /// The peer answers no more: what it was asked may have run.
+    fn fail_incoming(&mut self) {
+        let code = match &self.farewell {
+            Some(goaway) if goaway.code == Code::REPLACED => Code::REPLACED,
+            _ => Code::GONE,
+        };
+        let text = "the connection of the receiver ended before it answered";
+        self.incoming.fail_all(&Failure::may_have_run(code, text));
+    }
+
+    /// What was not written to the peer looks for another way.
     fn return_early(&mut self) {
-        let early = std::mem::take(&mut self.early);
+        let unready = self.unready.take(|_| true).into_iter().map(Mail::Request);
+        let early = std::mem::take(&mut self.early).into_iter().chain(unready);
         forward::return_unread(&self.node, early);
     }
 
@@ -210,7 +221,8 @@ impl Session {
     fn close_if_finished(&mut self, cx: &mut GeminioCx) {
         let (until, finished) = match self.state {
             State::Retiring(until) => {
-                (until, self.outgoing.is_empty() && self.incoming.is_empty() && self.streams.is_empty())
+                let asks_nothing = self.outgoing.is_empty() && self.streams.is_empty();
+                (until, asks_nothing && self.incoming.is_empty() && self.unready.is_empty())
             }
             State::Doomed(until) => (until, false),
             _ => return,
@@ -275,7 +287,9 @@ impl GeminioHandler for Session {
             Mail::Routed(id, to) => self.outgoing.sent_to(id, to),
             Mail::Answer(id, answer) => calls::answered(self, id, answer, cx),
             Mail::Cancel(key) => {
-                if let Some((id, Kind::Call)) = self.incoming.cancel(key) {
+                if !self.unready.cancel(key)
+                    && let Some((id, Kind::Call)) = self.incoming.cancel(key)
+                {
                     let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::Cancel(1));
                 }
             }
@@ -314,6 +328,7 @@ impl GeminioHandler for Session {
         }
         calls::expire(self, now, cx);
         streams::expire(self, now, cx);
+        unready::expire(self, now, cx);
         if let State::Retiring(at) | State::Doomed(at) = self.state {
             cx.wake_at(at);
         }
@@ -328,12 +343,7 @@ impl GeminioHandler for Session {
         self.node.metrics.closed(self.role, &reason);
         self.log_end(&reason);
         self.outgoing.cancel_all();
-        let code = match &self.farewell {
-            Some(goaway) if goaway.code == Code::REPLACED => Code::REPLACED,
-            _ => Code::GONE,
-        };
-        let text = "the connection of the receiver ended before it answered";
-        self.incoming.fail_all(&Failure::may_have_run(code, text));
+        self.fail_incoming();
         self.node.edge_methods.forget(self.no);
         crate::presence::session_closed(&self.node, self.no);
         self.return_early();

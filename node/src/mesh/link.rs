@@ -240,6 +240,7 @@ impl Link {
                     name,
                     custom,
                     body,
+                    patient: false,
                     tried: Some(target),
                 };
                 self.serve(Box::new(request), cx);

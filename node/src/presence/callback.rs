@@ -46,6 +46,7 @@ pub(super) async fn ask(node: &Arc<Node>, method: &'static str, facts: &EdgeFact
         name: Str::from_static(method),
         custom: Bytes::new(),
         body: facts.encode(),
+        patient: false,
         tried: None,
     };
     let key = request.key();

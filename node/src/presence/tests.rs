@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod awaited;
+mod resumes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -481,32 +484,21 @@ fn who_is_told_of_a_takeover_leads_nobody_to_the_old_home() {
     assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == new), "again");
 }
 
-/// An earlier attempt to resume that was given up and came through after all does not cost the session.
-#[test]
-fn a_resume_that_came_through_late_closes_nothing() {
-    let mut world = World::new(1);
-    world.connect(0, EdgeId(1), false);
-    world.catch_up(0);
-    let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
-    world.plain(Event::NodeDown { node: NodeId(1), epoch });
-    world.plain(up(1));
-    world.catch_up(0);
-    let node = world.members[0].node.clone();
-    let (first, second) = (resume::claims(&node), resume::claims(&node));
-    let event = |claims: &[(u64, Entry, Event)]| vec![claims[0].2.clone()];
-    assert_eq!(resume::unrevived(resume::claims(&node), NodeId(1), &world.tables).len(), 1);
-    world.propose(0, event(&first)).unwrap();
-    world.catch_up(0);
-    assert!(resume::unrevived(resume::claims(&node), NodeId(1), &world.tables).is_empty(), "and not again");
-    let verdicts = world.propose(0, event(&second)).unwrap();
-    assert_eq!(verdicts, [Verdict::Rejected(Reason::Stale)]);
-    assert!(resume::decided(&node, second[0].0, &second[0].1, &verdicts[0]));
-    assert!(world.members[0].open[&second[0].0].take_all().is_empty());
-    // One that really was taken over meanwhile is closed.
-    let third = resume::claims(&node);
-    world.connect(1, EdgeId(1), false);
-    assert!(!resume::decided(&node, third[0].0, &third[0].1, &Verdict::Rejected(Reason::Stale)));
-    assert_eq!(world.members[0].open[&third[0].0].take_all().len(), 1);
+fn request(method: &'static str, answers: mpsc::UnboundedSender<Heard>) -> Request {
+    Request {
+        kind: Kind::Call,
+        origin: Asker::Node(answers),
+        id: 7,
+        target: Target::any_service(),
+        caller: 5,
+        key: 0,
+        deadline: Instant::now() + Duration::from_secs(60),
+        name: Str::from_static(method),
+        custom: Bytes::new(),
+        body: Bytes::new(),
+        patient: false,
+        tried: None,
+    }
 }
 
 /// What a session has not read when it ends is led to another, once; it has not run.
@@ -520,19 +512,7 @@ async fn what_was_not_read_goes_to_another_and_the_second_time_back() {
     let index = node.services.load();
     let (one, two) = (index.method("greet")[0], index.method("greet")[1]);
     let (sender, mut answers) = mpsc::unbounded_channel();
-    let request = Request {
-        kind: Kind::Call,
-        origin: Asker::Node(sender),
-        id: 7,
-        target: one.target(),
-        caller: 5,
-        key: 0,
-        deadline: Instant::now() + Duration::from_secs(60),
-        name: Str::from_static("greet"),
-        custom: Bytes::new(),
-        body: Bytes::new(),
-        tried: None,
-    };
+    let request = Request { target: one.target(), ..request("greet", sender) };
     return_unread(&node, [Mail::Request(Box::new(request))]);
     let led = loop {
         match world.members[0].open[&two.session.0].take_all().pop_front() {
@@ -549,31 +529,6 @@ async fn what_was_not_read_goes_to_another_and_the_second_time_back() {
     assert_eq!((failure.code, failure.ran), (Code::GONE, Ran::No));
 }
 
-/// Whoever steps over its own resume by a snapshot has revived its sessions, not replaced them.
-#[test]
-fn a_resume_that_a_snapshot_stepped_over_closes_nothing() {
-    let mut world = World::new(1);
-    world.connect(0, EdgeId(1), false);
-    world.serve(0, ServiceId(1));
-    world.catch_up(0);
-    let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
-    world.plain(Event::NodeDown { node: NodeId(1), epoch });
-    world.plain(up(1));
-    world.catch_up(0);
-    let node = world.members[0].node.clone();
-    let mut events: Vec<Event> = resume::claims(&node).into_iter().map(|(_, _, event)| event).collect();
-    assert_eq!(events.len(), 2);
-    events.push(Event::ResumeEnd {});
-    world.propose(0, events).unwrap();
-    world.jump(0);
-    for outbox in world.members[0].open.values() {
-        assert!(outbox.take_all().is_empty());
-    }
-    assert_eq!(ghosts::look(&node, &world.tables), Default::default());
-    let home = world.tables.edge(EdgeId(1)).unwrap().home;
-    assert!(find_here(&node, Target::Edge(EdgeId(1), home.incarnation)).is_some());
-}
-
 /// A service that has missed a keepalive is passed over while another can serve.
 #[test]
 fn silent_services_are_passed_over_while_there_is_another() {
@@ -585,7 +540,7 @@ fn silent_services_are_passed_over_while_there_is_another() {
     let index = node.services.load();
     let pick = |key, tried| match node.pick(index.method("greet"), key, tried) {
         Found::Way(way) => Some(way.target),
-        Found::Unreachable | Found::Nobody => None,
+        _ => None,
     };
     let picked = |key| pick(key, None);
     let (one, two) = (index.method("greet")[0], index.method("greet")[1]);

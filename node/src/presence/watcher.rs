@@ -14,7 +14,9 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Identity;
+use crate::awaited::Whom;
 use crate::directory::{Route, Who};
+use crate::leaving::is_leaving;
 use crate::mail::{Mail, Target};
 use crate::mesh::Reach;
 use crate::node::Node;
@@ -44,19 +46,20 @@ impl Observer for Watcher {
 
 impl Watcher {
     fn follow(&self, effects: &[Effect], tables: &Tables) {
-        let (mut services, mut nodes) = (false, false);
+        let (mut services, mut nodes, mut sent_away) = (false, false, false);
         for effect in effects {
             match effect {
                 Effect::EdgeOnline { edge, home, replaced, moving } => {
                     self.edge_online(*edge, *home, *replaced, *moving);
                 }
-                Effect::EdgeGone { edge, home, why } => self.edge_gone(*edge, *home, *why),
+                Effect::EdgeGone { edge, home, why } => self.edge_gone(*edge, *home, *why, tables),
                 Effect::ServiceOnline { service, home } => {
                     services = true;
                     self.service_online(*service, *home);
                 }
                 Effect::ServiceGone { service, home, why } => {
                     services = true;
+                    sent_away |= *why == Why::Ended && leaves(tables, home.node);
                     self.service_gone(*service, *home, *why);
                 }
                 Effect::NamesChanged { .. } => services = true,
@@ -66,7 +69,7 @@ impl Watcher {
                 }
                 Effect::NodeDown { node, epoch } => {
                     (services, nodes) = (true, true);
-                    self.node_down(*node, *epoch);
+                    self.node_down(*node, *epoch, tables);
                 }
                 Effect::MembersChanged => nodes = true,
                 Effect::OfflineDue { .. } => self.0.presence.owed.notify_one(),
@@ -77,7 +80,13 @@ impl Watcher {
             self.set_peers(tables);
         }
         if services {
-            self.0.services.store(Arc::new(ServiceIndex::of(tables, self.0.config.exchange.ignore_case)));
+            let next = Arc::new(ServiceIndex::of(tables, self.0.config.exchange.ignore_case));
+            let last = self.0.services.swap(next.clone());
+            if sent_away {
+                for offer in last.lost(&next) {
+                    self.0.awaited.expect(Whom::Service(offer), true, Instant::now());
+                }
+            }
         }
     }
 
@@ -88,6 +97,7 @@ impl Watcher {
     fn edge_online(&self, edge: EdgeId, home: Home, replaced: Option<Home>, moving: bool) {
         let node = &self.0;
         let incarnation = home.incarnation;
+        node.awaited.settle(&Whom::Edge(edge));
         if self.is_here(&home) {
             match node.sessions.applied(home.session.0, Who::Edge(edge, Some(incarnation))) {
                 Some(outbox) => node.directory.set(edge, Route::Here { incarnation, outbox }),
@@ -154,7 +164,12 @@ impl Watcher {
         }
     }
 
-    fn edge_gone(&self, edge: EdgeId, home: Home, why: Why) {
+    fn edge_gone(&self, edge: EdgeId, home: Home, why: Why, tables: &Tables) {
+        let planned = why == Why::Ended && leaves(tables, home.node);
+        if planned || why == Why::NodeGone {
+            // Before the route goes: whoever misses it then, waits.
+            self.0.awaited.expect(Whom::Edge(edge), planned, Instant::now());
+        }
         self.0.directory.gone(edge, home.incarnation);
         if self.is_here(&home) {
             self.end(home, why);
@@ -197,6 +212,7 @@ impl Watcher {
 
     fn node_up(&self, up: NodeId, epoch: Epoch, tables: &Tables) {
         let presence = &self.0.presence;
+        self.0.awaited.settle(&Whom::Node(up));
         if up != self.0.id() {
             info!(node = up.0, epoch = epoch.0, "a node is up");
             return;
@@ -213,9 +229,10 @@ impl Watcher {
         }
     }
 
-    fn node_down(&self, down: NodeId, epoch: Epoch) {
+    fn node_down(&self, down: NodeId, epoch: Epoch, tables: &Tables) {
         let presence = &self.0.presence;
         if down != self.0.id() {
+            self.0.awaited.expect(Whom::Node(down), leaves(tables, down), Instant::now());
             warn!(node = down.0, epoch = epoch.0, "a node is down");
             if let Some(link) = self.0.peers.any_calls(down) {
                 link.push_urgent(Mail::PeerDown);
@@ -239,4 +256,9 @@ impl Watcher {
             .collect();
         self.0.peers.set(&nodes);
     }
+}
+
+/// Whether a node sends its clients away, or did so last.
+fn leaves(tables: &Tables, node: NodeId) -> bool {
+    tables.node(node).is_some_and(|row| is_leaving(tables, node, row))
 }

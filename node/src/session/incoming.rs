@@ -126,6 +126,7 @@ mod tests {
             name: Str::from_static("echo"),
             custom: Bytes::new(),
             body: Bytes::new(),
+            patient: false,
             tried: None,
         }
     }

@@ -93,6 +93,7 @@ fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
         name,
         custom: Bytes::new(),
         body,
+        patient: false,
         tried: None,
     });
     if let Some(to) = forward::dispatch(&session.node, request) {

@@ -5,6 +5,7 @@
 //	geminio checks EDGES SERVICES [EDGES SERVICES]...   one pair of addresses for each node
 //	geminio alone EDGES SERVICES [EDGES SERVICES]...    the checks that others would notice
 //	geminio hold EDGES SERVICES                          an edge and a service that do as they are told
+//	geminio moves EDGES SERVICES EDGES SERVICES          an edge that leaves the second node, called from the first
 package main
 
 import (
@@ -16,7 +17,7 @@ import (
 
 func main() {
 	if len(os.Args) < 4 || len(os.Args)%2 != 0 {
-		fmt.Fprintln(os.Stderr, "usage: geminio checks|alone|hold EDGES SERVICES [EDGES SERVICES]...")
+		fmt.Fprintln(os.Stderr, "usage: geminio checks|alone|hold|moves EDGES SERVICES [EDGES SERVICES]...")
 		os.Exit(2)
 	}
 	var nodes []node
@@ -35,6 +36,10 @@ func main() {
 		alone(nodes)
 	case "hold":
 		hold(nodes[0])
+		// Until whoever started it closes the other end.
+		bufio.NewReader(os.Stdin).ReadString('\n')
+	case "moves":
+		moves(nodes)
 		// Until whoever started it closes the other end.
 		bufio.NewReader(os.Stdin).ReadString('\n')
 	default:

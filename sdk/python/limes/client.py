@@ -253,14 +253,17 @@ class _Client:
             handler = self.topics.get("")
         if handler is None:
             return failed("NO_METHOD" if is_call else "NO_SERVICE", codec.NO, f"nobody here takes {request.name!r}")
+        limit = asyncio.timeout(request.deadline / 1000)
         try:
-            async with asyncio.timeout(request.deadline / 1000):
+            async with limit:
                 if is_call:
                     call = Call(request.peer, request.name, request.body, request.deadline / 1000)
                     return codec.Outcome(codec.REPLY, number, body=bytes(await handler(call)))
                 await handler(Message(request.peer, request.name, request.body))
                 return codec.Outcome(codec.ACK, number)
         except Exception as error:  # A handler's own error is an answer.
+            if limit.expired():
+                return failed("TIMEOUT", codec.MAYBE, "the deadline passed before the handler was done")
             text = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
             return failed("APPLICATION", codec.YES, text)
 

@@ -20,6 +20,7 @@ use crate::compat::api::discovery::{
     ListServicesResponse,
 };
 use crate::compat::health::is_serving;
+use crate::forward::{Found, find_edge};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -81,6 +82,11 @@ impl ClusterService for Discovery {
             if let Some(old) = &mut found {
                 old.frontier_id = self.apart(&old.frontier_id).await?;
             }
+        }
+        let node = self.reader.node();
+        if found.is_none() && matches!(find_edge(node, edge), Found::Awaited(_)) {
+            // It is about to connect again: calls wait for it here as well as elsewhere.
+            found = self.read(|_, nodes| Ok(nodes.of_node(node.id()))).await?.into_inner();
         }
         let fontier = Some(found.ok_or_else(lists::nil)?);
         Ok(Response::new(GetFrontierByEdgeIdResponse { fontier }))

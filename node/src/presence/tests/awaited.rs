@@ -1,0 +1,117 @@
+//! Whoever is sent away, or loses its node, is expected back for a while.
+
+use super::*;
+use crate::awaited::Wait;
+use crate::forward::{Patience, find, find_reachable};
+
+/// The third node's view of an edge.
+fn seen(world: &World, edge: u64) -> Found {
+    find_edge(&world.members[2].node, EdgeId(edge))
+}
+
+fn planned(found: &Found) -> Option<bool> {
+    match found {
+        Found::Awaited(Wait { planned, .. }) => Some(*planned),
+        _ => None,
+    }
+}
+
+/// The node at this place says that it stops.
+fn leaves(world: &mut World, at: u64) {
+    let key = format!("leaving.{}", at + 1);
+    let value = limes_raft::hex(&[at as u8 + 1; 16]);
+    world.plain(Event::SettingChanged { key, value });
+}
+
+/// Closes an edge's or service's connection, whose row goes.
+fn ends(world: &mut World, at: usize, event: Event) {
+    world.propose(at, vec![event]).unwrap();
+    (0..3).for_each(|at| world.catch_up(at));
+}
+
+fn offline(world: &World, edge: u64) -> Event {
+    let home = world.tables.edge(EdgeId(edge)).unwrap().home;
+    Event::EdgeOffline { edge: EdgeId(edge), incarnation: home.incarnation }
+}
+
+#[test]
+fn only_who_is_sent_away_is_expected_back() {
+    let mut world = World::new(1);
+    (1..=2).for_each(|edge| world.connect(0, EdgeId(edge), false));
+    (0..3).for_each(|at| world.catch_up(at));
+    let event = offline(&world, 1);
+    ends(&mut world, 0, event);
+    assert!(matches!(seen(&world, 1), Found::Nobody), "it has left by itself");
+    leaves(&mut world, 0);
+    let event = offline(&world, 2);
+    ends(&mut world, 0, event);
+    assert_eq!(planned(&seen(&world, 2)), Some(true));
+    world.connect(1, EdgeId(2), false);
+    (0..3).for_each(|at| world.catch_up(at));
+    assert!(!matches!(seen(&world, 2), Found::Awaited(_) | Found::Nobody), "it is back");
+    let event = offline(&world, 2);
+    ends(&mut world, 1, event);
+    assert!(matches!(seen(&world, 2), Found::Nobody), "and has left by itself");
+}
+
+#[test]
+fn who_was_on_a_node_that_died_is_expected_until_it_comes() {
+    let mut world = World::new(1);
+    world.connect(0, EdgeId(1), false);
+    (0..3).for_each(|at| world.catch_up(at));
+    let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
+    world.plain(Event::NodeDown { node: NodeId(1), epoch });
+    world.catch_up(2);
+    assert_eq!(planned(&seen(&world, 1)), Some(false));
+    world.connect(1, EdgeId(1), false);
+    world.catch_up(2);
+    assert!(!matches!(seen(&world, 1), Found::Awaited(_) | Found::Nobody), "it is back");
+}
+
+#[test]
+fn what_the_last_service_of_a_node_that_stops_offered_is_expected_back() {
+    let mut world = World::new(1);
+    world.serve(0, ServiceId(1));
+    world.serve(1, ServiceId(2));
+    (0..3).for_each(|at| world.catch_up(at));
+    leaves(&mut world, 0);
+    leaves(&mut world, 1);
+    let offline = |world: &World, service: u64| {
+        let row = world.tables.services().find(|row| row.service == ServiceId(service)).unwrap();
+        Event::ServiceOffline { service: row.service, session: row.home.session }
+    };
+    let call = |world: &World| find(&world.members[2].node, &request("greet", mpsc::unbounded_channel().0));
+    let event = offline(&world, 1);
+    ends(&mut world, 0, event);
+    assert!(matches!(call(&world), Found::Unreachable), "another offers it still");
+    let event = offline(&world, 2);
+    ends(&mut world, 1, event);
+    assert_eq!(planned(&call(&world)), Some(true));
+    let other = find(&world.members[2].node, &request("other", mpsc::unbounded_channel().0));
+    assert!(matches!(other, Found::Nobody));
+}
+
+/// Of the two sorts of waiting, one is for those who ask for it.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_patient_waits_for_nobody_whose_node_died() {
+    let world = World::new(1);
+    let node = &world.members[0].node;
+    let awaited =
+        |planned| Found::Awaited(Wait { until: Instant::now() + Duration::from_millis(300), planned });
+    let far = Instant::now() + Duration::from_secs(60);
+    let outcome = async |planned, patient| {
+        let (looks, wait) = (std::cell::Cell::new(0), awaited(planned));
+        let Found::Awaited(wait) = wait else { unreachable!() };
+        let found = find_reachable(node, Patience::until(node, far, patient), || {
+            looks.set(looks.get() + 1);
+            if looks.get() < 2 { Found::Awaited(wait) } else { Found::Unreachable }
+        });
+        let found = tokio::time::timeout(Duration::from_millis(200), found).await;
+        (found.ok().map(|found| matches!(found, Found::Nobody)), looks.get() > 1)
+    };
+    assert_eq!(outcome(false, false).await, (Some(true), false), "denied at the first look");
+    for (planned, patient) in [(true, false), (false, true), (true, true)] {
+        let (denied, looked_again) = outcome(planned, patient).await;
+        assert!(denied != Some(true) && looked_again, "{planned} {patient}");
+    }
+}
