@@ -29,11 +29,12 @@ async fn the_newest_connection_of_an_edge_wins_at_once() {
     })
     .await;
     let service = bed.service(3, "greeter").await;
-    let other = bed.service(3, "other").await;
+    // Beside the old connection, and on another node: each learns in its own way that it is over.
+    let near = bed.service(1, "near").await;
     for home in [1, 2] {
-        half_open(&bed, [&service, &other], home).await;
+        half_open(&bed, [&service, &near], home).await;
     }
-    other.close().await;
+    near.close().await;
     moving_only_retires(&bed, &service).await;
     of_a_crowd_one_stays(&bed, &service).await;
     service.close().await;
@@ -43,7 +44,6 @@ async fn the_newest_connection_of_an_edge_wins_at_once() {
 
 /// An edge's connection to node 1 goes dead without an end; the edge comes again to `home`.
 async fn half_open(bed: &Bed, services: [&Service; 2], home: usize) {
-    let service = services[0];
     let proxy = Proxy::start(bed.edges(1)).await.unwrap();
     let address = proxy.address().to_string();
     let old = Edge::builder().address(address).connect_timeout(PATIENCE).connect().await.unwrap();
@@ -52,9 +52,14 @@ async fn half_open(bed: &Bed, services: [&Service; 2], home: usize) {
         let _ = begin.send(());
         std::future::pending()
     });
-    let (caller, id) = (service.clone(), old.id());
-    let hanging = tokio::spawn(async move { caller.call_within(id, "hang", "", PATIENCE).await });
-    begun.recv().await.expect("the call is in flight");
+    let id = old.id();
+    let hanging = services.map(|caller| {
+        let caller = caller.clone();
+        tokio::spawn(async move { caller.call_within(id, "hang", "", PATIENCE).await })
+    });
+    for _ in &hanging {
+        begun.recv().await.expect("the call is in flight");
+    }
     proxy.all(Fate::Freeze);
     // More than the sockets on the way take: what the old connection is told has much before it.
     let mut stuck = JoinSet::new();
@@ -66,9 +71,11 @@ async fn half_open(bed: &Bed, services: [&Service; 2], home: usize) {
     let new = new.connect().await.unwrap();
     new.register("echo", |call| async move { Ok(call.body) });
     assert_eq!(new.id(), id);
-    callable(service, id).await;
-    let error = hanging.await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.code(), error.may_have_run()), (Kind::Gone, Code::REPLACED, true));
+    callable(services[0], id).await;
+    for hanging in hanging {
+        let error = hanging.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.code(), error.may_have_run()), (Kind::Gone, Code::REPLACED, true));
+    }
     // What was not handed to it goes to the new connection, which has no such method, or back.
     while let Some(ended) = stuck.join_next().await {
         let error = ended.unwrap().unwrap_err();

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod awaited;
+mod order;
 mod resumes;
 
 use std::collections::BTreeMap;

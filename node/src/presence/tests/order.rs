@@ -1,0 +1,32 @@
+//! Messages keep their order also when the first has to look for its way.
+
+use super::*;
+use crate::forward::{dispatch, look_again};
+
+#[tokio::test]
+async fn a_message_that_looks_for_its_way_is_not_overtaken() {
+    let mut world = World::new(1);
+    world.connect(0, EdgeId(1), false);
+    world.catch_up(0);
+    let node = world.members[0].node.clone();
+    let home = world.tables.edge(EdgeId(1)).unwrap().home;
+    let outbox = world.members[0].open[&home.session.0].clone();
+    let (sender, _answers) = mpsc::unbounded_channel();
+    let message = |id, topic| {
+        let request = request(topic, sender.clone());
+        Box::new(Request { kind: Kind::Message, id, target: Target::edge(1), ..request })
+    };
+    // Its task has not run yet.
+    look_again(&node, message(1, "topic"), Revision(99));
+    assert!(dispatch(&node, message(2, "topic")).is_none(), "it waits behind the first");
+    assert!(dispatch(&node, message(3, "other")).is_some(), "another topic has an order of its own");
+    let mut order = Vec::new();
+    while order.len() < 3 {
+        tokio::task::yield_now().await;
+        for mail in outbox.take_all() {
+            let Mail::Request(request) = mail else { panic!("{mail:?}") };
+            order.push(request.id);
+        }
+    }
+    assert_eq!(order, [3, 1, 2]);
+}
