@@ -25,7 +25,7 @@ func moves(nodes []node) {
 	dial := func() (net.Conn, error) {
 		return net.Dial("tcp", nodes[1-(dials.Add(1)-1)%2].edges)
 	}
-	opt := client.NewRetryEndOptions()
+	opt := client.NewEndOptions()
 	opt.SetMeta([]byte("moves"))
 	edge, err := client.NewRetryEndWithDialer(dial, opt)
 	must(err, "an edge that comes again connects")

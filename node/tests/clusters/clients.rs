@@ -1,17 +1,14 @@
 //! Programs of others against real nodes: the client in Python, and the examples of the SDK.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::{Bed, PATIENCE, brisk, until};
 use limes_node::config::Size;
 use limes_sdk::{Edge, Kind, Service};
 use nix::sys::signal::Signal;
-use support::{Bed, PATIENCE, until};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -91,7 +88,7 @@ async fn the_client_in_python_reads_and_writes_the_golden_bytes() {
 async fn the_client_in_python_lives_with_real_nodes() {
     let Some(mut python) = python("the client in Python").await else { return };
     let bed = Bed::start_with(3, |config| {
-        support::patient(config);
+        brisk(config);
         // As `live.py` has it.
         config.limits.body = Size::bytes(4 << 20);
         config.limits.names = 6;

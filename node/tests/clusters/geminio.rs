@@ -1,13 +1,11 @@
 //! Clients of the reference's dialect: Go programs against each other and against native peers, and
 //! bytes that would end the reference.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::{self, Bed, PATIENCE, until};
 use bytes::BytesMut;
 use limes_node::api::control::ListEdgeRpCsRequest;
 use limes_node::api::control::control_plane_client::ControlPlaneClient;
@@ -16,7 +14,6 @@ use limes_node::api::discovery::cluster_service_client::ClusterServiceClient;
 use limes_node::config::Addr;
 use limes_sdk::{Bytes, Edge, Service};
 use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, SessionData, Time, Word};
-use support::{Bed, PATIENCE, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
@@ -335,7 +332,7 @@ async fn a_stale_connection(bed: &Bed) {
     let mut deaf = Bare::connect(&bed.edges(1), "43").await;
     assert_eq!(deaf.accepted().await, 7_043);
     let big = Bytes::from(vec![7; 2 << 20]);
-    let calls = (0..5).map(|_| service.call_within(7_043, "who", big.clone(), Duration::from_secs(3)));
+    let calls = (0..5).map(|_| service.call_within(7_043, "who", big.clone(), Duration::from_secs(1)));
     let stuck = futures::future::join_all(calls);
     let (stuck, answer) = tokio::join!(stuck, async {
         let answer = service.call_within(7_042, "who", "x", PATIENCE);
