@@ -17,6 +17,9 @@ use crate::services::Offer;
 /// How long somebody is expected: two tries of a client of the reference, 3.1 s each, and a second more.
 pub(crate) const RETURN: Duration = Duration::from_millis(7_200);
 
+/// So many are expected; the next who leave are missed at once.
+const AWAITED_MAX: usize = 65_536;
+
 /// Who is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Whom {
@@ -37,7 +40,7 @@ pub(crate) struct Wait {
     pub(crate) planned: bool,
 }
 
-/// All that are expected: at most those that have left within [`RETURN`].
+/// All that are expected, [`AWAITED_MAX`] at most; those whose time is over go when somebody asks, or leaves.
 #[derive(Debug, Default)]
 pub(crate) struct Awaited {
     /// Asked for on every miss; nearly always 0.
@@ -61,6 +64,9 @@ impl Awaited {
     pub(crate) fn expect(&self, whom: Whom, planned: bool, now: Instant) {
         let mut list = self.list();
         list.sweep(now);
+        if list.order.len() >= AWAITED_MAX {
+            return;
+        }
         let until = now + RETURN;
         list.waits.insert(whom.clone(), Wait { until, planned });
         list.order.push_back((until, whom));

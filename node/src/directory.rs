@@ -168,7 +168,7 @@ impl Sessions {
         self.shard(no).get(&no).cloned()
     }
 
-    /// Notes that the session's event is applied. False: the session has ended meanwhile, or is
+    /// Notes that the session's event is applied, and gives its mailbox. Nothing: the session has ended meanwhile, or is
     /// another's; whoever asks must propose the removal.
     pub(crate) fn applied(&self, no: u64, who: Who) -> Option<Outbox> {
         let mut shard = self.shard(no);

@@ -137,28 +137,31 @@ pub(crate) fn find_edge(node: &Node, edge: EdgeId) -> Found {
 /// How long somebody looks for a receiver.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
+    /// From when on.
+    began: Instant,
     /// For a link to come up.
-    pub(crate) link: Instant,
+    link: Instant,
     /// For anything.
-    pub(crate) deadline: Instant,
+    deadline: Instant,
     /// As [`Request::patient`].
-    pub(crate) patient: bool,
+    patient: bool,
 }
 
 impl Patience {
     /// Until a deadline, from now on.
     pub(crate) fn until(node: &Node, deadline: Instant, patient: bool) -> Self {
-        Patience { link: Instant::now() + node.config.cluster.heartbeat * LINK_WAIT, deadline, patient }
+        let began = Instant::now();
+        Patience { began, link: began + node.config.cluster.heartbeat * LINK_WAIT, deadline, patient }
     }
 }
 
 /// Looks until there is a way or nobody to look for or to wait for; then there is one last look.
 pub(crate) async fn find_reachable(node: &Node, patience: Patience, look: impl Fn() -> Found) -> Found {
-    let (began, mut links) = (Instant::now(), node.peers.linked());
+    let mut links = node.peers.linked();
     loop {
         let found = look();
         let until = match &found {
-            Found::Unreachable if patience.patient => patience.link.max(began + RETURN),
+            Found::Unreachable if patience.patient => patience.link.max(patience.began + RETURN),
             Found::Unreachable => patience.link,
             Found::Awaited(wait) if wait.planned || patience.patient => wait.until,
             Found::Awaited(_) => return Found::Nobody,

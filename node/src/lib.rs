@@ -6,6 +6,7 @@
 //! routes.
 
 mod awaited;
+mod choice;
 pub mod cli;
 mod compat;
 pub mod config;

@@ -8,7 +8,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use limes_wire::frame::Role;
 use limes_wire::{By, CloseReason, Code};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -50,14 +49,34 @@ fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
+/// Writes a counter with two labels, the second a code; what is 0 is left out.
+fn by_code<'a>(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    (label, code): (&str, &str),
+    rows: impl Iterator<Item = (&'a str, &'a Outcomes)>,
+) {
+    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n"));
+    for (row, Outcomes(counters)) in rows {
+        for (number, counter) in (0..).zip(counters) {
+            let value = counter.load(Ordering::Relaxed);
+            if value > 0 {
+                let number = Code(number);
+                text.push_str(&format!("{name}{{{label}=\"{row}\",{code}=\"{number}\"}} {value}\n"));
+            }
+        }
+    }
+}
+
 impl Metrics {
     /// A connection was accepted.
-    pub(crate) fn accepted(&self, _: Role) {
+    pub(crate) fn accepted(&self) {
         count(&self.accepted, 1);
     }
 
     /// A newcomer was refused after its hello.
-    pub(crate) fn refused(&self, _: Code) {
+    pub(crate) fn refused(&self) {
         count(&self.refused, 1);
     }
 
@@ -67,7 +86,7 @@ impl Metrics {
     }
 
     /// A connection ended.
-    pub(crate) fn closed(&self, _: Role, reason: &CloseReason) {
+    pub(crate) fn closed(&self, reason: &CloseReason) {
         count(&self.closed, 1);
         if reason.by == By::Us {
             count(&self.closed_by_us, 1);
@@ -104,35 +123,15 @@ impl Metrics {
     }
 
     fn requests(&self, text: &mut String) {
-        let name = "limes_requests_total";
-        text.push_str(&format!(
-            "# HELP {name} Calls and messages of peers of this node, by how they ended.\n# TYPE {name} counter\n"
-        ));
-        for (kind, Outcomes(outcomes)) in ["call", "message"].iter().zip(&self.requests) {
-            for (code, counter) in (0..).zip(outcomes) {
-                let value = counter.load(Ordering::Relaxed);
-                if value > 0 {
-                    let outcome = Code(code);
-                    text.push_str(&format!("{name}{{kind=\"{kind}\",outcome=\"{outcome}\"}} {value}\n"));
-                }
-            }
-        }
+        let rows = ["call", "message"].into_iter().zip(&self.requests);
+        let help = "Calls and messages of peers of this node, by how they ended.";
+        by_code(text, "limes_requests_total", help, ("kind", "outcome"), rows);
     }
 
     fn cuts(&self, text: &mut String) {
-        let name = "limes_connections_cut_total";
-        text.push_str(&format!(
-            "# HELP {name} Connections whose peer broke a rule or crossed a limit.\n# TYPE {name} counter\n"
-        ));
-        for (port, Outcomes(outcomes)) in Port::ALL.iter().zip(&self.cut) {
-            for (code, counter) in (0..).zip(outcomes) {
-                let value = counter.load(Ordering::Relaxed);
-                if value > 0 {
-                    let (port, reason) = (port.name(), Code(code));
-                    text.push_str(&format!("{name}{{port=\"{port}\",reason=\"{reason}\"}} {value}\n"));
-                }
-            }
-        }
+        let rows = Port::ALL.iter().map(|port| port.name()).zip(&self.cut);
+        let help = "Connections whose peer broke a rule or crossed a limit.";
+        by_code(text, "limes_connections_cut_total", help, ("port", "reason"), rows);
     }
 
     fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {

@@ -51,7 +51,7 @@ pub(crate) async fn find(config: &Config, door: &Door, next: u64) -> Result<Foun
     let clients = Clients::new([0; 16], config.timing);
     let mut nonce = [0; 16];
     rand::rng().fill_bytes(&mut nonce);
-    let mut said = Instant::now();
+    let (mut said, mut refused) = (Instant::now(), None);
     if let Some(identity) = door.identity() {
         return check_home(config, door, identity, next).await;
     }
@@ -62,8 +62,9 @@ pub(crate) async fn find(config: &Config, door: &Door, next: u64) -> Result<Foun
         let asked = ask_all(config, &clients, &config.initial, None).await;
         let cluster = one_cluster(&asked.answers)?;
         if let Some(cluster) = cluster {
-            if let Some(identity) = join(config, door, cluster, nonce).await? {
-                return Ok(Found::Identity(identity));
+            match join(config, door, cluster, nonce).await? {
+                Ok(identity) => return Ok(Found::Identity(identity)),
+                Err(error) => refused = error.or(refused),
             }
         } else if founds
             && asked.silent.is_empty()
@@ -76,6 +77,9 @@ pub(crate) async fn find(config: &Config, door: &Door, next: u64) -> Result<Foun
         }
         if said.elapsed() >= SAY {
             said = Instant::now();
+            if let Some(error) = refused.take() {
+                info!(%error, "the cluster has not let this node in yet");
+            }
             say(config, door, &asked, cluster);
         }
         sleep(ASK).await;
@@ -305,16 +309,16 @@ fn one_cluster(answers: &[(String, IdentifyReply)]) -> Result<Option<&IdentifyRe
     }
 }
 
-/// Asks the leader of a cluster to be let in.
+/// Asks the leader of a cluster to be let in, if it has one that is known; else, or if it does not, says why.
 async fn join(
     config: &Config,
     door: &Door,
     cluster: &IdentifyReply,
     nonce: [u8; 16],
-) -> Result<Option<Identity>, StartError> {
-    let Ok(id) = <[u8; 16]>::try_from(cluster.cluster.as_ref()) else { return Ok(None) };
+) -> Result<Result<Identity, Option<RpcError>>, StartError> {
+    let Ok(id) = <[u8; 16]>::try_from(cluster.cluster.as_ref()) else { return Ok(Err(None)) };
     if cluster.leader_addr.is_empty() {
-        return Ok(None);
+        return Ok(Err(None));
     }
     let asked = async {
         Clients::new(id, config.timing)
@@ -326,12 +330,9 @@ async fn join(
         Ok(node) => {
             info!(node, "joining the cluster as a new member");
             door.accept(id, node).map_err(StartError::Identity)?;
-            Ok(door.identity())
+            Ok(door.identity().ok_or(None))
         }
-        Err(error) => {
-            info!(%error, "the cluster has not let this node in yet");
-            Ok(None)
-        }
+        Err(error) => Ok(Err(Some(error))),
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn read(dir: &Path) -> io::Result<Option<Identity>> {
     if crc32c::crc32c(body).to_be_bytes() != *sum || !body.starts_with(MAGIC) {
         return Err(damaged());
     }
-    if body[8] != FORMAT || bytes.len() != LEN {
+    if body.get(MAGIC.len()) != Some(&FORMAT) || bytes.len() != LEN {
         let text = "the identity file has a format that this version does not know";
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }

@@ -149,14 +149,11 @@ pub(super) fn write(session: &mut Session, request: Box<Request>, cx: &mut Gemin
     if !is_served(session, cx.now()) {
         return forward::return_unread(&session.node, [Mail::Request(request)]);
     }
-    let remaining = request.remaining(cx.now());
-    if remaining.is_zero() {
-        return request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
-    }
-    if !session.incoming.has_room(request.caller, session.node.config.limits.calls) {
-        return request.fail(Failure::not_run(Code::BUSY, "the receiver has too many calls in flight"));
-    }
-    let id = session.incoming.insert(&request);
+    let (remaining, calls) = (request.remaining(cx.now()), session.node.config.limits.calls);
+    let id = match session.incoming.admit(&request, cx.now(), calls) {
+        Ok(id) => id,
+        Err(failure) => return request.fail(failure),
+    };
     let Request { kind, caller, name, custom, body, .. } = *request;
     let callback = match (session.role, kind) {
         (Role::Service, Kind::Call) => facts::body(&name, &body),

@@ -183,11 +183,12 @@ impl Session {
         if matches!(self.state, State::Silent | State::Admitting | State::Subscribing) {
             cx.conn.refuse(self.id, &goaway.text);
         }
-        self.farewell.get_or_insert(goaway);
+        self.farewell = Some(goaway);
+        // What it answers from here on is not read: nobody waits for what is queued to go out.
+        self.fail_incoming();
         match self.welcomed.map(|welcomed| welcomed + SETTLE) {
             Some(at) if cx.now() < at => {
                 self.state = State::Doomed(at);
-                self.fail_incoming();
                 self.return_early();
                 cx.wake_at(at);
             }
@@ -207,7 +208,7 @@ impl Session {
 
     /// What was not written to the peer looks for another way.
     fn return_early(&mut self) {
-        let unready = self.unready.take(|_| true).into_iter().map(Mail::Request);
+        let unready = self.unready.take(|_| true).into_iter().map(|call| Mail::Request(Box::new(call)));
         let early = std::mem::take(&mut self.early).into_iter().chain(unready);
         forward::return_unread(&self.node, early);
     }
@@ -323,7 +324,7 @@ impl GeminioHandler for Session {
                 self.lingering = Some((linger, goaway, until));
                 cx.wake_at(linger);
             } else {
-                return self.on_mail(Mail::Retire(goaway, until.min(now + LINGER)), cx);
+                self.on_mail(Mail::Retire(goaway, until.min(now + LINGER)), cx);
             }
         }
         calls::expire(self, now, cx);
@@ -340,7 +341,7 @@ impl GeminioHandler for Session {
     }
 
     fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
-        self.node.metrics.closed(self.role, &reason);
+        self.node.metrics.closed(&reason);
         self.log_end(&reason);
         self.outgoing.cancel_all();
         self.fail_incoming();

@@ -22,7 +22,7 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 /// Calls that wait for one edge, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Unready {
-    calls: Vec<Box<Request>>,
+    calls: Vec<Request>,
     bytes: usize,
 }
 
@@ -40,14 +40,14 @@ impl Unready {
         self.calls.len() < WAITING_MAX && self.bytes + bytes(call) <= WAITING_BYTES_MAX
     }
 
-    fn push(&mut self, call: Box<Request>) {
+    fn push(&mut self, call: Request) {
         self.bytes += bytes(&call);
         self.calls.push(call);
     }
 
     /// Takes those for which this holds.
-    pub(super) fn take(&mut self, which: impl Fn(&Request) -> bool) -> Vec<Box<Request>> {
-        let (taken, rest) = std::mem::take(self).calls.into_iter().partition(|call| which(call));
+    pub(super) fn take(&mut self, which: impl Fn(&Request) -> bool) -> Vec<Request> {
+        let (taken, rest) = std::mem::take(self).calls.into_iter().partition(&which);
         Vec::into_iter(rest).for_each(|call| self.push(call));
         taken
     }
@@ -73,7 +73,7 @@ pub(super) fn hold(session: &mut Session, call: Box<Request>, cx: &mut GeminioCx
     if !is_early || !session.unready.has_room(&call) {
         return Some(call);
     }
-    session.unready.push(call);
+    session.unready.push(*call);
     cx.wake_at(until);
     None
 }
@@ -99,8 +99,8 @@ pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut GeminioCx) {
     deliver(session, calls, cx);
 }
 
-fn deliver(session: &mut Session, waited: Vec<Box<Request>>, cx: &mut GeminioCx) {
+fn deliver(session: &mut Session, waited: Vec<Request>, cx: &mut GeminioCx) {
     for call in waited {
-        calls::write(session, call, cx);
+        calls::write(session, Box::new(call), cx);
     }
 }

@@ -9,6 +9,7 @@ use limes_wire::driver::tls::{TlsClient, TlsError};
 use limes_wire::driver::{Transport, dial};
 use limes_wire::{Code, geminio, limits};
 use rand::Rng;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::copy_bidirectional;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -48,6 +49,10 @@ impl Bypass {
             Ok(Err(error)) => return unreached(node, remote, &error.to_string()),
             Err(_) => return unreached(node, remote, "no answer in time"),
         };
+        // Nothing is known of what they say, so only the kernel can find out that one of them is dead.
+        for end in [&near, &far] {
+            let _ = SockRef::from(end.socket()).set_tcp_keepalive(&keepalive());
+        }
         match copy_bidirectional(&mut near, &mut far).await {
             Ok((up, down)) => debug!(%remote, up, down, "bypassed"),
             Err(error) => debug!(%remote, %error, "a bypassed connection broke"),
@@ -63,6 +68,12 @@ impl Bypass {
             Some(tls) => tls.connect(addr, socket).await,
         }
     }
+}
+
+/// A silent end is asked after two minutes, and given up when it has not answered for another.
+fn keepalive() -> TcpKeepalive {
+    let (silence, again) = (Duration::from_secs(120), Duration::from_secs(15));
+    TcpKeepalive::new().with_time(silence).with_interval(again).with_retries(4)
 }
 
 /// One line a second at most: while the bypass is down, each of its clients comes again and again.

@@ -40,7 +40,7 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tl
         };
         match let_in(&node, &gate, &socket, remote) {
             Ok(place) => {
-                node.metrics.accepted(role);
+                node.metrics.accepted();
                 let newcomer = Newcomer { node: node.clone(), role, remote, place };
                 match &tls {
                     None => {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use limes_routing::{NodeId, Revision};
 use limes_wire::driver::{Cx, Handler, Stream};
-use limes_wire::frame::{Frame, GoAway, Hello, Role, Welcome};
+use limes_wire::frame::{Frame, GoAway, Hello, Welcome};
 use limes_wire::{By, CloseReason, Code};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
@@ -114,7 +114,7 @@ impl Link {
         Some(request)
     }
 
-    fn ended(&mut self, id: u64, answer: Answer) {
+    fn forwarded_ended(&mut self, id: u64, answer: Answer) {
         let Some(mut request) = self.take(id) else { return };
         match answer {
             Answer::Failed(f) if f.code == Code::MOVED && request.tried.is_none() => {
@@ -154,7 +154,7 @@ impl Link {
         };
         match outcome {
             Ok(outbox) => self.serving.sent_to(id, outbox),
-            Err(failure) => self.answered(id, Answer::Failed(failure), cx),
+            Err(failure) => self.served_ended(id, Answer::Failed(failure), cx),
         }
     }
 
@@ -164,7 +164,7 @@ impl Link {
         Some(incarnation.0.revision).filter(|revision| *revision > self.node.applied())
     }
 
-    fn answered(&mut self, id: u64, answer: Answer, cx: &mut Cx) {
+    fn served_ended(&mut self, id: u64, answer: Answer, cx: &mut Cx) {
         self.serving.complete(id);
         Self::say(MeshFrame::Answer(id, answer), cx);
     }
@@ -245,7 +245,7 @@ impl Link {
                 };
                 self.serve(Box::new(request), cx);
             }
-            MeshFrame::Answer(id, answer) => self.ended(id, answer),
+            MeshFrame::Answer(id, answer) => self.forwarded_ended(id, answer),
             MeshFrame::Cancel(id) => {
                 self.serving.cancel(id);
             }
@@ -329,7 +329,7 @@ impl Handler for Link {
     fn on_mail(&mut self, mail: Mail, cx: &mut Cx) {
         match mail {
             Mail::Request(request) => self.forward(request, cx),
-            Mail::Answer(id, answer) => self.answered(id, answer, cx),
+            Mail::Answer(id, answer) => self.served_ended(id, answer, cx),
             Mail::Cancel(key) => {
                 if let Some(&id) = self.by_key.get(&key) {
                     // It is answered when the other end is rid of it.
@@ -376,7 +376,7 @@ impl Handler for Link {
 
     fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
         self.log_end(&reason);
-        self.node.metrics.closed(Role::Node, &reason);
+        self.node.metrics.closed(&reason);
         self.serving.cancel_all();
         self.fail_forwarded("the way to the receiver's node broke before it answered");
         forward::return_unread(&self.node, leftover);

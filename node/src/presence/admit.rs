@@ -88,7 +88,7 @@ pub(crate) async fn admit(node: Arc<Node>, newcomer: Newcomer) {
             // Should the event be applied already, or later, its row is taken out again.
             super::session_closed(&node, newcomer.no);
             goaway.peers = node.elsewhere(newcomer.hello.role);
-            node.metrics.refused(goaway.code);
+            node.metrics.refused();
             outbox.push_always(Mail::Close(goaway));
         }
     }

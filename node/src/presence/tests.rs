@@ -515,7 +515,10 @@ async fn what_was_not_read_goes_to_another_and_the_second_time_back() {
     let (sender, mut answers) = mpsc::unbounded_channel();
     let request = Request { target: one.target(), ..request("greet", sender) };
     return_unread(&node, [Mail::Request(Box::new(request))]);
+    let mut looks = 0;
     let led = loop {
+        looks += 1;
+        assert!(looks < 10_000, "it is led nowhere");
         match world.members[0].open[&two.session.0].take_all().pop_front() {
             Some(Mail::Request(request)) => break request,
             _ => tokio::task::yield_now().await,

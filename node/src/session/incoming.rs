@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Instant;
 
 use limes_wire::Code;
 
@@ -36,13 +37,29 @@ impl Incoming {
     /// Whether a caller may have one more request here, where each may send `calls` at once. There is room
     /// for twice as many, and nobody has more than is left for others (Choudhury and Hahne, Dynamic Queue
     /// Length Thresholds, 1998): one alone may have all that it may send, and none can fill it up.
-    pub(crate) fn has_room(&self, caller: u64, calls: usize) -> bool {
+    fn has_room(&self, caller: u64, calls: usize) -> bool {
         let left = calls.saturating_mul(2).saturating_sub(self.held.len());
         self.callers.get(&caller).copied().unwrap_or(0) < left
     }
 
+    /// Takes a request that is to be written to the peer now, and gives the id to use on the wire.
+    ///
+    /// # Errors
+    /// It is too late, or its caller has too many here.
+    pub(crate) fn admit(&mut self, request: &Request, now: Instant, calls: usize) -> Result<u64, Failure> {
+        if request.remaining(now).is_zero() {
+            return Err(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
+        }
+        if !self.has_room(request.caller, calls) {
+            // PROTOCOL 9.2.
+            let text = "the receiver has too many calls in flight, or too many of this caller (limits.calls)";
+            return Err(Failure::not_run(Code::BUSY, text));
+        }
+        Ok(self.insert(request))
+    }
+
     /// Notes a request and gives the id to use on the wire.
-    pub(crate) fn insert(&mut self, request: &Request) -> u64 {
+    fn insert(&mut self, request: &Request) -> u64 {
         self.last += 1;
         let key = request.key();
         let Request { kind, id, caller, .. } = *request;

@@ -295,7 +295,7 @@ impl Handler for Session {
     }
 
     fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
-        self.node.metrics.closed(self.role, &reason);
+        self.node.metrics.closed(&reason);
         self.log_end(&reason);
         self.outgoing.cancel_all();
         self.fail_incoming();

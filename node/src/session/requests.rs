@@ -108,17 +108,11 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Cx)
         forward::return_unread(&session.node, [Mail::Request(request)]);
         return;
     }
-    if remaining.is_zero() {
-        request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
-        return;
-    }
-    if !session.incoming.has_room(request.caller, session.node.config.limits.calls) {
-        // PROTOCOL 9.2.
-        let text = "the receiver has too many calls in flight, or too many of this caller (limits.calls)";
-        request.fail(Failure::not_run(Code::BUSY, text));
-        return;
-    }
-    let id = session.incoming.insert(&request);
+    let calls = session.node.config.limits.calls;
+    let id = match session.incoming.admit(&request, cx.now(), calls) {
+        Ok(id) => id,
+        Err(failure) => return request.fail(failure),
+    };
     let Request { kind, caller, name, body, .. } = *request;
     cx.send(match kind {
         Kind::Call => Frame::Call(Call { id, deadline: remaining, peer: caller, method: name, body }),

@@ -60,7 +60,8 @@ async fn half_open(bed: &Bed, services: [&Service; 2], home: usize) {
     proxy.all(Fate::Freeze);
     // More than the sockets on the way take: what the old connection is told has much before it.
     let mut stuck = JoinSet::new();
-    for caller in services.into_iter().cycle().take(30).cloned() {
+    for caller in services.into_iter().cycle().take(30) {
+        let caller = caller.clone();
         stuck.spawn(async move { caller.call_within(id, "hang", vec![7; 1 << 20], PATIENCE).await });
     }
     let began = Instant::now();

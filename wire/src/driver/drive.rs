@@ -28,8 +28,6 @@ const TURNS: usize = 16;
 const MAILS: usize = 512;
 /// Slices of one vectored write.
 const SLICES: usize = 64;
-/// Mail for which an idle-looking queue keeps its room.
-const ROOM_KEPT: usize = 64;
 
 /// Drives a connection until it ends; then the handler has been told why, exactly once.
 ///
@@ -239,10 +237,7 @@ where
             urgent = true;
         }
         if self.inbox.is_empty() {
-            if self.inbox.capacity() > ROOM_KEPT {
-                self.inbox = VecDeque::new();
-            }
-            self.mailbox.take(&mut self.inbox);
+            self.mailbox.refill(&mut self.inbox);
         }
         let mut handled = 0;
         while handled < MAILS && self.closing.is_none() && self.conn.queued() < OUTPUT_SOFT_MAX {

@@ -218,7 +218,13 @@ where
         }
         self.input.settle();
         let due = self.due();
-        if self.timer.arm(cx, now, due) { Turn::Progress } else { Turn::Idle }
+        if !self.timer.arm(cx, now, due) {
+            return Turn::Idle;
+        }
+        // That happens now and then also where nothing was due in the end: bursts give back what they left.
+        self.inbox.shrink_to_fit();
+        self.mailbox.settle();
+        Turn::Progress
     }
 
     fn poll_timers(&mut self, now: Instant) -> Result<bool, CloseReason> {
@@ -249,7 +255,7 @@ where
             urgent = true;
         }
         if self.inbox.is_empty() {
-            self.mailbox.take(&mut self.inbox);
+            self.mailbox.refill(&mut self.inbox);
         }
         let mut handled = 0;
         while handled < MAILS && self.closing.is_none() && self.conn.queued() < OUTPUT_SOFT_MAX {

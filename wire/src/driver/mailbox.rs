@@ -10,6 +10,9 @@ use futures::task::AtomicWaker;
 
 use crate::limits::{ANSWERS_BYTES_MAX, MAILBOX_BYTES_MAX, MAILBOX_ITEMS_MAX};
 
+/// Mail for which an idle-looking queue keeps its room.
+const ROOM_KEPT: usize = 64;
+
 /// The sending side of a task's queue; cheap to clone.
 pub struct Mailbox<M>(Arc<Shared<M>>);
 
@@ -173,6 +176,14 @@ impl<M> Mailbox<M> {
 
     pub(super) fn register(&self, waker: &Waker) {
         self.0.waker.register(waker);
+    }
+
+    /// Fills an inbox that is empty, which keeps no more room than [`ROOM_KEPT`].
+    pub(super) fn refill(&self, inbox: &mut VecDeque<M>) {
+        if inbox.capacity() > ROOM_KEPT {
+            *inbox = VecDeque::new();
+        }
+        self.take(inbox);
     }
 
     /// Swaps what waits into `into`, which must be empty.

@@ -18,6 +18,14 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The socket under it, for its options.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Transport::Plain(socket) => socket,
+            Transport::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// What the peer has sent first, as far as it is here and `buf` has room; it stays to be read. At
     /// least one byte is waited for; 0: the peer has closed.
     ///
