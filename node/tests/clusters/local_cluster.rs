@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{brisk, turn};
-use limes_jepsen::crashes;
 use limes_node::dev::{Cluster, Options, Ports};
 use limes_sdk::{Bytes, Edge, Service};
 use nix::sys::signal::{Signal, kill};
@@ -136,22 +135,6 @@ async fn nodes_serve_are_killed_and_frozen() {
     cluster.shutdown().await;
     assert!(begin.elapsed() < END, "took {:?}", begin.elapsed());
     assert!(cluster.nodes().iter().all(|node| node.pid().is_none()), "a frozen node ends too");
-}
-
-/// R9: kill -9 of all three, with and without one of them before, whole and while they recover. The long
-/// version is `limes-jepsen crashes`.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_missing_after_twenty_crashes() {
-    let _turn = turn(3).await;
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path().join("cluster");
-    let seed = rand::random();
-    println!("limes-jepsen crashes --seed {seed} --rounds 20");
-    let options = crashes::Options { binary: binary(), dir, rounds: 20, seed };
-    let verdict = crashes::run(&options).await.unwrap().judge();
-    assert_eq!(verdict.broken, Vec::<String>::new());
-    assert_eq!(verdict.kills, 20);
-    assert!(verdict.acknowledged >= 20, "only {} events were acknowledged", verdict.acknowledged);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod callbacks;
 mod clients;
 mod compat;
 mod compat_rest;
+mod crashes;
 mod failures;
 mod gates;
 mod geminio;

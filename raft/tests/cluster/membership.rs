@@ -24,6 +24,7 @@ fn who_belongs() {
 
 fn a_cluster_is_founded_only_when_every_founder_answers() {
     let mut cluster = Cluster::places(3);
+    cluster.timing = BRISK;
     let first = cluster.begin(0);
     let second = cluster.begin(1);
     assert!(first.is_waiting(Duration::from_millis(1_200)), "it must wait for the third");
@@ -46,6 +47,7 @@ fn a_founder_may_lose_its_disk_in_between() {
 fn founders_are_killed(rounds: std::ops::Range<u64>) {
     for round in rounds {
         let mut cluster = Cluster::places(3);
+        cluster.timing = BRISK;
         let starting: Vec<_> = (0..3).map(|at| cluster.begin(at)).collect();
         std::thread::sleep(Duration::from_millis(40 + round * 40));
         starting.into_iter().for_each(crate::support::Starting::kill);
@@ -89,7 +91,7 @@ fn a_node_of_another_cluster_is_refused() {
 
 #[test]
 fn a_directory_of_another_cluster_is_refused() {
-    let mut one = Cluster::start(3);
+    let mut one = Cluster::start_with(3, BRISK);
     another_members_directory_is_refused(&mut one);
     let mut other = Cluster::start(1);
     other.kill(0);
@@ -103,7 +105,7 @@ fn a_directory_of_another_cluster_is_refused() {
     };
     refused(&mut one);
     // Nor if the nodes of the other cluster, which the directory knows, would take it in.
-    let mut other = Cluster::start(3);
+    let mut other = Cluster::start_with(3, BRISK);
     eventually("it knows where they are", || other.places[1].dir.join("members").exists());
     other.kill(1);
     eventually("it can be removed", || std::fs::remove_dir_all(&one.places[1].dir).is_ok());
@@ -209,7 +211,7 @@ fn votes_by_file(cluster: &Cluster, at: usize, other: usize) -> bool {
 
 #[test]
 fn a_member_that_lost_its_disk_comes_back_under_a_new_number() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     let wiped = cluster.follower();
     let old = cluster.at(wiped).replica.node();
@@ -354,7 +356,7 @@ fn a_name_in_use_elsewhere_is_not_given_away() {
 
 #[test]
 fn a_removed_member_is_gone_with_its_rows() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, BRISK);
     let leader = cluster.leader();
     let gone = cluster.follower();
     let number = cluster.at(gone).replica.node();
