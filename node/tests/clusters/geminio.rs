@@ -229,16 +229,21 @@ async fn attacks(bed: &Bed) {
     {
         packets.push([conn.clone(), head(kind, len), vec![0; len.min(64) as usize]].concat());
     }
-    for packet in &packets {
-        for addr in [bed.edges(1), bed.services(1)] {
-            let mut socket = TcpStream::connect(&addr).await.unwrap();
-            socket.write_all(packet).await.unwrap();
-            let mut rest = Vec::new();
-            // Closed, in whatever way, and nothing else has happened.
-            let _ = timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("still open");
-            assert_eq!(edge.call_within("alive", "alive", PATIENCE).await.unwrap(), "alive");
-        }
-    }
+    // At once: some are left alone for a while before they are closed.
+    let ends = packets.iter().flat_map(|packet| {
+        [bed.edges(1), bed.services(1)].map(|addr| {
+            let edge = &edge;
+            async move {
+                let mut socket = TcpStream::connect(&addr).await.unwrap();
+                socket.write_all(packet).await.unwrap();
+                let mut rest = Vec::new();
+                // Closed, in whatever way, and nothing else has happened.
+                let _ = timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("still open");
+                assert_eq!(edge.call_within("alive", "alive", PATIENCE).await.unwrap(), "alive");
+            }
+        })
+    });
+    futures::future::join_all(ends).await;
     edge.close().await;
     service.close().await;
 }
