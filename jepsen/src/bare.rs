@@ -135,7 +135,8 @@ impl Handler for Answering {
 
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
 
-    fn on_close(self, _: CloseReason, _: Vec<()>) {
+    fn on_closing(&mut self, _: Vec<()>) {}
+    fn on_close(self, _: CloseReason) {
         self.end.send_if_modified(|end| end.replace(end.unwrap_or_else(Instant::now)).is_none());
     }
 }

@@ -242,21 +242,32 @@ async fn look(node: &Arc<Node>, requests: Vec<Request>, revision: Revision) {
     }
     // All wait for one link together.
     let patience = Patience::until(node, most, false);
+    let mut once_more = false;
     for request in requests {
-        go(node, request, revision, patience).await;
+        once_more = match once_more {
+            // It must not overtake the one that looks once more.
+            true => again(node, request),
+            false => go(node, request, revision, patience).await,
+        };
     }
 }
 
-/// Sends one on its way; of the patience its part for links is meant.
-async fn go(node: &Arc<Node>, request: Request, revision: Revision, patience: Patience) {
+fn again(node: &Arc<Node>, request: Request) -> bool {
+    look_again(node, Box::new(request), Revision(0));
+    true
+}
+
+/// Sends one on its way; true: it has to look once more. Of the patience its part for links is meant.
+async fn go(node: &Arc<Node>, request: Request, revision: Revision, patience: Patience) -> bool {
     let patience = Patience { deadline: request.deadline, patient: request.patient, ..patience };
     match find_reachable(node, patience, || find(node, &request)).await {
         Found::Way(way) => send(request, way),
         Found::Unreachable => request.fail(unreachable()),
         // Who redirected may itself have missed a newer session: that miss needs a barrier too.
-        Found::Nobody if revision != Revision(0) => look_again(node, Box::new(request), Revision(0)),
+        Found::Nobody if revision != Revision(0) => return again(node, request),
         Found::Awaited(_) | Found::Nobody => request.fail(nobody(&request)),
     }
+    false
 }
 
 /// Hands over what has had to look, and tells its origin where it is.

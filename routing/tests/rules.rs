@@ -7,12 +7,14 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use common::follower::Follower;
 use common::history::{beginning, plain, play};
 use common::naive::Naive;
 use common::{reload, snapshot};
 use limes_routing::{
-    Batch, EdgeId, Event, Incarnation, NodeId, Origin, Reason, Revision, SessionNo, Tables, Verdict, diff,
+    Batch, EdgeId, Event, Incarnation, NodeId, Origin, Reason, Revision, ServiceId, SessionNo, Tables,
+    Verdict, diff,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -282,4 +284,28 @@ fn nothing_follows_a_good_bye() {
     let applied = tables.apply(Revision(9), &Batch { origin, time_ms: 0, events });
     assert_eq!(applied.verdicts[1], Verdict::Rejected(Reason::Fenced));
     assert_eq!(tables.edge_rows(), 0);
+}
+
+/// An operator who ends a service ends all of its sessions, and no other's.
+#[test]
+fn a_kick_of_a_service_ends_all_its_sessions() {
+    let mut tables = Tables::new();
+    for (at, batch) in (1..).zip(beginning()) {
+        tables.apply(Revision(at), &batch);
+    }
+    let epoch = tables.live_epoch(NodeId(1)).unwrap();
+    let online = [(7, 1), (7, 2), (7, 3), (8, 4)].map(|(service, session)| Event::ServiceOnline {
+        service: ServiceId(service),
+        session: SessionNo(session),
+        name: "svc".into(),
+        instance: [0; 16],
+        meta: Bytes::new(),
+        addr: "".into(),
+    });
+    let origin = Some(Origin { node: NodeId(1), epoch, number: 1 });
+    let came = tables.apply(Revision(9), &Batch { origin, time_ms: 0, events: online.to_vec() });
+    assert!(came.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))));
+    tables.apply(Revision(10), &plain(Event::KickService { service: ServiceId(7) }));
+    let left: Vec<_> = tables.services().map(|row| row.service).collect();
+    assert_eq!(left, [ServiceId(8)]);
 }

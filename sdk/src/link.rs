@@ -295,7 +295,15 @@ impl Handler for Link {
         self.close_if_finished(cx);
     }
 
-    fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
+    fn on_closing(&mut self, unread: Vec<Mail>) {
+        for mail in unread {
+            if let Mail::Send(Request { tell, .. }) | Mail::Names(_, _, _, tell) = mail {
+                let _ = tell.send(Err(CallError::not_sent()));
+            }
+        }
+    }
+
+    fn on_close(mut self, reason: CloseReason) {
         for (_, task) in self.running.drain() {
             task.abort();
         }
@@ -303,11 +311,6 @@ impl Handler for Link {
         let unread = reason.by == By::Peer && reason.code == Code::OK;
         for (_, tell) in self.waiting.drain() {
             let _ = tell.send(Err(if unread { CallError::not_sent() } else { CallError::cut() }));
-        }
-        for mail in leftover {
-            if let Mail::Send(Request { tell, .. }) | Mail::Names(_, _, _, tell) = mail {
-                let _ = tell.send(Err(CallError::not_sent()));
-            }
         }
         match (reason.by, reason.code) {
             (By::Us, Code::OK) => {}

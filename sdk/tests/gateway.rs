@@ -145,7 +145,8 @@ impl Handler for Side {
 
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
 
-    fn on_close(self, _: CloseReason, _: Vec<Do>) {}
+    fn on_closing(&mut self, _: Vec<Do>) {}
+    fn on_close(self, _: CloseReason) {}
 }
 
 /// Waits until the client uses a connection that has so many names.

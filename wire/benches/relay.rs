@@ -80,7 +80,8 @@ impl Handler for Session {
     fn on_goaway(&mut self, _: GoAway, _: &mut Cx<'_>) {}
     fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
-    fn on_close(self, _: CloseReason, _: Vec<Mail>) {}
+    fn on_closing(&mut self, _: Vec<Mail>) {}
+    fn on_close(self, _: CloseReason) {}
 }
 
 /// The load: a service that echoes, or an edge that keeps so many calls in flight.
@@ -126,7 +127,8 @@ impl Handler for Client {
     fn on_mail(&mut self, (): (), _: &mut Cx<'_>) {}
     fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
-    fn on_close(self, _: CloseReason, _: Vec<()>) {}
+    fn on_closing(&mut self, _: Vec<()>) {}
+    fn on_close(self, _: CloseReason) {}
 }
 
 fn runtime(name: &str, threads: usize) -> Runtime {

@@ -51,7 +51,8 @@ impl Handler for End {
     fn on_frame(&mut self, _: Frame, _: &mut Cx<'_>) {}
     fn on_goaway(&mut self, _: GoAway, _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
-    fn on_close(self, _: CloseReason, _: Vec<Self::Mail>) {}
+    fn on_closing(&mut self, _: Vec<Self::Mail>) {}
+    fn on_close(self, _: CloseReason) {}
 }
 
 /// Does nothing: what is left is the driver's.
@@ -70,7 +71,8 @@ impl Handler for Quiet {
     fn on_mail(&mut self, (): (), _: &mut Cx<'_>) {}
     fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
-    fn on_close(self, _: CloseReason, _: Vec<()>) {}
+    fn on_closing(&mut self, _: Vec<()>) {}
+    fn on_close(self, _: CloseReason) {}
 }
 
 type Driven = (Mailbox<oneshot::Sender<Stream>>, mpsc::UnboundedReceiver<Stream>);

@@ -32,7 +32,7 @@ use crate::listen::{Place, Port};
 use crate::mail::{Failure, Kind, Mail, Outbox};
 use crate::node::Node;
 use crate::presence::{Naming, name};
-use crate::session::{Incoming, Outgoing};
+use crate::session::{Incoming, Outgoing, cancel_early};
 use crate::{forward, task};
 use streams::Streams;
 use unready::Unready;
@@ -288,7 +288,8 @@ impl GeminioHandler for Session {
             Mail::Routed(id, to) => self.outgoing.sent_to(id, to),
             Mail::Answer(id, answer) => calls::answered(self, id, answer, cx),
             Mail::Cancel(key) => {
-                if !self.unready.cancel(key)
+                if !cancel_early(&mut self.early, key)
+                    && !self.unready.cancel(key)
                     && let Some((id, Kind::Call)) = self.incoming.cancel(key)
                 {
                     let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::Cancel(1));
@@ -340,14 +341,17 @@ impl GeminioHandler for Session {
         !self.node.pressure.is_high()
     }
 
-    fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
-        self.node.metrics.closed(&reason);
-        self.log_end(&reason);
+    fn on_closing(&mut self, unread: Vec<Mail>) {
         self.outgoing.cancel_all();
         self.fail_incoming();
         self.node.edge_methods.forget(self.no);
         crate::presence::session_closed(&self.node, self.no);
         self.return_early();
-        forward::return_unread(&self.node, leftover);
+        forward::return_unread(&self.node, unread);
+    }
+
+    fn on_close(self, reason: CloseReason) {
+        self.node.metrics.closed(&reason);
+        self.log_end(&reason);
     }
 }

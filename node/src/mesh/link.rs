@@ -12,8 +12,10 @@ use limes_wire::{By, CloseReason, Code};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::Reach;
 use super::frame::MeshFrame;
 use super::hello;
+use crate::directory::Route;
 use crate::forward::{self, find_here};
 use crate::listen::{Place, Port};
 use crate::mail::{Answer, Failure, Key, Mail, NotTaken, Origin, Outbox, Request, Target, hand_over};
@@ -89,6 +91,10 @@ impl Link {
             request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before forwarding"));
             return;
         }
+        if self.is_over(request.target) {
+            // It has waited here, and what says that its receiver is over has gone before it.
+            return forward::return_unread(&self.node, [Mail::Request(request)]);
+        }
         self.last += 1;
         let id = self.last;
         self.by_key.insert(request.key(), id);
@@ -106,6 +112,19 @@ impl Link {
             cx,
         );
         self.forwarded.insert(id, request);
+    }
+
+    /// Whether the tables know that the session, or its node, is over.
+    fn is_over(&self, target: Target) -> bool {
+        let is_down = |node, epoch| matches!(self.node.peers.reach(node, epoch), Reach::Down);
+        match (target, self.peer) {
+            (Target::Edge(edge, incarnation), _) => match self.node.directory.get(edge) {
+                Some(Route::There(home)) => home.incarnation != incarnation || is_down(home.node, home.epoch),
+                _ => true,
+            },
+            (Target::Service(_, _, epoch), Some(peer)) => is_down(peer, epoch),
+            (Target::Service(..), None) => false,
+        }
     }
 
     fn take(&mut self, id: u64) -> Option<Box<Request>> {
@@ -374,11 +393,14 @@ impl Handler for Link {
         }
     }
 
-    fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
-        self.log_end(&reason);
-        self.node.metrics.closed(&reason);
+    fn on_closing(&mut self, unread: Vec<Mail>) {
         self.serving.cancel_all();
         self.fail_forwarded("the way to the receiver's node broke before it answered");
-        forward::return_unread(&self.node, leftover);
+        forward::return_unread(&self.node, unread);
+    }
+
+    fn on_close(self, reason: CloseReason) {
+        self.log_end(&reason);
+        self.node.metrics.closed(&reason);
     }
 }

@@ -244,6 +244,17 @@ impl Peers {
     }
 }
 
+#[cfg(test)]
+impl Peers {
+    /// A mailbox in the place of the link for calls to a node, which has been silent for long or not.
+    pub(crate) fn pretend(&self, node: NodeId, link: &Outbox, silent: bool) {
+        self.set_link(node, Lane::Calls, link);
+        if let Some(peer) = self.map.load().get(&node) {
+            peer.signs.silent.store(silent, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What a link carries.
 #[derive(Debug, Clone, Copy)]
 enum Lane {

@@ -17,14 +17,20 @@ use tracing::warn;
 
 use super::callback::{self, Said};
 use super::ticket;
+use crate::awaited::Whom;
 use crate::directory::{Entry, Who};
 use crate::mail::{Mail, Outbox};
 use crate::node::Node;
+use crate::services::Offer;
 
 /// How long the old home may take to close the session that was taken over, or, if it cannot be heard, the
 /// other nodes to lead nobody there any more, before the newcomer is welcomed all the same (R4). So long it
 /// may also take to end what others had forwarded to that session; then they do.
 pub(crate) const NOTICE: Duration = Duration::from_millis(50);
+
+/// How long an admission may take, which may ask two services one after the other ([`callback::TIME`] each): less
+/// than the newcomer waits.
+const ADMISSION: Duration = limits::HANDSHAKE.saturating_sub(Duration::from_secs(2));
 
 /// How a newcomer speaks, and so in which words it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +75,17 @@ pub(crate) async fn admit(node: Arc<Node>, newcomer: Newcomer) {
             return Err(GoAway::new(Code::NO_QUORUM, "this node has lost the cluster; look for another"));
         }
         let replica = node.replica().ok_or_else(|| GoAway::new(Code::NO_QUORUM, "this node is starting"))?;
-        match newcomer.hello.role {
+        let welcome = match newcomer.hello.role {
             Role::Edge => edge(&node, replica, &newcomer).await,
             _ => service(&node, replica, &newcomer).await,
+        }?;
+        if node.is_draining() {
+            // It began to leave meanwhile, and may have told its sessions before this was one.
+            return Err(GoAway::new(Code::DRAINING, "this node takes no newcomers"));
         }
+        Ok(welcome)
     };
-    let outcome = timeout(limits::HANDSHAKE / 2, work).await;
+    let outcome = timeout(ADMISSION, work).await;
     let outcome =
         outcome.unwrap_or_else(|_| Err(GoAway::new(Code::NO_QUORUM, "the cluster did not agree in time")));
     match outcome {
@@ -108,8 +119,9 @@ fn online(verdict: Result<Verdict, ProposeError>) -> Result<Position, GoAway> {
 }
 
 async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Result<Welcome, GoAway> {
+    await_providers(node).await;
     let (edge, at) = loop {
-        if !may_come_unasked(&newcomer.hello, offered(node)) {
+        if !may_come_unasked(node, &newcomer.hello) {
             let fresh = node.barrier(Instant::now() + limits::HANDSHAKE / 2).await;
             fresh.map_err(|failure| GoAway::new(failure.code, failure.text))?;
         }
@@ -135,9 +147,31 @@ async fn edge(node: &Arc<Node>, replica: &Replica, newcomer: &Newcomer) -> Resul
 
 /// Whether nothing is lost by a row that turns out to have been made without asking: who gets a new id takes
 /// nobody's place.
-fn may_come_unasked(hello: &Hello, offered: [bool; 3]) -> bool {
-    let nobody_is_asked = offered == [false; 3];
-    offered == [true; 3] || (nobody_is_asked && hello.ticket.is_empty())
+fn may_come_unasked(node: &Node, hello: &Hello) -> bool {
+    match offered(node) {
+        [true, true, true] => true,
+        // Where ids are not allotted, it would be refused.
+        [false, false, false] => {
+            hello.ticket.is_empty() && node.config.edgebound.edgeid_alloc_when_no_idservice_on
+        }
+        _ => false,
+    }
+}
+
+/// Waits for services that give ids or are asked about edges, and that a node which stops has just sent away:
+/// without them the edge might get another id, or come unasked.
+async fn await_providers(node: &Node) {
+    let is_away = || {
+        let away = |method: &str| {
+            let whom = || Whom::Service(Offer::Method(method.to_owned()));
+            !callback::has_provider(node, method)
+                && node.awaited.wait(whom, Instant::now()).is_some_and(|wait| wait.planned)
+        };
+        [GET_EDGE_ID, EDGE_ONLINE].into_iter().any(away)
+    };
+    while is_away() {
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Which callbacks services offer, as far as this node knows.

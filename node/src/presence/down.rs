@@ -55,14 +55,23 @@ pub(super) async fn run(node: Arc<Node>) {
     }
 }
 
+impl Eye {
+    /// Since when silence counts, where a node was heard at that time.
+    fn silent_since(&self, heard: Instant, now: Instant) -> Instant {
+        heard.max(self.regular_since).max(self.ready_since.unwrap_or(now))
+    }
+}
+
 fn suspects(node: &Node, replica: &Replica, eye: &Eye, now: Instant) -> Vec<(NodeId, Epoch)> {
-    let begun = eye.regular_since.max(eye.ready_since.unwrap_or(now));
     let live: Vec<_> = replica.read(|tables| {
         tables.nodes().filter(|(_, row)| !row.down).map(|(id, row)| (id, row.epoch)).collect()
     });
     live.into_iter()
         .filter(|(id, _)| *id != node.id())
-        .filter(|(id, _)| now - node.peers.last_heard(*id).max(begun) > node.config.cluster.down_after())
+        .filter(|(id, _)| {
+            let since = eye.silent_since(node.peers.last_heard(*id), now);
+            now.saturating_duration_since(since) > node.config.cluster.down_after()
+        })
         .collect()
 }
 
@@ -102,5 +111,28 @@ async fn drop_suspended(node: &Node, replica: &Replica, eye: &mut Eye, now: Inst
         }
         // Looked at once per grace: a look goes over all rows.
         eye.down_since.insert(id, (epoch, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn silence_counts_from_when_this_node_could_have_heard() {
+        let heard = Instant::now();
+        let later = |s| heard + Duration::from_secs(s);
+        let eye = |regular, ready: Option<u64>| Eye {
+            regular_since: later(regular),
+            ready_since: ready.map(later),
+            down_since: HashMap::new(),
+        };
+        assert_eq!(eye(0, Some(0)).silent_since(heard, later(9)), heard);
+        assert_eq!(eye(3, Some(0)).silent_since(heard, later(9)), later(3), "it was asleep itself");
+        assert_eq!(eye(0, Some(5)).silent_since(heard, later(9)), later(5), "it was cut off itself");
+        assert_eq!(eye(0, None).silent_since(heard, later(9)), later(9), "it is cut off now");
+        assert_eq!(eye(1, Some(2)).silent_since(later(7), later(9)), later(7));
     }
 }

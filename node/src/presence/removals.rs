@@ -73,8 +73,10 @@ impl Removals {
 
 /// A session has ended; what it had in the tables goes.
 pub(crate) fn session_closed(node: &Node, no: u64) {
+    let removed = node.sessions.remove(no);
+    // Only now: a takeover that is being applied expects notices for sessions that it finds.
     drop(node.presence.take_notices(no));
-    let Some(entry) = node.sessions.remove(no) else { return };
+    let Some(entry) = removed else { return };
     match entry.who {
         Who::Edge(edge, Some(incarnation)) => {
             node.directory.remove(edge, incarnation);

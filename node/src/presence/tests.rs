@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod awaited;
+mod links;
 mod order;
 mod resumes;
 

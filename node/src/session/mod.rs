@@ -23,7 +23,7 @@ pub(crate) use incoming::Incoming;
 pub(crate) use outgoing::Outgoing;
 
 use crate::listen::{Place, Port};
-use crate::mail::{Failure, Mail, Outbox};
+use crate::mail::{Failure, Key, Mail, Outbox};
 use crate::node::Node;
 use crate::presence::{Dialect, Naming, Newcomer};
 use crate::{forward, stream, task};
@@ -188,6 +188,17 @@ impl Session {
     }
 }
 
+/// Ends a request that waits for its session to be welcomed, and whose caller does not wait any more; false:
+/// it is not there.
+pub(crate) fn cancel_early(early: &mut Vec<Mail>, key: Key) -> bool {
+    let at = early.iter().position(|mail| matches!(mail, Mail::Request(request) if request.key() == key));
+    if let Some(Mail::Request(request)) = at.map(|at| early.remove(at)) {
+        request.fail(Failure::not_run(Code::CANCELLED, "its caller does not wait any more"));
+        return true;
+    }
+    false
+}
+
 impl Handler for Session {
     type Mail = Mail;
 
@@ -251,7 +262,9 @@ impl Handler for Session {
             Mail::Routed(id, to) => self.outgoing.sent_to(id, to),
             Mail::Answer(id, answer) => requests::answered(self, id, answer, cx),
             Mail::Cancel(key) => {
-                if let Some((id, _)) = self.incoming.cancel(key) {
+                if !cancel_early(&mut self.early, key)
+                    && let Some((id, _)) = self.incoming.cancel(key)
+                {
                     cx.send(Frame::Cancel { id });
                 }
             }
@@ -294,13 +307,16 @@ impl Handler for Session {
         !self.node.pressure.is_high()
     }
 
-    fn on_close(mut self, reason: CloseReason, leftover: Vec<Mail>) {
-        self.node.metrics.closed(&reason);
-        self.log_end(&reason);
+    fn on_closing(&mut self, unread: Vec<Mail>) {
         self.outgoing.cancel_all();
         self.fail_incoming();
         crate::presence::session_closed(&self.node, self.no);
-        let unread = std::mem::take(&mut self.early).into_iter().chain(leftover);
+        let unread = std::mem::take(&mut self.early).into_iter().chain(unread);
         forward::return_unread(&self.node, unread);
+    }
+
+    fn on_close(self, reason: CloseReason) {
+        self.node.metrics.closed(&reason);
+        self.log_end(&reason);
     }
 }

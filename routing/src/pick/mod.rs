@@ -63,7 +63,8 @@ fn among<C: Candidate>(candidates: &[C], choice: Choice, usable: impl Fn(&C) -> 
     let sessions = || candidates.iter().filter(usable).filter(|c| c.service() == service);
     let here = || sessions().filter(|c| c.node() == local);
     match here().count() as u64 {
-        0 => sessions().nth((mix(key) % sessions().count() as u64) as usize),
+        // Whether one is usable may change at any time: there may be none any more.
+        0 => sessions().nth(mix(key).checked_rem(sessions().count() as u64)? as usize),
         count => here().nth((mix(key) % count) as usize),
     }
 }
@@ -86,6 +87,25 @@ pub fn mix(mut x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What can be reached may change while it is being chosen.
+    #[test]
+    fn nobody_is_chosen_who_has_just_gone() {
+        let one = [At(1, 1)];
+        for policy in [Policy::Modulo, Policy::Rendezvous] {
+            for near in [false, true] {
+                let choice = Choice { policy, key: 7, local: NodeId(2), near };
+                for yes in 0..12 {
+                    let asked = std::cell::Cell::new(0);
+                    let usable = |_: &At| {
+                        asked.set(asked.get() + 1);
+                        asked.get() <= yes
+                    };
+                    let _ = pick(&one, choice, usable);
+                }
+            }
+        }
+    }
 
     #[derive(Debug, PartialEq)]
     struct At(u64, u64);

@@ -52,6 +52,7 @@ where
         handler: Some(handler),
         mailbox,
         inbox: VecDeque::new(),
+        told: false,
         input: Input::default(),
         mux: None,
         openings: VecDeque::new(),
@@ -76,6 +77,8 @@ struct Driver<IO, H: Handler> {
     handler: Option<H>,
     mailbox: Mailbox<H::Mail>,
     inbox: VecDeque<H::Mail>,
+    /// The handler knows that the connection is closing.
+    told: bool,
     input: Input,
     mux: Option<Box<Mux>>,
     openings: VecDeque<Opening>,
@@ -155,6 +158,9 @@ where
             }
             progress |= self.poll_mux(cx, now);
             progress |= self.poll_silence(now);
+        }
+        if self.closing.is_some() {
+            self.tell_closing();
         }
         match self.poll_output(cx, now) {
             Ok((written, flushed)) => {
@@ -414,15 +420,27 @@ where
 impl<IO, H: Handler> Driver<IO, H> {
     /// Tells everyone who waits for this connection that it is over, the handler last.
     fn finish(&mut self, reason: CloseReason) {
+        self.tell_closing();
         let Some(handler) = self.handler.take() else { return };
-        let mut leftover: Vec<_> = std::mem::take(&mut self.inbox).into();
-        leftover.extend(self.mailbox.close());
         self.mux = None;
         self.input = Input::default();
         for opening in std::mem::take(&mut self.openings) {
             opening(Err(Code::GONE));
         }
-        handler.on_close(reason, leftover);
+        handler.on_close(reason);
+    }
+
+    /// Nothing is read any more: whoever has sent mail need not wait until the last words are out.
+    fn tell_closing(&mut self) {
+        if self.told {
+            return;
+        }
+        self.told = true;
+        let mut unread: Vec<_> = std::mem::take(&mut self.inbox).into();
+        unread.extend(self.mailbox.close());
+        if let Some(handler) = &mut self.handler {
+            handler.on_closing(unread);
+        }
     }
 }
 

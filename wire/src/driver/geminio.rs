@@ -42,8 +42,12 @@ pub trait GeminioHandler: Send + 'static {
     fn may_hold(&self) -> bool {
         true
     }
-    /// The connection is over; called exactly once, with the mail that was never read.
-    fn on_close(self, reason: CloseReason, leftover: Vec<Self::Mail>);
+    /// The connection begins to close: nothing more is read from the peer or from the mailbox, which is closed;
+    /// here is the mail that was never read. Called exactly once, before the last words are out, which may take a
+    /// while where the peer takes nothing.
+    fn on_closing(&mut self, unread: Vec<Self::Mail>);
+    /// The connection is over; called exactly once, after [`GeminioHandler::on_closing`].
+    fn on_close(self, reason: CloseReason);
 }
 
 /// The connection as its handler sees it, for the length of one call.
@@ -106,6 +110,7 @@ where
         handler: Some(handler),
         mailbox,
         inbox: VecDeque::new(),
+        told: false,
         input: Input::default(),
         wake: None,
         closing: None,
@@ -126,6 +131,8 @@ struct Driver<IO, H: GeminioHandler> {
     handler: Option<H>,
     mailbox: Mailbox<H::Mail>,
     inbox: VecDeque<H::Mail>,
+    /// The handler knows that the connection is closing.
+    told: bool,
     input: Input,
     wake: Option<Instant>,
     closing: Option<CloseReason>,
@@ -199,6 +206,9 @@ where
                 Ok(read) => progress |= read,
                 Err(reason) => return Turn::Over(reason, false),
             }
+        }
+        if self.closing.is_some() {
+            self.tell_closing();
         }
         match self.poll_output(cx) {
             Ok((written, flushed)) => {
@@ -380,11 +390,23 @@ where
 
 impl<IO, H: GeminioHandler> Driver<IO, H> {
     fn finish(&mut self, reason: CloseReason) {
+        self.tell_closing();
         let Some(handler) = self.handler.take() else { return };
-        let mut leftover: Vec<_> = std::mem::take(&mut self.inbox).into();
-        leftover.extend(self.mailbox.close());
         self.input = Input::default();
-        handler.on_close(reason, leftover);
+        handler.on_close(reason);
+    }
+
+    /// Nothing is read any more: whoever has sent mail need not wait until the last words are out.
+    fn tell_closing(&mut self) {
+        if self.told {
+            return;
+        }
+        self.told = true;
+        let mut unread: Vec<_> = std::mem::take(&mut self.inbox).into();
+        unread.extend(self.mailbox.close());
+        if let Some(handler) = &mut self.handler {
+            handler.on_closing(unread);
+        }
     }
 }
 

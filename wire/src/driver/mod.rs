@@ -64,6 +64,10 @@ pub trait Handler: Send + 'static {
     fn may_hold(&self) -> bool {
         true
     }
-    /// The connection is over; called exactly once, with the mail that was never read.
-    fn on_close(self, reason: CloseReason, leftover: Vec<Self::Mail>);
+    /// The connection begins to close: nothing more is read from the peer or from the mailbox, which is closed;
+    /// here is the mail that was never read. Called exactly once, before the last words are out, which may take a
+    /// while where the peer takes nothing.
+    fn on_closing(&mut self, unread: Vec<Self::Mail>);
+    /// The connection is over; called exactly once, after [`Handler::on_closing`].
+    fn on_close(self, reason: CloseReason);
 }

@@ -54,6 +54,7 @@ pub struct Peer {
 struct Echo {
     told: mpsc::UnboundedSender<Told>,
     full: Arc<AtomicBool>,
+    unread: usize,
 }
 
 impl Echo {
@@ -117,8 +118,12 @@ impl Handler for Echo {
         !self.full.load(Ordering::Relaxed)
     }
 
-    fn on_close(self, reason: CloseReason, leftover: Vec<Do>) {
-        self.tell(Told::Closed(reason, leftover.len()));
+    fn on_closing(&mut self, unread: Vec<Do>) {
+        self.unread = unread.len();
+    }
+
+    fn on_close(self, reason: CloseReason) {
+        self.tell(Told::Closed(reason, self.unread));
     }
 }
 
@@ -129,7 +134,7 @@ impl Peer {
     {
         let (sender, told) = mpsc::unbounded_channel();
         let (mailbox, full) = (Mailbox::new(), Arc::<AtomicBool>::default());
-        let echo = Echo { told: sender, full: full.clone() };
+        let echo = Echo { told: sender, full: full.clone(), unread: 0 };
         let task = tokio::spawn(drive(io, conn, echo, mailbox.clone()));
         Peer { mailbox, told, task, full }
     }

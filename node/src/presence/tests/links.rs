@@ -1,0 +1,102 @@
+//! What a node says to others over its links, and what waits there.
+
+use super::*;
+use crate::forward::find;
+
+/// A mailbox in the place of the third node's link to another.
+fn link(world: &World, to: u64, silent: bool) -> Outbox {
+    let outbox = Outbox::new();
+    world.members[2].node.peers.pretend(NodeId(to), &outbox, silent);
+    outbox
+}
+
+/// Takeovers and ends that wait in a link's mailbox.
+fn said(link: &Outbox) -> (usize, Vec<(Target, Code)>) {
+    let (mut takeovers, mut over) = (0, Vec::new());
+    for mail in link.take_all() {
+        match mail {
+            Mail::Takeover { .. } => takeovers += 1,
+            Mail::SessionOver(target, code) => over.push((target, code)),
+            other => panic!("{other:?}"),
+        }
+    }
+    (takeovers, over)
+}
+
+/// R4: the old home is told of a takeover; if it is silent, the others are.
+#[test]
+fn who_can_be_heard_is_told_of_a_takeover() {
+    for silent in [false, true] {
+        let mut world = World::new(1);
+        world.connect(0, EdgeId(1), false);
+        (0..3).for_each(|at| world.catch_up(at));
+        let old = world.tables.edge(EdgeId(1)).unwrap().home;
+        let (home, other) = (link(&world, 1, silent), link(&world, 2, false));
+        world.connect(2, EdgeId(1), false);
+        world.catch_up(2);
+        let over = (Target::Edge(EdgeId(1), old.incarnation), Code::REPLACED);
+        assert_eq!(said(&home), (usize::from(!silent), vec![over]));
+        assert_eq!(said(&other), (usize::from(silent), vec![]));
+    }
+}
+
+/// What was forwarded to a session that an operator ends is ended, should its node say nothing.
+#[test]
+fn who_has_forwarded_to_a_kicked_session_is_told() {
+    let mut world = World::new(1);
+    world.connect(0, EdgeId(1), false);
+    world.serve(0, ServiceId(1));
+    (0..3).for_each(|at| world.catch_up(at));
+    let link = link(&world, 1, false);
+    let home = world.tables.edge(EdgeId(1)).unwrap().home;
+    world.plain(Event::Kick { edge: EdgeId(1) });
+    world.catch_up(2);
+    let over = |target| (0, vec![(target, Code::GONE)]);
+    assert_eq!(said(&link), over(Target::Edge(EdgeId(1), home.incarnation)));
+    let service = world.tables.services().next().map(|row| (row.service, row.home)).unwrap();
+    world.plain(Event::KickService { service: service.0 });
+    world.catch_up(2);
+    assert_eq!(said(&link), over(Target::Service(service.0, service.1.session, service.1.epoch)));
+}
+
+/// A node that has not answered pings is passed over while another offers the same.
+#[test]
+fn services_on_silent_nodes_are_passed_over() {
+    let mut world = World::new(1);
+    world.serve(0, ServiceId(1));
+    world.serve(1, ServiceId(2));
+    (0..3).for_each(|at| world.catch_up(at));
+    let node = world.members[2].node.clone();
+    let picked = |key| {
+        let request = Request { key, ..request("greet", mpsc::unbounded_channel().0) };
+        match find(&node, &request) {
+            Found::Way(way) => way.node.0,
+            other => panic!("{other:?}"),
+        }
+    };
+    let _links = (link(&world, 1, false), link(&world, 2, false));
+    assert_eq!((picked(0), picked(1)), (1, 2));
+    let _links = (link(&world, 1, true), link(&world, 2, false));
+    assert_eq!((picked(0), picked(1)), (2, 2));
+    let _links = (link(&world, 1, true), link(&world, 2, true));
+    assert_eq!((picked(0), picked(1)), (1, 2), "better than nobody");
+}
+
+/// What was cancelled while it was unread does not run elsewhere.
+#[tokio::test]
+async fn what_was_cancelled_unread_is_not_led_on() {
+    let mut world = World::new(1);
+    world.serve(0, ServiceId(1));
+    world.serve(0, ServiceId(2));
+    world.catch_up(0);
+    let node = world.members[0].node.clone();
+    let one = node.services.load().method("greet")[0];
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    let request = Request { target: one.target(), ..request("greet", sender) };
+    let key = request.key();
+    return_unread(&node, [Mail::Request(Box::new(request)), Mail::Cancel(key)]);
+    let answer = answers.recv().await.unwrap();
+    let Heard::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
+    assert_eq!((failure.code, failure.ran), (Code::CANCELLED, Ran::No));
+    assert!(world.members[0].open.values().all(|outbox| outbox.take_all().is_empty()));
+}
