@@ -49,7 +49,7 @@ fn failure(cluster: &Cluster, at: usize) -> String {
 }
 
 fn an_old_copy_of_a_directory_does_not_vote() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     let victim = cluster.follower();
     let dir = cluster.places[victim].dir.clone();
@@ -99,7 +99,7 @@ fn an_old_copy_of_a_directory_does_not_vote() {
 }
 
 fn nobody_founds_a_cluster_over_what_was_damaged() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     (0..3).for_each(|at| cluster.kill(at));
     for place in &cluster.places {
@@ -160,7 +160,7 @@ fn what_changes_under_a_member_that_runs_is_not_sent() {
 /// One after the other in one cluster: each member that loses its data is replaced before the next.
 #[test]
 fn whatever_is_damaged_is_set_aside() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, BRISK);
     for edge in 0..20 {
         cluster.at(edge as usize % 3).submit(online(edge)).unwrap();
     }

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod absent;
 mod agreement;
 mod damage;
 mod membership;

@@ -1,8 +1,5 @@
 //! What services are asked and told about edges, also when whoever asks dies; that all edges of a node that
 //! died are told is in `failures`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -10,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::bare::Bare;
+use crate::support::{Bed, PATIENCE, brisk};
 use limes_sdk::{ConnectError, Edge, Failed};
 use limes_wire::frame::Hello;
-use support::bare::Bare;
-use support::{Bed, PATIENCE, brisk};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};

@@ -15,11 +15,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::raw::{Raw, metric};
+use super::raw::{Raw, metric};
 use crate::support::{Bed, PATIENCE, patient};
 
-/// How long a connect may take, and those that are refused do.
-const CONNECT: Duration = Duration::from_secs(4);
+/// How long those try whom no certificate lets in.
+const REFUSED: Duration = Duration::from_secs(4);
 
 /// Certificates in a folder: an authority, two servers, a client.
 struct Papers {
@@ -75,25 +75,25 @@ async fn edges_and_services_speak_tls() {
     })
     .await;
     let mut silent = TcpStream::connect(bed.edges(1)).await.unwrap();
-    let edge = |tls: Tls| {
-        let edge = Edge::builder().address(bed.edges(1)).tls(tls).connect_timeout(CONNECT);
+    let edge = |tls: Tls, time: Duration| {
+        let edge = Edge::builder().address(bed.edges(1)).tls(tls).connect_timeout(time);
         async move { edge.connect().await }
     };
-    let service = |tls: Tls| {
+    let service = |tls: Tls, time: Duration| {
         let service = Service::builder("safe").address(bed.services(1)).tls(tls);
-        let service = service.connect_timeout(CONNECT);
+        let service = service.connect_timeout(time);
         async move { service.connect().await }
     };
     // Each name gets its own certificate.
-    let a = edge(PAPERS.trusting("a.example")).await.unwrap();
-    let b = edge(PAPERS.trusting("b.example")).await.unwrap();
+    let a = edge(PAPERS.trusting("a.example"), PATIENCE).await.unwrap();
+    let b = edge(PAPERS.trusting("b.example"), PATIENCE).await.unwrap();
     let stranger = KeyPair::generate().unwrap();
     let other = CertificateParams::new(vec!["x".to_owned()]).unwrap().self_signed(&stranger).unwrap();
     // And a service must show who it is.
     let (no_such_name, other_root, nobody) = tokio::join!(
-        edge(PAPERS.trusting("c.example")),
-        edge(Tls::new().root_pem(other.pem()).unwrap().server_name("a.example")),
-        service(PAPERS.trusting("a.example")),
+        edge(PAPERS.trusting("c.example"), REFUSED),
+        edge(Tls::new().root_pem(other.pem()).unwrap().server_name("a.example"), REFUSED),
+        service(PAPERS.trusting("a.example"), REFUSED),
     );
     for refused in [no_such_name, other_root] {
         let error = refused.unwrap_err().to_string();
@@ -105,7 +105,7 @@ async fn edges_and_services_speak_tls() {
 
     let files = PAPERS.pair("client");
     let shown = PAPERS.trusting("a.example").identity_files(files.cert, files.key).unwrap();
-    let service = service(shown).await.unwrap();
+    let service = service(shown, PATIENCE).await.unwrap();
     service.register("echo", |call| async move { Ok(call.body) }).await.unwrap();
     a.register("echo", |call| async move { Ok(call.body) });
 

@@ -1,17 +1,14 @@
 //! Programs of others against real nodes: the client in Python, and the examples of the SDK.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::{Bed, PATIENCE, brisk, until};
 use limes_node::config::Size;
 use limes_sdk::{Edge, Kind, Service};
 use nix::sys::signal::Signal;
-use support::{Bed, PATIENCE, until};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -91,7 +88,7 @@ async fn the_client_in_python_reads_and_writes_the_golden_bytes() {
 async fn the_client_in_python_lives_with_real_nodes() {
     let Some(mut python) = python("the client in Python").await else { return };
     let bed = Bed::start_with(3, |config| {
-        support::patient(config);
+        brisk(config);
         // As `live.py` has it.
         config.limits.body = Size::bytes(4 << 20);
         config.limits.names = 6;
@@ -101,7 +98,7 @@ async fn the_client_in_python_lives_with_real_nodes() {
         |at: fn(&Bed, usize) -> String| (1..=3).map(|node| at(&bed, node)).collect::<Vec<_>>().join(",");
     let script = python.arg(room("sdk/python/tests/live.py"));
     let mut client = Program::start(script.args([all(Bed::edges), all(Bed::services)]));
-    let mut held = Vec::new();
+    let (mut held, mut stopped) = (Vec::new(), None);
     let number = |name: &str| name.strip_prefix("node-").unwrap().parse::<usize>().unwrap();
     while let Some(line) = client.line().await {
         let Some(asked) = line.strip_prefix("ask: ") else {
@@ -111,16 +108,16 @@ async fn the_client_in_python_lives_with_real_nodes() {
         match asked.split_once(' ').unwrap() {
             ("call", edge) => meet(&bed, edge.parse().unwrap()).await,
             ("stop", node) => {
-                let node = bed.cluster.node(number(node));
-                node.signal(Signal::SIGTERM).unwrap();
+                let node = number(node);
+                bed.cluster.node(node).signal(Signal::SIGTERM).unwrap();
+                stopped = Some(node);
             }
             ("kill", node) => {
                 let killed = number(node);
-                for node in (1..=3).filter(|node| *node != killed) {
-                    if bed.cluster.node(node).status().await.is_none() {
-                        bed.cluster.node(node).ended().await;
-                        bed.cluster.restart(node).unwrap();
-                    }
+                // It may take its time to leave.
+                if let Some(node) = stopped.take() {
+                    bed.cluster.node(node).ended().await;
+                    bed.cluster.restart(node).unwrap();
                 }
                 bed.cluster.wait_ready(PATIENCE).await.unwrap();
                 bed.cluster.kill9(killed).await.unwrap();

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::raw::{Raw, call, encode, metric, yamux};
+use super::raw::{Raw, call, encode, metric, yamux};
 use crate::support::{Bed, PATIENCE, patient, until};
 
 /// A service whose "hang" never answers, and which holds what it is sent.

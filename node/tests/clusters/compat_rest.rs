@@ -2,17 +2,14 @@
 //!
 //! In those, `{edge.NAME}`, `{service.NAME}`, `{edges}` and `{services}` stand for ids and addresses
 //! of this run, `"<addr>"` for any address and `"<time>"` for a time of the last hour, in seconds.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use crate::support::{Bed, PATIENCE};
 use limes_sdk::{Edge, Service};
 use serde::Deserialize;
 use serde_json::Value;
-use support::{Bed, PATIENCE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

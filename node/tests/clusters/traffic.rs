@@ -1,16 +1,13 @@
 //! Calls, messages and streams, both ways, on one node and across nodes; and what goes wrong.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
-
-mod bulk;
-mod support;
 
 use std::time::Duration;
 
+use crate::bulk;
+use crate::support::bare::Bare;
+use crate::support::{Bed, PATIENCE, patient, until};
 use limes_sdk::{Bytes, Edge, Kind, Service};
 use limes_wire::Code;
 use limes_wire::frame::{Call, Frame};
-use support::bare::Bare;
-use support::{Bed, PATIENCE, patient, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -32,7 +29,7 @@ async fn what_edges_and_services_say_to_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "200 MiB: cargo test -p limes-node --test traffic -- --ignored"]
+#[ignore = "200 MiB: cargo test -p limes-node --test clusters two_hundred -- --ignored"]
 async fn two_hundred_mebibytes_to_a_slow_reader() {
     let bed = Bed::start(3).await;
     bulk::a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_small(&bed, bulk::MANY_BLOCKS).await;

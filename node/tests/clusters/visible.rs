@@ -1,12 +1,11 @@
 //! What clients may rely on: acknowledged means visible, the newest session wins, changes are watched in
 //! one order everywhere, and nobody guesses without a quorum.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::bare::Bare as Hand;
+use crate::support::{Bed, PATIENCE, brisk, until};
 use limes_jepsen::bare::Bare;
 use limes_jepsen::cluster::NodeAddrs;
 use limes_jepsen::sessions::{Outcome, Record};
@@ -17,8 +16,6 @@ use limes_node::api::v1::{Change, Edge as Row, ListEdgesRequest, WatchRequest};
 use limes_sdk::Kind;
 use limes_wire::Code;
 use limes_wire::frame::{Ack, Frame, Message};
-use support::bare::Bare as Hand;
-use support::{Bed, PATIENCE, brisk, until};
 use tokio::time::timeout;
 
 /// How long a process may stand still while it should hear of a takeover.

@@ -1,8 +1,8 @@
 //! What clients of the reference's control plane and directory see, over gRPC and REST, on any node.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-mod support;
+use std::time::Duration;
 
+use crate::support::{self, Bed, brisk, until};
 use limes_node::api::control::control_plane_client::ControlPlaneClient;
 use limes_node::api::control::{
     GetEdgeRequest, KickEdgeRequest, KickServiceRequest, ListEdgesRequest, ListServiceRpCsRequest,
@@ -17,7 +17,6 @@ use limes_node::api::discovery::{
 };
 use limes_node::config::Addr;
 use limes_sdk::{Edge, Service};
-use support::{Bed, brisk, until};
 use tokio::sync::oneshot;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -50,7 +49,11 @@ async fn alarms(bed: &Bed, node: usize) -> Service {
 
 #[tokio::test]
 async fn a_cluster_answers_as_one_and_its_last_node_does_not_guess() {
-    let bed = Bed::start_with(3, brisk).await;
+    let bed = Bed::start_with(3, |config| {
+        brisk(config);
+        config.cluster.down_after = Some(Duration::from_millis(1_500));
+    })
+    .await;
     any_node_lists_and_kicks_edges_of_the_whole_cluster(&bed).await;
     services_are_listed_by_what_they_offer_and_kicked(&bed).await;
     let last = names_stay_listed_and_lead_to_live_nodes(&bed).await;

@@ -1,19 +1,16 @@
 //! Nodes that are asleep, killed and brought back, each in its turn, on one cluster.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::bare::Bare;
+use crate::support::{Bed, PATIENCE, brisk, callable, until};
 use limes_node::api::v1::limes_client::LimesClient;
 use limes_node::api::v1::{StatusReply, StatusRequest};
 use limes_sdk::{CallError, Edge, Service};
 use limes_wire::frame::Hello;
-use support::bare::Bare;
-use support::{Bed, PATIENCE, brisk, callable, until};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 

@@ -1,19 +1,16 @@
 //! Nodes that do not reach each other: behind proxies that stop passing bytes, as a network that
 //! drops packets does.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::bare::Bare;
+use crate::support::{Bed, PATIENCE, brisk, callable, until};
 use bytes::BytesMut;
 use limes_node::config::IsolatedClose;
 use limes_sdk::{Edge, Kind, Service, State};
 use limes_wire::Code;
 use limes_wire::frame::{Frame, Hello};
 use limes_wire::geminio::{Body, ConnData, Packet};
-use support::bare::Bare;
-use support::{Bed, PATIENCE, brisk, callable, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;

@@ -1,17 +1,14 @@
 //! Several connections with one edge id: the newest wins at once, wherever it comes, and what was in
 //! flight on the old one ends at once.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::bare::Bare;
+use crate::support::{Bed, PATIENCE, callable, patient};
 use limes_jepsen::proxy::{Fate, Proxy};
 use limes_sdk::{Edge, Kind, Service};
 use limes_wire::Code;
 use limes_wire::frame::{Frame, Hello};
-use support::bare::Bare;
-use support::{Bed, PATIENCE, callable, patient};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
 

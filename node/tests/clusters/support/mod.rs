@@ -1,11 +1,4 @@
 //! Clusters of real processes for tests, and a client that does only what it is told.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot go on fails; each test uses its part"
-)]
 
 pub(crate) mod bare;
 
@@ -22,23 +15,23 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// One cluster at a time: several on a small machine are too slow for each other's elections.
-static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+/// Nodes at once, in all clusters: most of what they do is wait, but very many on a small machine are too slow
+/// for each other's elections.
+const NODES: u32 = 9;
+/// As many as a larger cluster counts for: its learners take no part in elections.
+const CLUSTER: usize = 3;
 
-/// This test's turn, until it is dropped.
-pub(crate) async fn turn() -> OwnedMutexGuard<()> {
-    TURN.clone().lock_owned().await
-}
+static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(NODES as usize)));
 
-/// As [`turn`], outside a runtime.
-pub(crate) fn blocking_turn() -> OwnedMutexGuard<()> {
-    TURN.clone().blocking_lock_owned()
+/// A turn for so many nodes, until it is dropped.
+pub(crate) async fn turn(nodes: usize) -> OwnedSemaphorePermit {
+    TURNS.clone().acquire_many_owned(nodes.min(CLUSTER) as u32).await.unwrap()
 }
 
 /// Patient nodes: a busy machine may let a process or a disk stand still for a second, and none of
@@ -63,7 +56,7 @@ pub(crate) struct Bed {
     /// Between the nodes, if asked for.
     net: Option<Arc<Net>>,
     _dir: TempDir,
-    _turn: OwnedMutexGuard<()>,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Bed {
@@ -100,7 +93,7 @@ impl Bed {
     }
 
     async fn start_behind(nodes: usize, net: Option<Arc<Net>>, dir: TempDir, adjust: Adjust) -> Bed {
-        let turn = turn().await;
+        let turn = turn(nodes).await;
         let options = Options {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_limes")),
             nodes: Some(nodes),

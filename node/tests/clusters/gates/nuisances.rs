@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use limes_wire::frame::{Frame, Hello, Names, Reply, Welcome};
 
-use crate::raw::{encode, yamux};
+use super::raw::{encode, yamux};
 
 /// One way to annoy.
 pub(crate) struct Nuisance {
