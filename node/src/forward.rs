@@ -85,7 +85,7 @@ fn busy() -> Failure {
 /// The way of a request by what this node knows now.
 pub(crate) fn find(node: &Node, request: &Request) -> Found {
     match request.target {
-        Target::Edge(edge, _) => find_edge(node, edge),
+        Target::Edge(edge, _) => find_edge(node, edge, request.tried),
         Target::Service(..) => {
             let services = node.services.load();
             let list = match request.kind {
@@ -113,10 +113,16 @@ fn missed_service(node: &Node, kind: Kind, name: &str) -> Found {
 }
 
 /// The way to an edge by what this node knows now.
-pub(crate) fn find_edge(node: &Node, edge: EdgeId) -> Found {
+///
+/// `tried`: its node has said that this session is over, which is still on its way into the tables.
+pub(crate) fn find_edge(node: &Node, edge: EdgeId, tried: Option<Target>) -> Found {
+    let is_tried = |incarnation| tried == Some(Target::Edge(edge, incarnation));
     match node.directory.get(edge) {
+        Some(Route::There(home)) if is_tried(home.incarnation) => Found::Unreachable,
         // Its connection has ended, and that is on its way into the tables.
-        Some(Route::Here { outbox, .. }) if outbox.is_closed() => Found::Unreachable,
+        Some(Route::Here { incarnation, outbox }) if outbox.is_closed() || is_tried(incarnation) => {
+            Found::Unreachable
+        }
         Some(Route::Here { incarnation, outbox }) => {
             Found::Way(Way { node: node.id(), outbox, target: Target::Edge(edge, incarnation) })
         }

@@ -131,7 +131,7 @@ fn find(node: &Node, caller: Caller, open: &Open, tried: Option<Target>) -> Foun
                 found => found,
             }
         }
-        _ => find_edge(node, EdgeId(open.peer)),
+        _ => find_edge(node, EdgeId(open.peer), tried),
     };
     match found {
         Found::Way(way) if way.node != node.id() && node.peers.streams(way.node).is_none() => {

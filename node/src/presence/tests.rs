@@ -479,7 +479,7 @@ fn who_is_told_of_a_takeover_leads_nobody_to_the_old_home() {
     let third = world.members[2].node.clone();
     assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == old));
     taken_over(&third, EdgeId(1), new.incarnation, false);
-    assert!(matches!(find_edge(&third, EdgeId(1)), Found::Nobody), "and so a barrier");
+    assert!(matches!(find_edge(&third, EdgeId(1), None), Found::Nobody), "and so a barrier");
     world.catch_up(2);
     assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == new));
     taken_over(&third, EdgeId(1), new.incarnation, false);

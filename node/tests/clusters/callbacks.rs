@@ -34,6 +34,29 @@ async fn a_service_is_told_of_ends_and_decides_ids_and_who_may_come() {
     whoever_was_asking_dies(&bed).await;
 }
 
+/// R4, where nobody but a service gives ids: who has been acknowledged gives them from then on everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_acknowledged_gives_ids_from_then_on_everywhere() {
+    let bed = Bed::start_with(3, |config| {
+        brisk(config);
+        config.edgebound.edgeid_alloc_when_no_idservice_on = false;
+    })
+    .await;
+    let (leader, one, another) = bed.roles().await;
+    let hello = |meta: &'static str| Hello { meta: meta.into(), ..Hello::default() };
+    for round in 0..30 {
+        let service = bed.service(leader, "ids").await;
+        service.on_get_edge_id(|edge| async move { Ok(1_000 + edge.meta.len() as u64) }).await.unwrap();
+        let (one, another) = (bed.edges(one), bed.edges(another));
+        let came = tokio::join!(Bare::connect(&one, hello("a")), Bare::connect(&another, hello("bb")));
+        let came = (came.0.map(|bare| bare.welcome.id), came.1.map(|bare| bare.welcome.id));
+        assert!(matches!(came, (Ok(1_001), Ok(1_002))), "round {round}: {came:?}");
+        service.close().await;
+    }
+    let refused = Bare::connect(&bed.edges(one), hello("a")).await.err().flatten();
+    assert_eq!(refused.map(|goaway| goaway.code), Some(limes_wire::Code::AUTH));
+}
+
 async fn ends_are_told_at_a_pace_that_a_service_can_bear(bed: &Bed) {
     let service = bed.service(2, "mourner").await;
     let (tell, mut gone) = unbounded_channel();

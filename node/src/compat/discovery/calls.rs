@@ -84,7 +84,7 @@ impl ClusterService for Discovery {
             }
         }
         let node = self.reader.node();
-        if found.is_none() && matches!(find_edge(node, edge), Found::Awaited(_)) {
+        if found.is_none() && matches!(find_edge(node, edge, None), Found::Awaited(_)) {
             // It is about to connect again: calls wait for it here as well as elsewhere.
             found = self.read(|_, nodes| Ok(nodes.of_node(node.id()))).await?.into_inner();
         }

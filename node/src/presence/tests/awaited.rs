@@ -6,7 +6,7 @@ use crate::forward::{Patience, find, find_reachable};
 
 /// The third node's view of an edge.
 fn seen(world: &World, edge: u64) -> Found {
-    find_edge(&world.members[2].node, EdgeId(edge))
+    find_edge(&world.members[2].node, EdgeId(edge), None)
 }
 
 fn planned(found: &Found) -> Option<bool> {
@@ -92,26 +92,41 @@ fn what_the_last_service_of_a_node_that_stops_offered_is_expected_back() {
 }
 
 /// Of the two sorts of waiting, one is for those who ask for it.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn who_is_not_patient_waits_for_nobody_whose_node_died() {
     let world = World::new(1);
     let node = &world.members[0].node;
-    let awaited =
-        |planned| Found::Awaited(Wait { until: Instant::now() + Duration::from_millis(300), planned });
     let far = Instant::now() + Duration::from_secs(60);
-    let outcome = async |planned, patient| {
-        let (looks, wait) = (std::cell::Cell::new(0), awaited(planned));
-        let Found::Awaited(wait) = wait else { unreachable!() };
+    let looks = async |planned, patient| {
+        let looks = std::cell::Cell::new(0);
         let found = find_reachable(node, Patience::until(node, far, patient), || {
             looks.set(looks.get() + 1);
-            if looks.get() < 2 { Found::Awaited(wait) } else { Found::Unreachable }
+            if looks.get() < 3 { Found::Awaited(Wait { until: far, planned }) } else { Found::Nobody }
         });
-        let found = tokio::time::timeout(Duration::from_millis(200), found).await;
-        (found.ok().map(|found| matches!(found, Found::Nobody)), looks.get() > 1)
+        assert!(matches!(found.await, Found::Nobody));
+        looks.get()
     };
-    assert_eq!(outcome(false, false).await, (Some(true), false), "denied at the first look");
+    assert_eq!(looks(false, false).await, 1, "denied at the first look");
     for (planned, patient) in [(true, false), (false, true), (true, true)] {
-        let (denied, looked_again) = outcome(planned, patient).await;
-        assert!(denied != Some(true) && looked_again, "{planned} {patient}");
+        assert_eq!(looks(planned, patient).await, 3, "{planned} {patient}");
+    }
+    let past = Wait { until: Instant::now(), planned: true };
+    let found = find_reachable(node, Patience::until(node, far, true), || Found::Awaited(past)).await;
+    assert!(matches!(found, Found::Nobody), "its time is over");
+}
+
+/// What has been sent in vain is not sent there again: the end of that session is on its way into the tables.
+#[test]
+fn nobody_is_led_again_to_a_session_that_is_over() {
+    let mut world = World::new(1);
+    world.connect(0, EdgeId(1), false);
+    (0..3).for_each(|at| world.catch_up(at));
+    let home = world.tables.edge(EdgeId(1)).unwrap().home;
+    for (at, tried) in [(0, 1), (2, 1), (0, 2)] {
+        let mut incarnation = home.incarnation;
+        incarnation.0.ordinal += tried - 1;
+        let tried_there = tried == 1;
+        let found = find_edge(&world.members[at].node, EdgeId(1), Some(Target::Edge(EdgeId(1), incarnation)));
+        assert_eq!(matches!(found, Found::Unreachable), tried_there || at == 2, "{found:?}");
     }
 }

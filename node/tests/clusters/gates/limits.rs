@@ -248,7 +248,7 @@ async fn a_node_that_is_full_says_so() {
     let mut asker = raws.pop().unwrap();
     parts_of_bodies_go(&mut raws[..8], &mut asker).await;
     for raw in &mut raws[..8] {
-        *raw = Raw::edge(&bed.edges(1)).await.0;
+        *raw = Raw::edge_at_last(&bed.edges(1)).await;
     }
     // Answers that nobody reads are held: 14 MiB of each, less what the sockets take.
     let mut busy = None;

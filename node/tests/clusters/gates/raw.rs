@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::{Bed, PATIENCE};
+use crate::support::{Bed, PATIENCE, until};
 
 /// A peer that is as honest as its test wants.
 pub(crate) struct Raw {
@@ -23,6 +23,15 @@ impl Raw {
     pub(crate) async fn connect(address: &str, hello: Hello) -> Raw {
         let socket = TcpStream::connect(address).await.unwrap();
         Raw { socket, conn: Conn::client(hello, Instant::now(), Limits::default()), input: BytesMut::new() }
+    }
+
+    /// Connects, when there is room again for it.
+    pub(crate) async fn edge_at_last(address: &str) -> Raw {
+        until("a place is free", || async {
+            let mut raw = Raw::connect(address, Hello::default()).await;
+            matches!(raw.next().await, Some(Event::Welcome(_))).then_some(raw)
+        })
+        .await
     }
 
     /// Connects and is welcomed.

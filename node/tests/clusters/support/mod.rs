@@ -23,7 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Nodes at once, in all clusters: most of what they do is wait, but very many on a small machine are too slow
 /// for each other's elections.
-const NODES: u32 = 9;
+const NODES: u32 = 3;
 /// As many as a larger cluster counts for: its learners take no part in elections.
 const CLUSTER: usize = 3;
 
