@@ -40,8 +40,6 @@ func main() {
 		bufio.NewReader(os.Stdin).ReadString('\n')
 	case "moves":
 		moves(nodes)
-		// Until whoever started it closes the other end.
-		bufio.NewReader(os.Stdin).ReadString('\n')
 	default:
 		os.Exit(2)
 	}
