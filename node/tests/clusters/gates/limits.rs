@@ -247,8 +247,11 @@ async fn a_node_that_is_full_says_so() {
     assert!(goaway.code == Code::LIMIT && goaway.text.contains("limits.sessions"), "{goaway:?}");
     let mut asker = raws.pop().unwrap();
     parts_of_bodies_go(&mut raws[..8], &mut asker).await;
-    for raw in &mut raws[..8] {
-        *raw = Raw::edge(&bed.edges(1)).await.0;
+    raws.drain(..8);
+    let stay = raws.len() as u64 + 3;
+    until("they are gone", || async { bed.figure(1, "sessions").await.filter(|held| *held == stay) }).await;
+    for _ in 0..8 {
+        raws.push(Raw::edge(&bed.edges(1)).await.0);
     }
     // Answers that nobody reads are held: 14 MiB of each, less what the sockets take.
     let mut busy = None;
