@@ -62,7 +62,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
         let _ = node.bypass.set(bypass);
     }
     let (raft_io, incoming) = mpsc::channel(RAFT_WAITING);
-    let spawn = |work| task::spawn(task::Kind::Listener, work);
+    let spawn = |work| task::vital(task::Kind::Listener, work);
     spawn(
         Box::pin(status::serve(node.clone(), metrics)) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
     );
@@ -79,10 +79,10 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     };
     node.attach(replica.clone());
     presence::start(&node);
-    task::spawn(task::Kind::Mesh, keep_links(node.clone()));
-    task::spawn(task::Kind::Control, isolation::watch(node.clone()));
-    task::spawn(task::Kind::Control, leader::watch(node.clone()));
-    task::spawn(task::Kind::Control, pressure::watch(node.clone()));
+    task::vital(task::Kind::Mesh, keep_links(node.clone()));
+    task::vital(task::Kind::Control, isolation::watch(node.clone()));
+    task::vital(task::Kind::Control, leader::watch(node.clone()));
+    task::vital(task::Kind::Control, pressure::watch(node.clone()));
     tokio::select! {
         () = ready(&node, &replica) => {}
         why = replica.failed() => return Err(StartError::Failed(why)),

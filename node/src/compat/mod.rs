@@ -59,10 +59,10 @@ impl Bound {
     /// Serves until the runtime ends.
     pub(crate) fn serve(self, node: &Arc<Node>) {
         if let Some(listener) = self.control {
-            task::spawn(task::Kind::Listener, serve_control(node.clone(), listener));
+            task::vital(task::Kind::Listener, serve_control(node.clone(), listener));
         }
         if let Some(listener) = self.discovery {
-            task::spawn(task::Kind::Listener, serve_discovery(node.clone(), listener));
+            task::vital(task::Kind::Listener, serve_discovery(node.clone(), listener));
         }
     }
 }

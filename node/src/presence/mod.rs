@@ -124,11 +124,11 @@ impl Presence {
 
 /// Starts what presence does by itself; the tasks end with the runtime.
 pub(crate) fn start(node: &Arc<Node>) {
-    task::spawn(task::Kind::Presence, removals::run(node.clone()));
-    task::spawn(task::Kind::Presence, resume::run(node.clone()));
-    task::spawn(task::Kind::Presence, down::run(node.clone()));
-    task::spawn(task::Kind::Presence, owed::run(node.clone()));
-    task::spawn(task::Kind::Presence, ghosts::run(node.clone()));
+    task::vital(task::Kind::Presence, removals::run(node.clone()));
+    task::vital(task::Kind::Presence, resume::run(node.clone()));
+    task::vital(task::Kind::Presence, down::run(node.clone()));
+    task::vital(task::Kind::Presence, owed::run(node.clone()));
+    task::vital(task::Kind::Presence, ghosts::run(node.clone()));
 }
 
 /// Another node says that an edge lives there now: nothing new is routed to lower incarnations here, and
