@@ -7,7 +7,8 @@ use serde_norway::Value;
 use super::check::check;
 use super::mistake::{ConfigError, Findings, Mistake};
 use super::node::{ControlPlane, NodeConfig};
-use super::{env, print, read, reference};
+use super::read::Strangers;
+use super::{env, lax, print, read, reference};
 
 /// Settings, and what the operator should know about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,16 +50,20 @@ impl NodeConfig {
         text: &str,
         vars: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Loaded, ConfigError> {
-        let value: Value =
+        let mut value: Value =
             serde_norway::from_str(text).map_err(|error| whole(name, format!("no YAML: {error}")))?;
         let mut findings = Findings::default();
         let vars: Vec<_> = vars.into_iter().collect();
         let theirs = reference::wrote(&value);
         let mut config = if theirs { reference::defaults() } else { NodeConfig::default() };
         let unnamed = config.cluster.name.clone();
-        read::read(&value, &mut config, &mut findings);
         if theirs {
+            lax::tidy(&mut value, &mut findings);
+            read::read(&value, &mut config, Strangers::Name, &mut findings);
             reference::adopt(&value, &vars, &mut config, &mut findings);
+        } else {
+            read::read(&value, &mut config, Strangers::Refuse, &mut findings);
+            reference::miss(&vars, &mut findings);
         }
         env::read(vars.into_iter(), &mut config, &mut findings);
         config.translate(&unnamed);

@@ -45,7 +45,7 @@ pub(super) struct Findings {
     pub(super) mistakes: Vec<Mistake>,
     /// What the operator should know.
     pub(super) warnings: Vec<String>,
-    /// What is known and means nothing here, each with the reason.
+    /// What means nothing here, each with the reason.
     pub(super) ignored: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl Findings {
     pub(super) fn name_ignored(&mut self) {
         if !self.ignored.is_empty() {
             let all = std::mem::take(&mut self.ignored).join(", ");
-            self.warnings.insert(0, format!("known, but without meaning here: {all}"));
+            self.warnings.insert(0, format!("without meaning here: {all}"));
         }
     }
 }

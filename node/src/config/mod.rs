@@ -7,6 +7,7 @@ mod check;
 mod choice;
 mod cluster;
 mod env;
+mod lax;
 mod limits;
 mod listen;
 mod load;

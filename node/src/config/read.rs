@@ -5,29 +5,50 @@ use serde_norway::{Mapping, Value};
 use super::mistake::Findings;
 use super::setting::{Leaf, Settings, Visitor};
 
+/// What is done about keys that nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strangers {
+    /// They are mistakes.
+    Refuse,
+    /// They mean nothing: the reference takes no notice of them.
+    Name,
+}
+
 /// Reads one block; notes every mistake and goes on.
 struct Reader<'a> {
     path: String,
     block: Option<&'a Mapping>,
     known: Vec<&'static str>,
+    strangers: Strangers,
     findings: &'a mut Findings,
 }
 
 /// Puts what the file says into `settings`.
-pub(super) fn read<S: Settings>(value: &Value, settings: &mut S, findings: &mut Findings) {
-    block(value, String::new(), settings, findings);
+pub(super) fn read<S: Settings>(
+    value: &Value,
+    settings: &mut S,
+    strangers: Strangers,
+    findings: &mut Findings,
+) {
+    block(value, String::new(), settings, strangers, findings);
 }
 
-fn block<S: Settings>(value: &Value, path: String, settings: &mut S, findings: &mut Findings) {
+fn block<S: Settings>(
+    value: &Value,
+    path: String,
+    settings: &mut S,
+    strangers: Strangers,
+    findings: &mut Findings,
+) {
     let block = match value {
         Value::Mapping(block) => Some(block),
         // A block whose every line is a comment.
         Value::Null => None,
         _ => return findings.mistake(&path, "is one value; a block of settings is wanted"),
     };
-    let mut reader = Reader { path, block, known: Vec::new(), findings };
+    let mut reader = Reader { path, block, known: Vec::new(), strangers, findings };
     settings.visit(&mut reader);
-    reader.refuse_strangers();
+    reader.heed_strangers();
 }
 
 impl<'a> Reader<'a> {
@@ -40,12 +61,19 @@ impl<'a> Reader<'a> {
         self.block.and_then(|block| block.get(key))
     }
 
-    fn refuse_strangers(self) {
+    fn heed_strangers(self) {
         for key in self.block.into_iter().flat_map(Mapping::keys) {
             let key = super::setting::scalar(key).unwrap_or_else(|_| "?".into());
-            if !self.known.contains(&key.as_str()) {
-                let text = format!("unknown key; known here: {}", self.known.join(", "));
-                self.findings.mistake(&self.path(&key), text);
+            if self.known.contains(&key.as_str()) {
+                continue;
+            }
+            let path = self.path(&key);
+            match self.strangers {
+                Strangers::Name => self.findings.ignored.push(format!("{path} (nobody knows this key)")),
+                Strangers::Refuse => {
+                    let text = format!("unknown key; known here: {}", self.known.join(", "));
+                    self.findings.mistake(&path, text);
+                }
             }
         }
     }
@@ -62,7 +90,7 @@ impl Visitor for Reader<'_> {
 
     fn section<S: Settings>(&mut self, key: &'static str, _: &'static str, slot: &mut S) {
         if let Some(value) = self.take(key) {
-            block(value, self.path(key), slot, self.findings);
+            block(value, self.path(key), slot, self.strangers, self.findings);
         }
     }
 

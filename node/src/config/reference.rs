@@ -26,6 +26,18 @@ const WITHOUT_MEANING: [&str; 11] = [
     "LOG_FILE",
     "FRONTLAS_ADDR",
 ];
+/// Variables that count for a file of the reference only, and what stands in their place for ours. What
+/// others may mean by the last two is not known: they are named only where one of the first is set.
+const REPLACED: [(&str, &str); 8] = [
+    ("FRONTIER_EDGEBOUND_PORT", "LIMES_EDGEBOUND_LISTEN_ADDR"),
+    ("FRONTIER_SERVICEBOUND_PORT", "LIMES_SERVICEBOUND_LISTEN_ADDR"),
+    ("FRONTIER_DRAIN_SECONDS", "LIMES_CLUSTER_DRAIN_GRACE"),
+    ("FRONTLAS_CONTROLPLANE_PORT", "LIMES_DISCOVERY_LISTEN_ADDR"),
+    ("FRONTLAS_FRONTIERPLANE_PORT", ""),
+    ("FRONTLAS_ADDR", ""),
+    ("NODE_NAME", "LIMES_CLUSTER_NAME"),
+    ("LOG_LEVEL", "LIMES_LOG_LEVEL"),
+];
 /// Where the reference's directory listens.
 const DIRECTORY: u16 = 40011;
 /// What the reference takes for a drain time that makes no sense.
@@ -81,13 +93,31 @@ pub(super) fn adopt(
     if let Some(text) = var("FRONTIER_DRAIN_SECONDS") {
         config.cluster.drain_grace = text.parse().map_or(DRAIN, Duration::from_secs);
     }
-    match var("LOG_LEVEL").map(Level::from_text) {
+    match var("LOG_LEVEL").map(|level| Level::from_text(&level.to_lowercase())) {
         Some(Ok(level)) => config.log.level = level,
         Some(Err(text)) => findings.mistake("LOG_LEVEL", text),
         None => {}
     }
     for name in WITHOUT_MEANING.into_iter().filter(|name| var(name).is_some()) {
         findings.ignored.push(format!("{name} (a limes cluster needs no other server)"));
+    }
+}
+
+/// Names variables that counted for the file of the reference from which ours was made.
+pub(super) fn miss(vars: &[(String, String)], findings: &mut Findings) {
+    let is_set = |name: &str| vars.iter().any(|(known, value)| known == name && !value.is_empty());
+    let missed = REPLACED.iter().filter(|(name, ours)| is_set(name) && !is_set(ours));
+    let missed: Vec<_> = missed.collect();
+    if missed.iter().any(|(name, _)| name.starts_with("FRONT")) {
+        let named = missed.iter().map(|(name, ours)| match *ours {
+            "" => format!("{name} (leave it out)"),
+            ours => format!("{name} (use {ours})"),
+        });
+        let named: Vec<_> = named.collect();
+        findings.warnings.push(format!(
+            "environment variables of the reference count for a frontier.yaml only, not for this file: {}",
+            named.join(", ")
+        ));
     }
 }
 

@@ -278,6 +278,64 @@ fn variables_of_the_reference_count_for_its_files_only() {
     assert!(found.contains("FRONTIER_EDGEBOUND_PORT: is no port"), "{found}");
 }
 
+/// What starts in the reference starts here.
+#[test]
+fn a_file_of_the_reference_is_read_as_laxly_as_there() {
+    let edges = "edgebound: {listen: {network: tcp, addr: '127.0.0.1:1'}";
+    let plain = load(&format!("{edges}}}")).unwrap().config;
+    let same = [
+        "}\ncontrolplane: {enable: false, listen: {network: '', addr: ''}}",
+        "}\ncontrolplane: {listen: {addr: ''}}",
+        "}\ncontrolplane: {enable: no, listen: {addr: '', network: ''}}",
+        ", bypass_enable: false, bypass: {network: '', addrs: }}",
+        ", bypass: {network: ''}}",
+        "}\nlog: {level: ''}",
+        "}\nlog: {level: INFO}",
+        "}\nexchange: {hashby: }",
+        "}\ndaemon: {frontier_id: , pid_file: }",
+        "}\nservicebound: {listen: {advertised_addr: , tls: }}",
+    ];
+    for rest in same {
+        let loaded = load(&format!("{edges}{rest}")).unwrap_or_else(|error| panic!("{rest}: {error}"));
+        assert_eq!(loaded.config, plain, "{rest}");
+        assert_eq!(loaded.warnings, [""; 0], "{rest}");
+        let own = load(&format!("limits: {{}}\n{edges}{rest}"));
+        assert!(own.is_err(), "{rest} in our own file");
+    }
+    let named = [
+        ("}\nexchange: {hashby: moon}", "exchange.hashby: moon (taken for edgeid"),
+        ("}\ncolour: green", "colour (nobody knows"),
+        (", maxconn: 5}", "edgebound.maxconn (nobody knows"),
+        ("}\ncontrolplane: {listen: {network: udp, addr: nowhere}}", "controlplane.listen.addr (it is off)"),
+        (", bypass: {network: tcp, addrs: [nowhere]}}", "edgebound.bypass.addrs (it is off)"),
+    ];
+    for (rest, wanted) in named {
+        let loaded = load(&format!("{edges}{rest}")).unwrap_or_else(|error| panic!("{rest}: {error}"));
+        assert_eq!(loaded.config, plain, "{rest}");
+        assert!(matches!(&loaded.warnings[..], [one] if one.contains(wanted)), "{:?}", loaded.warnings);
+        assert!(load(&format!("limits: {{}}\n{edges}{rest}")).is_err(), "{rest} in our own file");
+    }
+    // What does not start there does not start here.
+    for rest in ["}\nlog: {level: loud}", ", bypass_enable: yes, bypass: {network: '', addrs: ['h:1']}}"] {
+        assert_eq!(complaints(&format!("{edges}{rest}")).len(), 1, "{rest}");
+    }
+}
+
+#[test]
+fn variables_of_the_reference_are_missed_by_our_own_file() {
+    let vars = [("FRONTIER_EDGEBOUND_PORT", "1"), ("NODE_NAME", "a"), ("LIMES_CLUSTER_NAME", "b")];
+    let vars = |count| vars.into_iter().take(count).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let warned = |text, count| NodeConfig::from_yaml("x.yaml", text, vars(count)).unwrap().warnings;
+    let told = warned("cluster: {name: a}", 2);
+    let wanted =
+        "FRONTIER_EDGEBOUND_PORT (use LIMES_EDGEBOUND_LISTEN_ADDR), NODE_NAME (use LIMES_CLUSTER_NAME)";
+    assert!(matches!(&told[..], [one] if one.ends_with(wanted)), "{told:?}");
+    assert!(!warned("cluster: {name: a}", 3)[0].contains("NODE_NAME"), "its place is taken");
+    let kubernetes = with_env("cluster: {name: a}", "NODE_NAME", "worker-3").unwrap();
+    assert_eq!(kubernetes.warnings, [""; 0], "others use that name too");
+    assert!(!warned(FRONTIER, 2).iter().any(|line| line.contains("not for this file")));
+}
+
 /// PROTOCOL.md, 9.2 and 9.3, names every limit with its default.
 #[test]
 fn the_protocol_says_what_the_limits_are() {

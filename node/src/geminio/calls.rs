@@ -10,7 +10,8 @@ use limes_wire::frame::Role;
 use limes_wire::geminio::{DEFAULT_SESSION, MessageData, Time, Word};
 use limes_wire::{Code, Str, limits};
 
-use super::{Asked, Session, State, facts, texts, unready};
+use super::asked::Asked;
+use super::{Session, State, facts, texts, unready};
 use crate::forward;
 use crate::mail::{Answer, Failure, Kind, Mail, Origin, Request, Target};
 use crate::presence::Naming;
@@ -39,9 +40,10 @@ pub(super) fn on_word(session: &mut Session, id: u64, word: Word, cx: &mut Gemin
             session.incoming.fail(id, texts::failure(data.error))
         }
         Word::Cancel(_) => {
-            if let Some(kind) = session.outgoing.cancel(id) {
+            let newest = session.questions.newest(id);
+            if let Some((no, kind)) = newest.and_then(|no| Some((no, session.outgoing.cancel(no)?))) {
                 let failure = Failure::may_have_run(Code::CANCELLED, "");
-                write_answer(session, kind, id, Answer::Failed(failure), cx);
+                write_answer(session, kind, no, Answer::Failed(failure), cx);
             }
         }
         Word::Register(method) => register(session, id, method, cx),
@@ -70,18 +72,22 @@ fn register(session: &mut Session, id: u64, method: Bytes, cx: &mut GeminioCx) {
     }
 }
 
+/// How long a request may take, and whether that is its caller's own wish, who then knows another text.
+fn patience(left: Option<Duration>) -> (Duration, bool) {
+    // A deadline that has passed already says that the clocks differ: it is not kept.
+    left.filter(|left| *left < PATIENCE).map_or((PATIENCE, false), |left| (left, true))
+}
+
 /// Sends a call or message of the peer on its way.
 fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut GeminioCx) {
-    let left = data.until().and_then(|until| until.remaining(SystemTime::now()));
-    // A deadline that has passed already says that the clocks differ: it is not kept.
-    let deadline = cx.now() + left.map_or(PATIENCE, |left| left.min(PATIENCE));
+    let (left, in_time) = patience(data.until().and_then(|until| until.remaining(SystemTime::now())));
+    let deadline = cx.now() + left;
     let MessageData { key, value, topic, mut custom, .. } = data;
     let name = match kind {
         Kind::Call => Str::new(key).unwrap_or_default(),
         Kind::Message => Str::from(topic),
     };
-    let in_time = left.is_some_and(|left| left < PATIENCE);
-    session.asked.insert(id, Asked { name: name.clone(), in_time });
+    let id = session.questions.note(Asked { id, name: name.clone(), in_time });
     let refusal = |code, text| Err(Failure::not_run(code, text));
     let target = match session.role {
         _ if name.len() > limits::NAME_MAX => refusal(Code::TOO_LARGE, "the name is too long"),
@@ -205,9 +211,9 @@ pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut GeminioCx) {
     }
 }
 
-fn write_answer(session: &mut Session, kind: Kind, id: u64, answer: Answer, cx: &mut GeminioCx) {
-    let asked = session.asked.remove(&id).unwrap_or_default();
-    let role = session.role;
+fn write_answer(session: &mut Session, kind: Kind, no: u64, answer: Answer, cx: &mut GeminioCx) {
+    let Some((asked, is_waited_for)) = session.questions.take(no) else { return };
+    let (role, id) = (session.role, asked.id);
     let (code, mut data) = match answer {
         Answer::Reply(value) => (Code::OK, MessageData { value, ..MessageData::default() }),
         Answer::Done => (Code::OK, MessageData::default()),
@@ -219,6 +225,9 @@ fn write_answer(session: &mut Session, kind: Kind, id: u64, answer: Answer, cx: 
         data.key = Bytes::copy_from_slice(asked.name.as_bytes());
     }
     session.node.metrics.ended(kind, code);
+    if !is_waited_for {
+        return cx.conn.settle(cx.now());
+    }
     let word = |data| match kind {
         Kind::Call => Word::Response(data),
         Kind::Message => Word::MessageAck(data),

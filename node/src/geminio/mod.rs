@@ -5,6 +5,7 @@
 //! need not know which dialect their peer speaks. [`calls`] has the calls and messages, [`streams`]
 //! and [`carry`] the streams, [`texts`] the errors in both languages.
 
+mod asked;
 mod calls;
 mod carry;
 mod facts;
@@ -15,7 +16,9 @@ mod tunnel;
 mod unready;
 mod waiting;
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +37,7 @@ use crate::node::Node;
 use crate::presence::{Naming, name};
 use crate::session::{Incoming, Outgoing, cancel_early};
 use crate::{forward, task};
+use asked::Questions;
 use streams::Streams;
 use unready::Unready;
 
@@ -45,6 +49,9 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 /// How long a service is served as ever by a node that leaves: its client, if it is the reference's for
 /// clusters, asks every 10 s where the nodes are, and goes by itself then, without an error.
 const LINGER: Duration = Duration::from_secs(12);
+/// Bytes of requests that a service may have in flight. Its one connection calls all edges, and the reference
+/// knows no limit: an error is one more than its client for clusters survives.
+const SERVICE_BYTES_MAX: usize = 256 << 20;
 /// Packet id under which the topics of a service's meta are subscribed; no client's id is so small.
 const TOPICS: u64 = 0;
 
@@ -67,15 +74,6 @@ enum State {
     Doomed(Instant),
 }
 
-/// What an answer needs to know of its question.
-#[derive(Debug, Default)]
-struct Asked {
-    /// Method or topic; the answer to a call repeats it.
-    name: Str,
-    /// The deadline is the peer's own.
-    in_time: bool,
-}
-
 /// The handler of one geminio connection.
 pub(crate) struct Session {
     node: Arc<Node>,
@@ -89,8 +87,8 @@ pub(crate) struct Session {
     id: u64,
     welcomed: Option<Instant>,
     outgoing: Outgoing,
-    /// What the peer has asked for, by its packet id.
-    asked: HashMap<u64, Asked>,
+    /// What the peer has asked for; the numbers in `outgoing` are these.
+    questions: Questions,
     incoming: Incoming,
     streams: Streams,
     /// Topics that a service's meta names.
@@ -110,6 +108,10 @@ impl Session {
     /// A session that waits for its peer's Conn.
     pub(crate) fn new(node: Arc<Node>, role: Role, outbox: Outbox, remote: SocketAddr, place: Place) -> Self {
         let no = node.sessions.issue();
+        let outgoing = match role {
+            Role::Service => Outgoing::with_bytes(no, SERVICE_BYTES_MAX),
+            _ => Outgoing::new(no),
+        };
         Session {
             node,
             no,
@@ -119,8 +121,8 @@ impl Session {
             state: State::Silent,
             id: 0,
             welcomed: None,
-            outgoing: Outgoing::new(no),
-            asked: HashMap::new(),
+            outgoing,
+            questions: Questions::default(),
             incoming: Incoming::default(),
             streams: Streams::new(),
             topics: Vec::new(),
@@ -223,7 +225,13 @@ impl Session {
         let (until, finished) = match self.state {
             State::Retiring(until) => {
                 let asks_nothing = self.outgoing.is_empty() && self.streams.is_empty();
-                (until, asks_nothing && self.incoming.is_empty() && self.unready.is_empty())
+                let finished = asks_nothing && self.incoming.is_empty() && self.unready.is_empty();
+                // Until it may be cut off it is served, rather than kept to no use.
+                let settled = self.welcomed.map_or(cx.now(), |welcomed| welcomed + SETTLE);
+                if finished && cx.now() < settled {
+                    cx.wake_at(settled);
+                }
+                (until, finished && cx.now() >= settled)
             }
             State::Doomed(until) => (until, false),
             _ => return,

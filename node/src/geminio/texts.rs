@@ -3,7 +3,7 @@
 use limes_wire::Code;
 use limes_wire::frame::{Ran, Role};
 
-use super::Asked;
+use super::asked::Asked;
 use crate::mail::{Failure, Kind};
 
 /// How every callee of the dialect says that it has no handler; the method follows.
@@ -44,14 +44,16 @@ mod tests {
 
     #[test]
     fn users_read_the_texts_that_they_know() {
-        let asked = Asked { name: "m".into(), in_time: false };
+        let asked = Asked { name: "m".into(), ..Asked::default() };
         let says = |role, kind, failure| text(role, kind, &asked, failure);
         let not_run = |code| Failure::not_run(code, "in other words");
         assert_eq!(says(Role::Service, Kind::Call, not_run(Code::NO_EDGE)), "edge not online");
         assert_eq!(says(Role::Edge, Kind::Call, not_run(Code::NO_METHOD)), "record not found");
         assert_eq!(says(Role::Service, Kind::Call, not_run(Code::NO_METHOD)), "no such rpc: m");
         assert_eq!(says(Role::Edge, Kind::Message, not_run(Code::NO_SERVICE)), "topic not online");
-        assert_eq!(says(Role::Edge, Kind::Call, Failure::may_have_run(Code::GONE, "x")), "force closed");
+        for code in [Code::GONE, Code::REPLACED, Code::KICKED] {
+            assert_eq!(says(Role::Edge, Kind::Call, Failure::may_have_run(code, "x")), "force closed");
+        }
         assert_eq!(says(Role::Edge, Kind::Call, not_run(Code::TIMEOUT)), "timeout");
         let own = Asked { in_time: true, ..Asked::default() };
         let late = text(Role::Edge, Kind::Call, &own, not_run(Code::TIMEOUT));

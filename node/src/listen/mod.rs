@@ -10,6 +10,8 @@ mod port;
 mod watched;
 
 pub(crate) use bypass::Bypass;
+#[cfg(test)]
+pub(crate) use gate::Gate;
 pub(crate) use gate::Place;
 pub(crate) use http::serve as serve_http;
 pub(crate) use mesh::serve as serve_mesh;

@@ -32,6 +32,8 @@ pub(crate) struct Outgoing {
     given_up: usize,
     /// Payloads of all in `sent`.
     bytes: usize,
+    /// How many there may be, if not `limits.queued`.
+    bytes_max: Option<usize>,
     /// No deadline lies before this; kept as a bound, so that a completion costs nothing.
     earliest: Option<Instant>,
 }
@@ -40,6 +42,11 @@ impl Outgoing {
     /// An empty table of the session with this local number.
     pub(crate) fn new(no: u64) -> Self {
         Outgoing { no, ..Outgoing::default() }
+    }
+
+    /// The same for a peer that may have so many payload bytes in flight.
+    pub(crate) fn with_bytes(no: u64, bytes_max: usize) -> Self {
+        Outgoing { bytes_max: Some(bytes_max), ..Outgoing::new(no) }
     }
 
     /// How many are in flight, with those that the peer has given up.
@@ -78,8 +85,9 @@ impl Outgoing {
             let text = "too many calls and messages in flight on this connection (limits.calls)";
             return Err(Failure::not_run(Code::BUSY, text));
         }
-        if !self.sent.is_empty() && self.bytes() + bytes > limits.queued.as_usize() {
-            let text = "too many bytes in flight on this connection (limits.queued)";
+        let most = self.bytes_max.unwrap_or(0).max(limits.queued.as_usize());
+        if !self.sent.is_empty() && self.bytes() + bytes > most {
+            let text = format!("too many bytes in flight on this connection: {most} at most (limits.queued)");
             return Err(Failure::not_run(Code::BUSY, text));
         }
         if let Some(failure) = node.pressure.busy() {
@@ -165,6 +173,20 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn so_many_bytes_may_be_in_flight() {
+        let node = Node::new(Default::default());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for (mut outgoing, most) in [(Outgoing::new(7), 16), (Outgoing::with_bytes(7, 256 << 20), 256)] {
+            let mut ask = |id| outgoing.admit(&node, id, Kind::Call, deadline, 1 << 20);
+            assert!((0..most).all(|id| ask(id).is_ok()));
+            let refused = ask(most).unwrap_err();
+            assert!(refused.code == Code::BUSY && refused.text.contains("limits.queued"), "{refused:?}");
+            assert!(outgoing.complete(0).is_some());
+            assert!(outgoing.admit(&node, most, Kind::Call, deadline, 1 << 20).is_ok());
+        }
+    }
 
     #[test]
     fn ends_at_its_deadline_and_not_before() {

@@ -129,6 +129,38 @@ async fn ordinary(addr: &str, services: &[&str]) {
     }
     reflects!(v1);
     reflects!(v1alpha);
+    grpcurl(addr, services).await;
+}
+
+/// The same by a tool that knows nothing but the address, where it is installed.
+async fn grpcurl(addr: &str, services: &[&str]) {
+    let run = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new("grpcurl");
+        command.args(["-plaintext", "-max-time", "60"]).args(arguments).stdin(std::process::Stdio::null());
+        match command.kill_on_drop(true).output().await {
+            Err(error) => {
+                eprintln!("SKIPPED: gRPC by grpcurl: {error}");
+                None
+            }
+            Ok(output) => {
+                let complaint = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{arguments:?}: {complaint}");
+                Some(String::from_utf8(output.stdout).unwrap())
+            }
+        }
+    };
+    let Some(listed) = run(&[addr, "list"]).await else { return };
+    for service in services {
+        assert!(listed.lines().any(|line| line == *service), "{service} is not among {listed}");
+        let described = run(&[addr, "describe", service]).await.unwrap();
+        assert!(described.contains("rpc "), "{described}");
+    }
+    let (method, wanted) = match services[0] {
+        "controlplane.ControlPlane" => ("controlplane.ControlPlane/ListEdges", "\"count\": 3"),
+        _ => ("controlplane.ClusterService/ListFrontiers", "\"frontierId\": \"node-3\""),
+    };
+    let answer = run(&["-d", "{}", addr, method]).await.unwrap();
+    assert!(answer.contains(wanted), "{answer}");
 }
 
 async fn services_are_listed_by_what_they_offer_and_kicked(bed: &Bed) {
@@ -393,6 +425,12 @@ async fn an_isolated_node_answers_with_an_error_and_not_with_a_guess(bed: &Bed, 
     };
     let serving = discovery::health_check_response::ServingStatus::Serving;
     assert_eq!(health().await, Some(serving));
+    // One message, and the end: as there, also while nothing changes.
+    let mut watcher = HealthClient::connect(format!("http://{addr}")).await.unwrap();
+    let mut told = watcher.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(told.message().await.unwrap().map(|told| told.status()), Some(serving));
+    let end = tokio::time::timeout(support::PATIENCE, told.message()).await.expect("it never ends");
+    assert_eq!(end.unwrap(), None);
     for node in (1..=3).filter(|node| *node != last && bed.cluster.node(*node).pid().is_some()) {
         bed.cluster.kill9(node).await.unwrap();
     }

@@ -4,6 +4,7 @@
 //! of this run, `"<addr>"` for any address and `"<time>"` for a time of the last hour, in seconds.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::UNIX_EPOCH;
 
 use crate::support::{Bed, PATIENCE};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::time::timeout;
 
 #[derive(Deserialize)]
@@ -41,6 +43,39 @@ async fn ask(addr: &str, request: &str) -> (u16, String, Vec<u8>) {
     let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_ascii_lowercase();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, head, answer.split_off(end + 4))
+}
+
+/// The same for each of these, as curl asks them, on one connection; nothing where there is no curl.
+async fn curl(addr: &str, requests: &[&str]) -> Vec<(u16, String, Vec<u8>)> {
+    let (mut command, end) = (Command::new("curl"), "\n-- %{http_code} %{content_type} %{num_connects}\n");
+    for (at, request) in requests.iter().enumerate() {
+        let (method, path) = request.split_once(' ').unwrap();
+        command.args(if at > 0 { &["--next"][..] } else { &[] });
+        command.args(["-sS", "--globoff", "-m", "60", "-w", end, "-X", method]).arg(format!("http://{addr}{path}"));
+    }
+    let output = match command.stdin(Stdio::null()).kill_on_drop(true).output().await {
+        Err(error) => {
+            eprintln!("SKIPPED: REST by curl: {error}");
+            return Vec::new();
+        }
+        Ok(output) => output,
+    };
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{requests:?}: {complaint}");
+    let (mut answers, mut body) = (Vec::new(), Vec::new());
+    for line in output.stdout.split(|byte| *byte == b'\n') {
+        let Some(end) = line.strip_prefix(b"-- ") else {
+            body.extend_from_slice(line);
+            continue;
+        };
+        let end = String::from_utf8(end.to_vec()).unwrap();
+        let (status, rest) = end.split_once(' ').unwrap();
+        let (kind, connects) = rest.rsplit_once(' ').unwrap();
+        assert_eq!(connects == "1", answers.is_empty(), "a connection serves many requests: {end}");
+        answers.push((status.parse().unwrap(), kind.to_owned(), std::mem::take(&mut body)));
+    }
+    assert_eq!(answers.len(), requests.len());
+    answers
 }
 
 fn same(wanted: &Value, got: &Value) -> bool {
@@ -111,7 +146,28 @@ async fn every_route_answers_as_its_golden_file_says() {
     for file in files {
         let control = file.file_name().unwrap().to_string_lossy().starts_with("control-");
         let addr = if control { &addresses.control } else { &addresses.discovery };
+        compare_curl(&file, addr, &known).await;
         compare(&file, addr, &known).await;
+    }
+}
+
+/// What `curl` shows of each route that changes nothing.
+async fn compare_curl(file: &Path, addr: &str, known: &[(String, String)]) {
+    let mut exchanges = golden(file, known);
+    exchanges.retain(|exchange| exchange.request.starts_with("GET "));
+    let requests: Vec<&str> = exchanges.iter().map(|exchange| &*exchange.request).collect();
+    if requests.is_empty() {
+        return;
+    }
+    let answers = curl(addr, &requests).await;
+    for (Exchange { request, status, body }, (got_status, kind, got)) in exchanges.iter().zip(answers) {
+        let shown = String::from_utf8_lossy(&got).into_owned();
+        let about = format!("curl {request}\nwanted {status} {body}\ngot {got_status} {shown}");
+        assert_eq!(got_status, *status, "{about}");
+        if !body.is_string() {
+            assert!(kind.starts_with("application/json"), "{about}\n{kind}");
+            assert!(same(body, &serde_json::from_slice(&got).expect(&about)), "{about}");
+        }
     }
 }
 
@@ -130,5 +186,8 @@ async fn a_read_only_control_plane_kicks_nobody() {
     let path = format!("/v1/edges/{}", edge.id());
     let (status, _, body) = ask(&addr, &format!("DELETE {path}")).await;
     assert_eq!(status, 403, "{}", String::from_utf8_lossy(&body));
+    let by_curl = curl(&addr, &[&format!("DELETE {path}"), &format!("GET {path}")]).await;
+    let statuses: Vec<u16> = by_curl.iter().map(|(status, ..)| *status).collect();
+    assert!(statuses == [403, 200] || statuses.is_empty(), "{statuses:?}");
     assert_eq!(ask(&addr, &format!("GET {path}")).await.0, 200);
 }

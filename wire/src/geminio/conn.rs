@@ -65,6 +65,9 @@ pub enum Event {
 
 /// How long a peer that closes waits for what it has asked before: less than the 30 s that it bears.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// How long it may go on answering what it was asked. Not longer: the reference's client for clusters can
+/// call nobody of this node until it has closed.
+const LAST_HANDLERS: Duration = Duration::from_millis(1_500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -91,7 +94,10 @@ pub struct Conn {
     leaving: Option<Instant>,
     /// Its calls and messages on the default stream that are not answered yet.
     unanswered: usize,
-    /// The peer waits for our Dismiss of the default stream, which follows the last answer, or comes then.
+    /// Our calls on the default stream that it has not answered yet, which it could not after our Dismiss. A
+    /// message is no concern: it has arrived, and without an answer it is known to be lost.
+    owed: usize,
+    /// Since then the peer waits for our Dismiss of the default stream, which follows the last answer.
     held: Option<Instant>,
     streams: Streams,
     says: Says,
@@ -112,6 +118,7 @@ impl Conn {
             hello: 0,
             leaving: None,
             unanswered: 0,
+            owed: 0,
             held: None,
             streams: Streams::default(),
             says: Says::default(),
@@ -236,21 +243,24 @@ impl Conn {
                 return Ok(None);
             }
             Body::Session { acquire, negotiate, data } => {
-                let Some(Change::Opening(session)) = self.streams.asked(id, negotiate, acquire) else {
+                let Some(session) = self.streams.number(negotiate, acquire) else {
                     return Err(CloseReason::protocol("a stream's number is used twice"));
                 };
-                if self.streams.len() > self.limits.streams || self.leaving.is_some() {
-                    self.streams.dismiss(now, session, &mut self.says);
+                if self.streams.len() >= self.limits.streams || self.leaving.is_some() {
+                    self.says.refuse_stream(id, negotiate, session);
                     return Ok(None);
                 }
+                self.streams.asked(id, negotiate, session);
                 let SessionData { peer, meta, .. } = data;
                 return Ok(Some(Event::Opening { session, peer, meta }));
             }
             Body::SessionAck { negotiate, .. } => self.streams.acked(negotiate),
             Body::On(session, word) => {
                 let heard = session == DEFAULT_SESSION || self.streams.hears(session);
-                if session == DEFAULT_SESSION && matches!(word, Word::Request(_) | Word::Message(_)) {
-                    self.unanswered += 1;
+                if session == DEFAULT_SESSION {
+                    self.unanswered += usize::from(matches!(word, Word::Request(_) | Word::Message(_)));
+                    self.owed -= usize::from(matches!(word, Word::Response(_)) && self.owed > 0);
+                    self.release(now);
                 }
                 return Ok(heard.then_some(Event::Word(session, id, word)));
             }
@@ -272,14 +282,21 @@ impl Conn {
             return None;
         }
         self.leaving = Some(now + DISMISS);
-        self.held = Some(if self.unanswered == 0 { now } else { now + LAST_ANSWERS });
+        self.held = Some(now);
         self.release(now);
         Some(Event::Leaving)
     }
 
-    /// Says our Dismiss of the default stream once the peer has all its answers, or has waited for long.
+    /// When our Dismiss of the default stream is due, if the peer waits for it.
+    fn held_until(&self) -> Option<Instant> {
+        let since = self.held?;
+        let handlers = if self.owed > 0 { since + LAST_HANDLERS } else { since };
+        Some(if self.unanswered > 0 { since + LAST_ANSWERS } else { handlers })
+    }
+
+    /// Says it once the peer has all its answers and has given all its own, or has had time for that.
     fn release(&mut self, now: Instant) {
-        if self.held.is_some_and(|until| self.unanswered == 0 || now >= until) {
+        if self.held_until().is_some_and(|until| now >= until) {
             self.held = None;
             let (session, data) = (DEFAULT_SESSION, SessionData::default());
             let _ = self.says.say(Body::Dismiss { session, data });
@@ -317,15 +334,24 @@ impl Conn {
         }
         if session == DEFAULT_SESSION {
             let answers = matches!(word, Word::Response(_) | Word::MessageAck(_));
+            let asks = matches!(word, Word::Request(_));
             self.says.word(session, id, word)?;
-            self.unanswered -= usize::from(answers && self.unanswered > 0);
-            self.release(now);
+            self.owed += usize::from(asks);
+            if answers {
+                self.settle(now);
+            }
             return Ok(());
         }
         if self.streams.sends(now, session) {
             return self.says.word(session, id, word);
         }
         Ok(())
+    }
+
+    /// A call or message of the peer on the default stream is settled, also if it gets no answer.
+    pub fn settle(&mut self, now: Instant) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.release(now);
     }
 
     /// Takes a stream that the peer has opened. False: it does not wait for that any more.
@@ -360,7 +386,7 @@ impl Conn {
             Phase::Open | Phase::Over => self.heard + 2 * self.interval,
         };
         let streams = self.streams.due().map_or(peer, |due| due.min(peer));
-        [self.leaving, self.held].into_iter().flatten().fold(streams, Instant::min)
+        [self.leaving, self.held_until()].into_iter().flatten().fold(streams, Instant::min)
     }
 
     /// Does what is due; call [`Conn::next`] afterwards.
@@ -401,8 +427,7 @@ impl Conn {
 fn event(change: Change) -> Event {
     match change {
         Change::Accepted(session) => Event::Accepted(session),
-        // Openings carry more than this and are made where they are heard.
-        Change::Ended(session) | Change::Opening(session) => Event::Ended(session),
+        Change::Ended(session) => Event::Ended(session),
     }
 }
 

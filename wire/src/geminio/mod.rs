@@ -19,7 +19,7 @@ pub use conn::{Conn, Event, HANDSHAKE_BODY_MAX, Hello};
 pub use data::{ConnData, MessageData, SessionData};
 pub use header::{BODY_MAX, HEADER, Header};
 pub use packet::{Body, Packet};
-pub use streams::{DISMISS, OFFER, PEER_BUFFER, TAIL};
+pub use streams::{DISMISS, OFFER, PEER_BUFFER, TAIL, TAIL_MAX};
 pub use time::Time;
 pub use word::Word;
 

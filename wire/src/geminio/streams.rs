@@ -23,6 +23,16 @@ pub const PEER_BUFFER: u64 = 32;
 /// How long after the newest packet the last answer of a close is held back for a reader that may be
 /// behind.
 pub const TAIL: Duration = Duration::from_secs(3);
+/// The longest that it is held back for one that is known to be behind: a client waits 30 s for it, and
+/// throws the same away then.
+pub const TAIL_MAX: Duration = Duration::from_secs(25);
+/// Packets that may still be unread when a client answers our Dismiss: before that its reader has to take
+/// the others, which it is this late with.
+const BACKLOG: u64 = 2 * PEER_BUFFER + 1;
+/// Timers are looked at no more often than this, for each look goes through all streams.
+const GRAIN: Duration = Duration::from_millis(100);
+/// What comes sooner after our Dismiss was not held up by a reader.
+const PROMPT: Duration = Duration::from_millis(100);
 
 /// What is to be written, and the ids of this side's packets.
 #[derive(Debug, Default)]
@@ -74,8 +84,16 @@ struct Closing {
     peer: bool,
     /// The answer to that is held back until then: its packet.
     late: Option<(Instant, u64)>,
+    /// When we said it.
+    said: Instant,
     /// The peer has been silent about it for too long.
     until: Instant,
+}
+
+impl Closing {
+    fn new(now: Instant, peer: bool) -> Self {
+        Closing { acked: false, peer, late: None, said: now, until: now + DISMISS }
+    }
 }
 
 #[derive(Debug)]
@@ -83,15 +101,35 @@ struct Stream {
     state: State,
     /// Packets sent to the peer.
     sent: u64,
-    /// When the newest was.
-    last: Option<Instant>,
+    /// When the first and the newest were.
+    times: Option<(Instant, Instant)>,
+}
+
+impl Stream {
+    fn new(state: State) -> Self {
+        Stream { state, sent: 0, times: None }
+    }
+
+    /// Until when the last answer of a close is held back, if the peer says Dismiss now and we did at `said`:
+    /// its reader may have [`PEER_BUFFER`] packets too many, and [`PEER_BUFFER`] more that are no concern.
+    fn tail(&self, now: Instant, said: Instant) -> Option<Instant> {
+        let (first, last) = self.times.filter(|_| self.sent > PEER_BUFFER)?;
+        let delay = now.saturating_duration_since(said);
+        if delay < PROMPT {
+            return Some(last + TAIL);
+        }
+        // It was held up by a reader, which needed so long for each packet if it was never idle; twice that,
+        // for it may have become slower. If it was idle before, it needed no longer than the delay.
+        let read = u32::try_from(self.sent.saturating_sub(BACKLOG)).unwrap_or(u32::MAX).max(1);
+        let each = (now.saturating_duration_since(first) * 2 / read).min(delay);
+        let rest = each * (PEER_BUFFER as u32 + 1);
+        Some(now + rest.max(delay).clamp(TAIL, TAIL_MAX))
+    }
 }
 
 /// What a packet about a stream has come to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The peer wants a stream.
-    Opening(u64),
     /// The peer has taken a stream of ours.
     Accepted(u64),
     /// Nothing more comes from the peer, and nothing more may be sent.
@@ -130,18 +168,16 @@ impl Streams {
         }
     }
 
-    /// The peer asks for a stream. Its own number becomes the session's, so that what follows the
+    /// The number of a stream that the peer asks for. Its own becomes the session's, so that what follows the
     /// SessionAck closely finds it in the client's table; `None`: it has used the number already.
-    pub(super) fn asked(&mut self, packet: u64, negotiate: u64, acquire: bool) -> Option<Change> {
+    pub(super) fn number(&mut self, negotiate: u64, acquire: bool) -> Option<u64> {
         let usable = negotiate > DEFAULT_SESSION && !self.open.contains_key(&negotiate);
-        let session = match (usable, acquire) {
-            (true, _) => negotiate,
-            (false, true) => self.free(),
-            (false, false) => return None,
-        };
-        self.open
-            .insert(session, Stream { state: State::Opening { packet, negotiate }, sent: 0, last: None });
-        Some(Change::Opening(session))
+        if usable { Some(negotiate) } else { acquire.then(|| self.free()) }
+    }
+
+    /// The peer asks for a stream, which gets this number.
+    pub(super) fn asked(&mut self, packet: u64, negotiate: u64, session: u64) {
+        self.open.insert(session, Stream::new(State::Opening { packet, negotiate }));
     }
 
     /// Takes the stream that the peer asked for. False: it does not wait for that (any more).
@@ -163,7 +199,7 @@ impl Streams {
         let session = self.free();
         says.say(Body::Session { acquire: false, negotiate: session, data })?;
         let until = now + OFFER;
-        self.open.insert(session, Stream { state: State::Offered { until }, sent: 0, last: None });
+        self.open.insert(session, Stream::new(State::Offered { until }));
         self.wait(until);
         Ok(session)
     }
@@ -183,7 +219,7 @@ impl Streams {
         match self.open.get_mut(&session) {
             Some(stream) if stream.state == State::Open => {
                 stream.sent += 1;
-                stream.last = Some(now);
+                stream.times = Some((stream.times.map_or(now, |(first, _)| first), now));
                 true
             }
             _ => false,
@@ -208,9 +244,8 @@ impl Streams {
             return;
         }
         says.answer_dismiss(session);
-        let until = now + DISMISS;
-        stream.state = State::Closing(Closing { acked: false, peer: false, late: None, until });
-        self.wait(until);
+        stream.state = State::Closing(Closing::new(now, false));
+        self.wait(now + DISMISS);
     }
 
     /// The peer says Dismiss.
@@ -227,15 +262,17 @@ impl Streams {
             says.answer(packet, ack);
             return None;
         };
+        let said = if let State::Closing(closing) = &stream.state { closing.said } else { now };
+        let tail = stream.tail(now, said).filter(|until| *until > now);
         if let State::Closing(closing) = &mut stream.state {
             if closing.peer {
                 says.answer(packet, ack);
                 return None;
             }
             closing.peer = true;
-            let until = stream.last.map_or(now, |last| last + TAIL);
-            if stream.sent > PEER_BUFFER && until > now {
+            if let Some(until) = tail {
                 closing.late = Some((until, packet));
+                closing.until = closing.until.max(until);
                 self.wait(until);
             } else {
                 says.answer(packet, ack);
@@ -245,9 +282,8 @@ impl Streams {
         }
         says.answer(packet, ack);
         says.answer_dismiss(session);
-        let until = now + DISMISS;
-        stream.state = State::Closing(Closing { acked: false, peer: true, late: None, until });
-        self.wait(until);
+        stream.state = State::Closing(Closing::new(now, true));
+        self.wait(now + DISMISS);
         Some(Change::Ended(session))
     }
 
@@ -308,7 +344,7 @@ impl Streams {
                 !(closing.acked && closing.peer && closing.late.is_none())
             }
         });
-        self.due = again;
+        self.due = again.map(|again| again.max(now + GRAIN));
         for session in offers {
             // Nobody takes it: it may be taken later than we are willing to wait.
             self.dismiss(now, session, says);
@@ -319,6 +355,13 @@ impl Streams {
 }
 
 impl Says {
+    /// Takes a stream and closes it at once, for a client understands "refused" in no other way. Nothing is
+    /// kept of it: its Dismiss is answered whether the stream is known or not.
+    pub(super) fn refuse_stream(&mut self, packet: u64, negotiate: u64, session: u64) {
+        self.answer(packet, Body::SessionAck { negotiate, session, data: SessionData::default() });
+        self.answer_dismiss(session);
+    }
+
     fn answer_dismiss(&mut self, session: u64) {
         let _ = self.say(Body::Dismiss { session, data: SessionData::default() });
     }

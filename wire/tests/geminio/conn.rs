@@ -229,6 +229,50 @@ fn fault_the_tail_of_a_stream_is_lost_at_its_close() {
     }
 }
 
+/// How many packets a Go reader that takes so long for each has not taken when its client finishes, if we
+/// close right behind the last of them. Its client answers our Dismiss when 65 are left.
+fn unread_at_the_end(packets: u64, each: Duration, idle: Duration) -> u64 {
+    let start = Instant::now();
+    let mut conn = open();
+    feed(&mut conn, &ask(7 << 60));
+    conn.accept(7 << 60);
+    let data = || Word::Data(Bytes::from_static(b"x"));
+    let first = start.checked_sub(idle).unwrap();
+    for id in 0..packets {
+        conn.send(if id == 0 { first } else { start }, 7 << 60, id, data()).unwrap();
+    }
+    conn.dismiss(start, 7 << 60);
+    said(&mut conn);
+    let answered = start + each * u32::try_from(packets.saturating_sub(65)).unwrap();
+    let mut beat = start;
+    while beat < answered {
+        feed_at(&mut conn, beat, &golden("b1"));
+        beat += Duration::from_secs(5);
+    }
+    said(&mut conn);
+    feed_at(&mut conn, answered, &packet(3, Body::DismissAck { session: 7 << 60, data: bare() }));
+    feed_at(&mut conn, answered, &packet(4, Body::Dismiss { session: 7 << 60, data: bare() }));
+    let mut now = answered;
+    while said(&mut conn).is_empty() {
+        now = conn.poll_timeout();
+        assert!(now <= answered + TAIL_MAX, "its client gives up then");
+        conn.handle_timeout(now).unwrap();
+    }
+    assert_eq!(conn.streams(), 0);
+    packets.saturating_sub(((now - start).as_nanos() / each.as_nanos()) as u64)
+}
+
+/// The same for readers that need longer than [`TAIL`] for what is before their tail.
+#[test]
+fn fault_the_tail_of_a_stream_is_lost_where_its_reader_is_slow() {
+    for (packets, millis) in [(200, 25), (120, 60), (1_000, 25), (200, 100), (110, 400), (70, 90), (20_000, 1)] {
+        for idle in [Duration::ZERO, Duration::from_secs(3_600)] {
+            let unread = unread_at_the_end(packets, Duration::from_millis(millis), idle);
+            assert!(unread <= 32, "{unread} of {packets}, {millis} ms each");
+        }
+    }
+}
+
 #[test]
 fn streams_are_bounded() {
     let mut conn = Conn::server(Instant::now(), Limits { streams: 2, ..Limits::default() });
@@ -239,6 +283,44 @@ fn streams_are_bounded() {
         assert_eq!(events.len(), usize::from(number < 2));
     }
     assert_eq!(conn.offer(Instant::now(), String::new(), Bytes::new()), Err(Code::BUSY));
+    // Nothing is kept of those beyond that, however many they are, and each is closed in order.
+    said(&mut conn);
+    for number in 10..2_000_u64 {
+        let session = (1 << 60) + number;
+        assert_eq!(feed(&mut conn, &ask(session)), []);
+        let data = packet(7, Body::On(session, Word::Data(Bytes::from_static(b"x"))));
+        assert_eq!(feed(&mut conn, &data), [], "nobody hears it");
+        let words: Vec<Body> = said(&mut conn).into_iter().map(|packet| packet.body).collect();
+        let accepted = Body::SessionAck { negotiate: session, session, data: bare() };
+        assert_eq!(words, [accepted, Body::Dismiss { session, data: bare() }]);
+        assert_eq!(feed(&mut conn, &packet(8, Body::Dismiss { session, data: bare() })), []);
+        assert_eq!(said(&mut conn)[0].body, Body::DismissAck { session, data: bare() });
+    }
+    assert_eq!(conn.streams(), 2);
+}
+
+/// Each look at the timers goes through all streams.
+#[test]
+fn many_streams_that_end_one_after_the_other_are_looked_at_seldom() {
+    let start = Instant::now();
+    let mut conn = Conn::server(start, Limits { streams: 65_536, ..Limits::default() });
+    feed_at(&mut conn, start, &golden("a1"));
+    conn.welcome(1);
+    for number in 0..5_000_u32 {
+        let now = start + Duration::from_millis(1) * number;
+        conn.offer(now, String::new(), Bytes::new()).unwrap();
+        drain(&mut conn);
+    }
+    let (mut looks, mut ended, mut now) = (0, 0, start);
+    while ended < 5_000 {
+        now = conn.poll_timeout();
+        conn.handle_timeout(now).unwrap();
+        let events = feed_at(&mut conn, now, &golden("b1"));
+        ended += events.iter().filter(|event| matches!(event, Event::Ended(_))).count();
+        looks += 1;
+    }
+    assert!(now <= start + Duration::from_millis(35_200), "{:?}", now - start);
+    assert!(looks <= 60, "{looks} looks");
 }
 
 /// All that clients say in the golden file, in one row, cut at every byte.
@@ -303,4 +385,51 @@ fn a_peer_that_closes_gets_its_answers_first_but_does_not_wait_for_ever() {
     assert!(due > now && due <= now + Duration::from_secs(5));
     conn.handle_timeout(due).unwrap();
     assert!(said(&mut conn).iter().any(is_dismiss));
+}
+
+/// What the peer was asked it can answer until our Dismiss comes: its client drops it after that.
+#[test]
+fn a_peer_that_closes_gives_its_answers_first_but_for_a_moment_only() {
+    let dismiss = || packet(9, Body::Dismiss { session: DEFAULT_SESSION, data: bare() });
+    let response = || packet(5, Body::On(DEFAULT_SESSION, Word::Response(MessageData::default())));
+    let is_dismiss = |packet: &Packet| matches!(packet.body, Body::Dismiss { session: DEFAULT_SESSION, .. });
+    let asked = |word: fn(MessageData) -> Word| {
+        let mut conn = open();
+        conn.send(Instant::now(), DEFAULT_SESSION, 5, word(MessageData::default())).unwrap();
+        assert_eq!(feed(&mut conn, &dismiss()), [Event::Leaving]);
+        let told = said(&mut conn).iter().any(is_dismiss);
+        (conn, told)
+    };
+    let (mut conn, told) = asked(Word::Request);
+    assert!(!told, "its handler runs");
+    assert!(matches!(feed(&mut conn, &response())[..], [Event::Word(1, 5, Word::Response(_))]));
+    assert!(said(&mut conn).iter().any(is_dismiss));
+    assert_eq!(feed(&mut conn, &response()).len(), 1, "one too many harms nobody");
+
+    let (mut conn, told) = asked(Word::Request);
+    assert!(!told);
+    let due = conn.poll_timeout();
+    assert!(due <= Instant::now() + Duration::from_secs(2), "the client can do nothing meanwhile");
+    conn.handle_timeout(due).unwrap();
+    assert!(said(&mut conn).iter().any(is_dismiss));
+
+    assert!(asked(Word::Message).1, "a message has arrived");
+}
+
+/// A peer is cut off after two of its own heartbeats, of which there are four.
+#[test]
+fn silence_is_two_of_the_peers_heartbeats() {
+    for (code, seconds) in [(0_u8, 5), (1, 20), (2, 80), (3, 320)] {
+        let start = Instant::now();
+        let mut conn = Conn::server(start, Limits::default());
+        let data = limes_wire::geminio::ConnData::default();
+        let hello = packet(1, Body::Conn { acquire: true, heartbeat: code, client: 0, data });
+        feed_at(&mut conn, start, &hello);
+        conn.welcome(1);
+        let end = start + Duration::from_secs(2 * seconds);
+        assert_eq!(conn.poll_timeout(), end, "code {code}");
+        let before = end.checked_sub(Duration::from_millis(1)).unwrap();
+        assert!(conn.handle_timeout(before).is_ok());
+        assert_eq!(conn.handle_timeout(end).unwrap_err().code, Code::KEEPALIVE);
+    }
 }

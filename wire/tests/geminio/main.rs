@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use limes_wire::geminio::{
     BODY_MAX, Body, Conn, DEFAULT_SESSION, Event, HANDSHAKE_BODY_MAX, HEADER, Header, Hello, Malformed,
-    MessageData, Packet, SessionData, TAIL, Time, Word,
+    MessageData, Packet, SessionData, TAIL, TAIL_MAX, Time, Word,
 };
 use limes_wire::limits::Limits;
 use limes_wire::{By, Code};
