@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -25,10 +25,18 @@ const END: Duration = Duration::from_secs(60);
 /// One of those who work at once: a future that goes on until its [`Tally`] says that it is over.
 pub(super) type Worker = Box<dyn FnOnce(Tally) -> Pin<Box<dyn Future<Output = Tally> + Send>> + Send>;
 
+/// What all workers of a load look at.
+#[derive(Debug, Default)]
+struct Shared {
+    phase: AtomicU8,
+    /// Some operation has been counted.
+    some: AtomicBool,
+}
+
 /// What one worker has done.
 #[derive(Debug)]
 pub(super) struct Tally {
-    phase: Arc<AtomicU8>,
+    shared: Arc<Shared>,
     /// How long its operations took.
     pub(super) took: Histogram,
     /// Those that failed.
@@ -40,20 +48,21 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn new(phase: Arc<AtomicU8>) -> Self {
-        Tally { phase, took: Histogram::new(), errors: 0, last_error: None, bytes: 0 }
+    fn new(shared: Arc<Shared>) -> Self {
+        Tally { shared, took: Histogram::new(), errors: 0, last_error: None, bytes: 0 }
     }
 
     /// Whether another operation is to be begun.
     pub(super) fn goes_on(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) != OVER
+        self.shared.phase.load(Ordering::Relaxed) != OVER
     }
 
     /// Notes an operation that moved so many bytes.
     pub(super) fn note<E: ToString>(&mut self, began: Instant, bytes: u64, result: Result<(), E>) {
-        if self.phase.load(Ordering::Relaxed) != COUNTING {
+        if self.shared.phase.load(Ordering::Relaxed) != COUNTING {
             return;
         }
+        self.shared.some.store(true, Ordering::Relaxed);
         match result {
             Ok(()) => {
                 self.took.add(began.elapsed());
@@ -93,19 +102,23 @@ impl Load {
         Load { warm_up, time }
     }
 
-    /// Runs all workers at once.
+    /// Runs all workers at once, for longer where nothing has ended in the time given.
     pub(super) async fn run(self, nodes: &Nodes, workers: Vec<Worker>) -> Result<Outcome, Error> {
-        let phase = Arc::new(AtomicU8::new(WARMING));
+        let shared = Arc::<Shared>::default();
+        shared.phase.store(WARMING, Ordering::Relaxed);
         let mut running = JoinSet::new();
         for worker in workers {
-            running.spawn(worker(Tally::new(phase.clone())));
+            running.spawn(worker(Tally::new(shared.clone())));
         }
         tokio::time::sleep(self.warm_up).await;
         let before = nodes.cpu_us();
         let began = Instant::now();
-        phase.store(COUNTING, Ordering::Relaxed);
+        shared.phase.store(COUNTING, Ordering::Relaxed);
         tokio::time::sleep(self.time).await;
-        phase.store(OVER, Ordering::Relaxed);
+        while !shared.some.load(Ordering::Relaxed) && began.elapsed() < self.time + END {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        shared.phase.store(OVER, Ordering::Relaxed);
         let time = began.elapsed();
         let cpu_us = nodes.cpu_us().zip(before).map(|(after, before)| after.saturating_sub(before));
         let mut all = Outcome { took: Histogram::new(), errors: 0, last_error: None, bytes: 0, time, cpu_us };
