@@ -51,7 +51,10 @@ impl Bench {
         tokio::spawn(drive_geminio(other, conn, session, outbox.clone()));
         assert!(outbox.push_always(Mail::Welcome(Box::new(Welcome { id: 77, ..Welcome::default() }))));
         let mut bench = Bench { socket, outbox, edge };
-        assert!(matches!(bench.hear().await, Some(Packet { id: 1, body: Body::ConnAck { refused: false, .. } })));
+        assert!(matches!(
+            bench.hear().await,
+            Some(Packet { id: 1, body: Body::ConnAck { refused: false, .. } })
+        ));
         bench
     }
 
@@ -144,7 +147,10 @@ async fn whose_time_it_was_is_in_the_text() {
         bench.call(5, time).await;
         assert_eq!(bench.answer().await, (5, Bytes::new(), text.to_owned()), "{time:?}");
         let took = began.elapsed();
-        assert!(took >= ends.saturating_sub(millis(500)) && took <= ends + millis(100), "{took:?} of {time:?}");
+        assert!(
+            took >= ends.saturating_sub(millis(500)) && took <= ends + millis(100),
+            "{took:?} of {time:?}"
+        );
     }
 }
 
