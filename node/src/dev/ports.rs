@@ -1,8 +1,10 @@
 //! Ports for the nodes of a local cluster.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use clap::ValueEnum;
 use rand::Rng;
@@ -22,7 +24,10 @@ const RANGE: Range<u16> = 11_000..30_000;
 /// Random draws before giving up.
 const DRAWS: usize = 2_000;
 
-/// Free loopback ports, all different, where possible below what systems hand out to outgoing
+/// What this process has found before: the port of a node that is down for a while is nobody else's.
+static FOUND: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+
+/// Free loopback ports, all different and none twice in one process, where possible below what systems hand out to outgoing
 /// connections. They are held until all are found, then let go: a process that takes one before its
 /// node does makes that node fail to start.
 ///
@@ -35,7 +40,12 @@ pub fn free(count: usize) -> io::Result<Vec<u16>> {
         if held.len() == count {
             break;
         }
-        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, random.random_range(RANGE))));
+        let port = random.random_range(RANGE);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            && FOUND.lock().unwrap_or_else(PoisonError::into_inner).insert(port)
+        {
+            held.push(listener);
+        }
     }
     // A crowded or odd system: whatever it has.
     while held.len() < count {
@@ -46,8 +56,6 @@ pub fn free(count: usize) -> io::Result<Vec<u16>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     #[test]

@@ -184,7 +184,14 @@ impl Link {
     }
 
     fn served_ended(&mut self, id: u64, answer: Answer, cx: &mut Cx) {
-        self.serving.complete(id);
+        let answer = match (self.serving.complete(id), answer) {
+            // Cancelled because its time is over, should whoever asked not have noticed yet.
+            (None, Answer::Failed(failure)) if failure.code == Code::CANCELLED => {
+                let text = "no answer within the deadline".to_owned();
+                Answer::Failed(Failure { code: Code::TIMEOUT, text, ..failure })
+            }
+            (_, answer) => answer,
+        };
         Self::say(MeshFrame::Answer(id, answer), cx);
     }
 
