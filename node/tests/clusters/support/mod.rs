@@ -21,17 +21,15 @@ use tokio::time::{sleep, timeout};
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Nodes at once, in all clusters: most of what they do is wait, but very many on a small machine are too slow
-/// for each other's elections.
-const NODES: u32 = 3;
-/// As many as a larger cluster counts for: its learners take no part in elections.
-const CLUSTER: usize = 3;
+/// Nodes at once, in all clusters: one cluster, or a few nodes that are alone. On a small machine several
+/// clusters are too slow for each other's elections.
+const NODES: usize = 3;
 
-static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(NODES as usize)));
+static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(NODES)));
 
-/// A turn for so many nodes, at most [`NODES`], until it is dropped.
+/// A turn for so many nodes, until it is dropped.
 pub(crate) async fn turn(nodes: usize) -> OwnedSemaphorePermit {
-    TURNS.clone().acquire_many_owned(nodes as u32).await.unwrap()
+    TURNS.clone().acquire_many_owned(nodes.min(NODES) as u32).await.unwrap()
 }
 
 /// Patient nodes: a busy machine may let a process or a disk stand still for a second, and none of
@@ -93,8 +91,7 @@ impl Bed {
     }
 
     async fn start_behind(nodes: usize, net: Option<Arc<Net>>, dir: TempDir, adjust: Adjust) -> Bed {
-        // Beside one other cluster at most: a busy machine must not look like a network that breaks.
-        let turn = if net.is_some() { turn(2 * CLUSTER).await } else { turn(nodes.min(CLUSTER)).await };
+        let turn = turn(nodes).await;
         let options = Options {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_limes")),
             nodes: Some(nodes),
