@@ -21,15 +21,16 @@ use tokio::time::{sleep, timeout};
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Nodes at once, in all clusters: one cluster, or a few nodes that are alone. On a small machine several
-/// clusters are too slow for each other's elections.
-const NODES: usize = 3;
+/// One cluster at a time: on a small machine several are too slow for each other's elections.
+static CLUSTERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
-static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(NODES)));
+/// Nodes that are alone, and wait for nobody, beside it.
+static ALONE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
 
 /// A turn for so many nodes, until it is dropped.
 pub(crate) async fn turn(nodes: usize) -> OwnedSemaphorePermit {
-    TURNS.clone().acquire_many_owned(nodes.min(NODES) as u32).await.unwrap()
+    let turns = if nodes > 1 { &CLUSTERS } else { &ALONE };
+    Arc::clone(turns).acquire_owned().await.unwrap()
 }
 
 /// Patient nodes: a busy machine may let a process or a disk stand still for a second, and none of
