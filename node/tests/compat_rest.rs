@@ -54,7 +54,9 @@ async fn curl(addr: &str, requests: &[&str]) -> Vec<(u16, String, Vec<u8>)> {
     for (at, request) in requests.iter().enumerate() {
         let (method, path) = request.split_once(' ').unwrap();
         command.args(if at > 0 { &["--next"][..] } else { &[] });
-        command.args(["-sS", "--globoff", "-m", "60", "-w", end, "-X", method]).arg(format!("http://{addr}{path}"));
+        command
+            .args(["-sS", "--globoff", "-m", "60", "-w", end, "-X", method])
+            .arg(format!("http://{addr}{path}"));
     }
     let output = match command.stdin(Stdio::null()).kill_on_drop(true).output().await {
         Err(error) => {

@@ -265,7 +265,9 @@ fn unread_at_the_end(packets: u64, each: Duration, idle: Duration) -> u64 {
 /// The same for readers that need longer than [`TAIL`] for what is before their tail.
 #[test]
 fn fault_the_tail_of_a_stream_is_lost_where_its_reader_is_slow() {
-    for (packets, millis) in [(200, 25), (120, 60), (1_000, 25), (200, 100), (110, 400), (70, 90), (20_000, 1)] {
+    for (packets, millis) in
+        [(200, 25), (120, 60), (1_000, 25), (200, 100), (110, 400), (70, 90), (20_000, 1)]
+    {
         for idle in [Duration::ZERO, Duration::from_secs(3_600)] {
             let unread = unread_at_the_end(packets, Duration::from_millis(millis), idle);
             assert!(unread <= 32, "{unread} of {packets}, {millis} ms each");
