@@ -233,7 +233,7 @@ async fn a_stream_that_is_being_closed_keeps_a_connection_of_a_node_that_stops()
     bench.say(2, Body::Session { acquire: true, negotiate: session, data }).await;
     assert!(matches!(bench.hear().await.unwrap().body, Body::SessionAck { .. }));
     let Some(Packet { id, body: Body::Dismiss { .. } }) = bench.hear().await else { panic!("not closed") };
-    let until = tokio::time::Instant::now().into_std() + millis(20_000);
+    let until = tokio::time::Instant::now().into_std() + millis(9_000);
     assert!(bench.outbox.push_always(Mail::Retire(GoAway::new(Code::DRAINING, "stops"), until)));
     tokio::time::sleep(millis(5_000)).await;
     bench.say(3, Body::Heartbeat).await;
