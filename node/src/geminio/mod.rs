@@ -224,7 +224,9 @@ impl Session {
     fn close_if_finished(&mut self, cx: &mut GeminioCx) {
         let (until, finished) = match self.state {
             State::Retiring(until) => {
-                let asks_nothing = self.outgoing.is_empty() && self.streams.is_empty();
+                // A stream that is being closed counts: its client may hold a tail that nobody has read.
+                let streams = !self.streams.is_empty() || cx.conn.streams() > 0;
+                let asks_nothing = self.outgoing.is_empty() && !streams;
                 let finished = asks_nothing && self.incoming.is_empty() && self.unready.is_empty();
                 // Until it may be cut off it is served, rather than kept to no use.
                 let settled = self.welcomed.map_or(cx.now(), |welcomed| welcomed + SETTLE);

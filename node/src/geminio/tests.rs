@@ -224,6 +224,26 @@ async fn who_was_just_accepted_by_a_node_that_stops_is_served() {
     assert!((millis(1_400)..millis(2_000)).contains(&began.elapsed()), "{:?}", began.elapsed());
 }
 
+/// A client throws away what its program has not read of a stream when its connection ends.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_being_closed_keeps_a_connection_of_a_node_that_stops() {
+    let mut bench = Bench::new().await;
+    let session = 1 << 62;
+    let data = SessionData { peer: "nobody".into(), ..SessionData::default() };
+    bench.say(2, Body::Session { acquire: true, negotiate: session, data }).await;
+    assert!(matches!(bench.hear().await.unwrap().body, Body::SessionAck { .. }));
+    let Some(Packet { id, body: Body::Dismiss { .. } }) = bench.hear().await else { panic!("not closed") };
+    let until = tokio::time::Instant::now().into_std() + millis(9_000);
+    assert!(bench.outbox.push_always(Mail::Retire(GoAway::new(Code::DRAINING, "stops"), until)));
+    tokio::time::sleep(millis(5_000)).await;
+    bench.say(3, Body::Heartbeat).await;
+    assert_eq!(bench.hear().await.unwrap().body, Body::HeartbeatAck);
+    bench.say(4, Body::Dismiss { session, data: SessionData::default() }).await;
+    bench.say(id, Body::DismissAck { session, data: SessionData::default() }).await;
+    assert!(matches!(bench.hear().await.unwrap().body, Body::DismissAck { .. }));
+    assert!(bench.hear().await.is_none(), "nothing is left to be done");
+}
+
 /// One connection of a service calls all edges.
 #[tokio::test(start_paused = true)]
 async fn a_service_may_have_much_in_flight() {
