@@ -158,14 +158,13 @@ fn may_come_unasked(node: &Node, hello: &Hello) -> bool {
     }
 }
 
-/// Waits for services that give ids or are asked about edges, and that a node which stops has just sent away:
-/// without them the edge might get another id, or come unasked.
+/// Waits for services that give ids or are asked about edges, and that were on a node which has just stopped or
+/// died: without them the edge might get another id, or come unasked.
 async fn await_providers(node: &Node) {
     let is_away = || {
         let away = |method: &str| {
             let whom = || Whom::Service(Offer::Method(method.to_owned()));
-            !callback::has_provider(node, method)
-                && node.awaited.wait(whom, Instant::now()).is_some_and(|wait| wait.planned)
+            !callback::has_provider(node, method) && node.awaited.wait(whom, Instant::now()).is_some()
         };
         [GET_EDGE_ID, EDGE_ONLINE].into_iter().any(away)
     };

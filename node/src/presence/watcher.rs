@@ -46,7 +46,9 @@ impl Observer for Watcher {
 
 impl Watcher {
     fn follow(&self, effects: &[Effect], tables: &Tables) {
-        let (mut services, mut nodes, mut sent_away) = (false, false, false);
+        let (mut services, mut nodes) = (false, false);
+        // Who has offered something may be expected back: because it was sent away, or because its node died.
+        let mut expected: Option<bool> = None;
         for effect in effects {
             match effect {
                 Effect::EdgeOnline { edge, home, replaced, moving } => {
@@ -59,7 +61,9 @@ impl Watcher {
                 }
                 Effect::ServiceGone { service, home, why } => {
                     services = true;
-                    sent_away |= *why == Why::Ended && leaves(tables, home.node);
+                    if *why == Why::Ended && leaves(tables, home.node) {
+                        expected = Some(true);
+                    }
                     self.service_gone(*service, *home, *why);
                 }
                 Effect::NamesChanged { .. } => services = true,
@@ -69,6 +73,7 @@ impl Watcher {
                 }
                 Effect::NodeDown { node, epoch } => {
                     (services, nodes) = (true, true);
+                    expected = expected.or(Some(leaves(tables, *node)));
                     self.node_down(*node, *epoch, tables);
                 }
                 Effect::MembersChanged => nodes = true,
@@ -82,9 +87,9 @@ impl Watcher {
         if services {
             let next = Arc::new(ServiceIndex::of(tables, self.0.config.exchange.ignore_case));
             let last = self.0.services.swap(next.clone());
-            if sent_away {
+            if let Some(planned) = expected {
                 for offer in last.lost(&next) {
-                    self.0.awaited.expect(Whom::Service(offer), true, Instant::now());
+                    self.0.awaited.expect(Whom::Service(offer), planned, Instant::now());
                 }
             }
         }

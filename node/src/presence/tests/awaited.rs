@@ -89,6 +89,15 @@ fn what_the_last_service_of_a_node_that_stops_offered_is_expected_back() {
     assert_eq!(planned(&call(&world)), Some(true));
     let other = find(&world.members[2].node, &request("other", mpsc::unbounded_channel().0));
     assert!(matches!(other, Found::Nobody));
+    // The same with a node that dies, for whoever asks for it.
+    world.serve(0, ServiceId(3));
+    world.plain(Event::SettingChanged { key: "leaving.1".into(), value: String::new() });
+    world.catch_up(2);
+    assert!(matches!(call(&world), Found::Unreachable));
+    let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
+    world.plain(Event::NodeDown { node: NodeId(1), epoch });
+    world.catch_up(2);
+    assert_eq!(planned(&call(&world)), Some(false));
 }
 
 /// Of the two sorts of waiting, one is for those who ask for it.
