@@ -26,6 +26,9 @@ use crate::{compat, files, isolation, leader, leaving, pressure, status, task};
 const RAFT_WAITING: usize = 64;
 /// How long removals of closed sessions may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long connections may take to end whose sessions have left: more than a client of the reference that closes
+/// may wait for its last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(7);
 
 /// Why a node could not start, or not go on.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +191,13 @@ async fn leave(node: &Arc<Node>, replica: &Replica) {
     if timeout(grace, empty).await.is_err() {
         warn!(sessions = node.sessions.len(), "closing sessions that did not finish in time");
     }
+    // Whoever has left may still wait for answers, which need this node's tables.
+    let ended = async {
+        while !node.connections.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = timeout(LAST_ANSWERS.min(until.saturating_duration_since(Instant::now())), ended).await;
     let _ = timeout(LAST_WORDS, presence::settled(node)).await;
     replica.shutdown().await;
     // A socket that is closed while its peer still sends is reset, and our good-bye, which says what was
