@@ -23,7 +23,7 @@ func checks(nodes []node) {
 	all := []named{
 		{"a hundred edges at once", crowd}, {"reconnects", reconnects}, {"one id, two services", twins},
 		{"large bodies", large}, {"services that leave", neighbours}, {"last answers", lastAnswers},
-		{"last handlers", lastHandlers}, {"a slow reader", slowly},
+		{"last handlers", lastHandlers}, {"a slow reader", slowly}, {"much at once", push},
 	}
 	for round, nos := range [][2]int{{0, 0}, {0, last}, {last, 0}} {
 		name := fmt.Sprintf("edge on node %d, service on node %d", nos[0]+1, nos[1]+1)

@@ -68,3 +68,35 @@ func lastHandlers(nodes []node) {
 	}
 	must(edge.Close(), "its caller closes")
 }
+
+// push is a service that gives more than 16 MiB at once to edges which take their time: none is refused.
+func push(nodes []node) {
+	svc := mustService(nodes[0].services, "pusher")
+	var edges []geminio.End
+	for range 20 {
+		edge, err := newEdge(nodes[len(nodes)-1].edges, "pushed")
+		must(err, "an edge that is given much connects")
+		register(edge, "put", func(_ context.Context, req geminio.Request, rsp geminio.Response) {
+			time.Sleep(time.Second)
+			rsp.SetData([]byte{byte(len(req.Data()) >> 20)})
+		})
+		edges = append(edges, edge)
+	}
+	ctx, cancel := within(patience)
+	defer cancel()
+	answers := make(chan error, 40)
+	for at := range 40 {
+		go func() {
+			data, err := svc.call(ctx, edges[at%len(edges)].ClientID(), "put", make([]byte, 1<<20), nil)
+			check(err != nil || len(data) == 1 && data[0] == 1, "an edge got %v MiB", data)
+			answers <- err
+		}()
+	}
+	for range 40 {
+		must(<-answers, "a MiB for an edge")
+	}
+	for _, edge := range edges {
+		must(edge.Close(), "an edge that was given much closes")
+	}
+	must(svc.Close(), "the pusher closes")
+}
