@@ -322,7 +322,7 @@ pub(crate) fn return_unread(node: &Arc<Node>, unread: impl IntoIterator<Item = M
     for mail in unread {
         match mail {
             Mail::Request(request) if cancelled.contains(&request.key()) => {
-                request.fail(Failure::not_run(Code::CANCELLED, "its caller does not wait any more"));
+                request.unwanted();
             }
             Mail::Request(request) if matches!(request.origin, Origin::Link(..)) => {
                 let failure = moved(node, request.target);

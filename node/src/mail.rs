@@ -248,6 +248,11 @@ impl Request {
         self.origin.answer(self.id, Answer::Failed(failure));
     }
 
+    /// Ends a request that nobody has read and whose caller does not wait any more.
+    pub(crate) fn unwanted(&self) {
+        self.fail(Failure::not_run(Code::CANCELLED, "its caller does not wait any more"));
+    }
+
     /// Time left before the origin gives up.
     pub(crate) fn remaining(&self, now: Instant) -> std::time::Duration {
         self.deadline.saturating_duration_since(now)

@@ -5,12 +5,12 @@
 
 use std::time::{Duration, Instant};
 
+use limes_wire::Str;
 use limes_wire::driver::GeminioCx;
 use limes_wire::frame::Role;
-use limes_wire::{Code, Str};
 
 use super::{Session, State, calls};
-use crate::mail::{Failure, Key, Kind, Request};
+use crate::mail::{Key, Kind, Request};
 
 /// How long an edge may take to register its methods: the second that its client waits, and one more.
 const READY: Duration = Duration::from_secs(2);
@@ -55,9 +55,7 @@ impl Unready {
     /// Ends a call whose caller does not wait any more; false: it is not here.
     pub(super) fn cancel(&mut self, key: Key) -> bool {
         let cancelled = self.take(|call| call.key() == key);
-        for call in &cancelled {
-            call.fail(Failure::not_run(Code::CANCELLED, "its caller does not wait any more"));
-        }
+        cancelled.iter().for_each(Request::unwanted);
         !cancelled.is_empty()
     }
 }

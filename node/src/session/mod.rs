@@ -193,7 +193,7 @@ impl Session {
 pub(crate) fn cancel_early(early: &mut Vec<Mail>, key: Key) -> bool {
     let at = early.iter().position(|mail| matches!(mail, Mail::Request(request) if request.key() == key));
     if let Some(Mail::Request(request)) = at.map(|at| early.remove(at)) {
-        request.fail(Failure::not_run(Code::CANCELLED, "its caller does not wait any more"));
+        request.unwanted();
         return true;
     }
     false

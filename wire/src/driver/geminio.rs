@@ -110,7 +110,6 @@ where
         handler: Some(handler),
         mailbox,
         inbox: VecDeque::new(),
-        told: false,
         input: Input::default(),
         wake: None,
         closing: None,
@@ -131,8 +130,6 @@ struct Driver<IO, H: GeminioHandler> {
     handler: Option<H>,
     mailbox: Mailbox<H::Mail>,
     inbox: VecDeque<H::Mail>,
-    /// The handler knows that the connection is closing.
-    told: bool,
     input: Input,
     wake: Option<Instant>,
     closing: Option<CloseReason>,
@@ -398,13 +395,9 @@ impl<IO, H: GeminioHandler> Driver<IO, H> {
 
     /// Nothing is read any more: whoever has sent mail need not wait until the last words are out.
     fn tell_closing(&mut self) {
-        if self.told {
-            return;
-        }
-        self.told = true;
-        let mut unread: Vec<_> = std::mem::take(&mut self.inbox).into();
-        unread.extend(self.mailbox.close());
-        if let Some(handler) = &mut self.handler {
+        if let Some(unread) = self.mailbox.end(&mut self.inbox)
+            && let Some(handler) = &mut self.handler
+        {
             handler.on_closing(unread);
         }
     }

@@ -209,6 +209,16 @@ impl<M> Mailbox<M> {
         }
     }
 
+    /// Takes no more; gives what was never read, that in the inbox first. Nothing: it took no more already.
+    pub(super) fn end(&self, inbox: &mut VecDeque<M>) -> Option<Vec<M>> {
+        if self.is_closed() {
+            return None;
+        }
+        let mut unread: Vec<_> = std::mem::take(inbox).into();
+        unread.extend(self.close());
+        Some(unread)
+    }
+
     /// Takes no more; gives what was never taken.
     pub(super) fn close(&self) -> VecDeque<M> {
         let mut state = self.state();

@@ -2,17 +2,22 @@
 
 use super::*;
 
-/// An earlier attempt to resume that was given up and came through after all does not cost the session.
-#[test]
-fn a_resume_that_came_through_late_closes_nothing() {
-    let mut world = World::new(1);
-    world.connect(0, EdgeId(1), false);
+/// The first node, declared down although it lives, in its next life.
+fn wrongly_down(world: &mut World) -> Arc<Node> {
     world.catch_up(0);
     let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
     world.plain(Event::NodeDown { node: NodeId(1), epoch });
     world.plain(up(1));
     world.catch_up(0);
-    let node = world.members[0].node.clone();
+    world.members[0].node.clone()
+}
+
+/// An earlier attempt to resume that was given up and came through after all does not cost the session.
+#[test]
+fn a_resume_that_came_through_late_closes_nothing() {
+    let mut world = World::new(1);
+    world.connect(0, EdgeId(1), false);
+    let node = wrongly_down(&mut world);
     let (first, second) = (resume::claims(&node), resume::claims(&node));
     let event = |claims: &[(u64, Entry, Event)]| vec![claims[0].2.clone()];
     assert_eq!(resume::unrevived(resume::claims(&node), NodeId(1), &world.tables).len(), 1);
@@ -36,12 +41,7 @@ fn a_resume_that_a_snapshot_stepped_over_closes_nothing() {
     let mut world = World::new(1);
     world.connect(0, EdgeId(1), false);
     world.serve(0, ServiceId(1));
-    world.catch_up(0);
-    let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
-    world.plain(Event::NodeDown { node: NodeId(1), epoch });
-    world.plain(up(1));
-    world.catch_up(0);
-    let node = world.members[0].node.clone();
+    let node = wrongly_down(&mut world);
     let mut events: Vec<Event> = resume::claims(&node).into_iter().map(|(_, _, event)| event).collect();
     assert_eq!(events.len(), 2);
     events.push(Event::ResumeEnd {});
