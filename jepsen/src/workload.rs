@@ -38,7 +38,7 @@ pub struct Operation {
 }
 
 /// How often each call's handler ran, by the call's number.
-pub type Ran = Arc<Mutex<HashMap<u64, u32>>>;
+pub type Execution = Arc<Mutex<HashMap<u64, u32>>>;
 
 /// All that happened.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ pub struct History {
 /// Edges and services under load.
 pub struct Workload {
     stop: Arc<AtomicBool>,
-    ran: Ran,
+    ran: Execution,
     edges: Vec<(Edge, u64)>,
     services: Vec<Service>,
     callers: Vec<JoinHandle<Vec<Operation>>>,
@@ -68,7 +68,7 @@ impl Workload {
     /// # Errors
     /// A client could not connect.
     pub async fn start(cluster: &Cluster, edges: usize) -> Result<Self, ConnectError> {
-        let (stop, ran) = (Arc::new(AtomicBool::new(false)), Ran::default());
+        let (stop, ran) = (Arc::new(AtomicBool::new(false)), Execution::default());
         let numbers = Arc::new(AtomicU64::new(0));
         let begin = Instant::now();
         let mut workload =
@@ -143,7 +143,7 @@ impl Workload {
     }
 }
 
-fn note(ran: &Ran, body: &[u8]) {
+fn note(ran: &Execution, body: &[u8]) {
     if let Some(number) = body.first_chunk::<8>() {
         let mut ran = ran.lock().unwrap_or_else(PoisonError::into_inner);
         *ran.entry(u64::from_be_bytes(*number)).or_default() += 1;

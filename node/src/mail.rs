@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use limes_routing::{EdgeId, Epoch, Incarnation, ServiceId, SessionNo};
 use limes_wire::driver::{Mailbox, PushError, Stream};
-use limes_wire::frame::{GoAway, Ran, Welcome};
+use limes_wire::frame::{Execution, GoAway, Welcome};
 use limes_wire::{Code, Str};
 use tokio::sync::{mpsc, oneshot};
 
@@ -203,7 +203,7 @@ impl Answer {
         match self {
             Answer::Reply(_) => Answer::Failed(Failure {
                 code: Code::BUSY,
-                ran: Ran::Yes,
+                ran: Execution::Completed,
                 text: "too many answers wait for you unread; this reply was dropped".to_owned(),
                 revision: 0,
             }),
@@ -218,7 +218,7 @@ pub(crate) struct Failure {
     /// From the closed set.
     pub(crate) code: Code,
     /// What the caller may assume.
-    pub(crate) ran: Ran,
+    pub(crate) ran: Execution,
     /// One line for a person.
     pub(crate) text: String,
     /// For `MOVED`: the revision at which the answering node knew better; else 0.
@@ -228,12 +228,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure of a request that certainly was not run.
     pub(crate) fn not_run(code: Code, text: impl Into<String>) -> Self {
-        Failure { code, ran: Ran::No, text: text.into(), revision: 0 }
+        Failure { code, ran: Execution::NotStarted, text: text.into(), revision: 0 }
     }
 
     /// A failure of a request that was handed to its receiver.
     pub(crate) fn may_have_run(code: Code, text: impl Into<String>) -> Self {
-        Failure { code, ran: Ran::Maybe, text: text.into(), revision: 0 }
+        Failure { code, ran: Execution::Unknown, text: text.into(), revision: 0 }
     }
 }
 
@@ -303,7 +303,7 @@ mod tests {
                 Mail::Answer(_, Answer::Reply(_)) => replies += 1,
                 Mail::Answer(600, Answer::Done) => {}
                 Mail::Answer(_, Answer::Failed(failure)) => {
-                    assert_eq!((failure.code, failure.ran), (Code::BUSY, Ran::Yes));
+                    assert_eq!((failure.code, failure.ran), (Code::BUSY, Execution::Completed));
                     dropped += 1;
                 }
                 other => unreachable!("{other:?}"),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use limes_wire::driver::tls::TlsClient;
 use limes_wire::driver::{PushError, RecordStream};
-use limes_wire::frame::{Ran, Welcome};
+use limes_wire::frame::{Execution, Welcome};
 use limes_wire::stream::Open;
 use limes_wire::{Code, Str, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -90,7 +90,7 @@ impl Way {
         match timeout_at(deadline.into(), self.room.clone().acquire_many_owned(units)).await {
             Ok(Ok(room)) => Ok(room),
             Ok(Err(_)) => Err(CallError::not_sent()),
-            Err(_) => Err(CallError::timeout(Ran::No)),
+            Err(_) => Err(CallError::timeout(Execution::NotStarted)),
         }
     }
 }
@@ -210,7 +210,11 @@ impl Client {
         time: Duration,
     ) -> Result<Bytes, CallError> {
         if name.len() > limits::NAME_MAX || body.len() > limits::FRAME_BODY_MAX {
-            return Err(CallError::coded(Code::TOO_LARGE, Ran::No, "the name or the body is over its limit"));
+            return Err(CallError::coded(
+                Code::TOO_LARGE,
+                Execution::NotStarted,
+                "the name or the body is over its limit",
+            ));
         }
         let deadline = Instant::now() + time;
         let span = debug_span!("limes.call", name, peer, is_message);
@@ -244,7 +248,7 @@ impl Client {
         if bytes > way.max_body {
             // It would cost the connection, and with it all that is in flight (PROTOCOL 9.2).
             let text = format!("a body of {bytes} bytes is over the cluster's limit of {}", way.max_body);
-            return Err(CallError::coded(Code::TOO_LARGE, Ran::No, text));
+            return Err(CallError::coded(Code::TOO_LARGE, Execution::NotStarted, text));
         }
         let _room = way.room_for(bytes, deadline).await?;
         let outbox = &way.outbox;
@@ -254,7 +258,11 @@ impl Client {
         match outbox.push(Mail::Send(request), bytes) {
             Ok(()) => {}
             Err(PushError::Full(_)) => {
-                return Err(CallError::coded(Code::BUSY, Ran::No, "this client's own queue is full"));
+                return Err(CallError::coded(
+                    Code::BUSY,
+                    Execution::NotStarted,
+                    "this client's own queue is full",
+                ));
             }
             Err(PushError::Closed(_)) => return Err(CallError::not_sent()),
         }
@@ -267,7 +275,7 @@ impl Client {
                 cancel.armed = false;
                 result.unwrap_or_else(|_| Err(CallError::cut()))
             }
-            Err(_) => Err(CallError::timeout(Ran::Maybe)),
+            Err(_) => Err(CallError::timeout(Execution::Unknown)),
         }
     }
 
@@ -286,7 +294,8 @@ impl Client {
                 return Err(CallError::not_sent());
             }
             let told = tokio::time::timeout(time, told).await;
-            told.map_err(|_| CallError::timeout(Ran::Maybe))?.unwrap_or_else(|_| Err(CallError::cut()))?;
+            told.map_err(|_| CallError::timeout(Execution::Unknown))?
+                .unwrap_or_else(|_| Err(CallError::cut()))?;
         }
         Ok(())
     }
@@ -310,7 +319,11 @@ impl Client {
 
     pub(crate) async fn open_stream(&self, peer: u64, name: &str, meta: Bytes) -> Result<Stream, CallError> {
         if name.len() > limits::NAME_MAX || meta.len() > limits::META_MAX {
-            return Err(CallError::coded(Code::TOO_LARGE, Ran::No, "the name or the meta is over its limit"));
+            return Err(CallError::coded(
+                Code::TOO_LARGE,
+                Execution::NotStarted,
+                "the name or the meta is over its limit",
+            ));
         }
         let time = self.options.call_timeout;
         let deadline = Instant::now() + time;
@@ -320,21 +333,24 @@ impl Client {
         let open = Open { peer, name: name.into(), deadline: time, meta };
         let work = async {
             let stream = stream.await.map_err(|_| CallError::not_sent())?;
-            let stream = stream.map_err(|code| CallError::coded(code, Ran::No, "no more streams here"))?;
+            let stream = stream
+                .map_err(|code| CallError::coded(code, Execution::NotStarted, "no more streams here"))?;
             let mut stream = RecordStream::new(stream);
             let failed = |error: limes_wire::driver::StreamError| {
-                CallError::coded(error.code(), Ran::Maybe, error.to_string())
+                CallError::coded(error.code(), Execution::Unknown, error.to_string())
             };
             stream.write_open(&open).await.map_err(failed)?;
             stream.read_accept().await.map_err(|error| {
                 // Refused in words: nobody has it. Cut: somebody may have accepted.
                 let refused = matches!(error, limes_wire::driver::StreamError::Reset { .. });
-                let ran = if refused { Ran::No } else { Ran::Maybe };
+                let ran = if refused { Execution::NotStarted } else { Execution::Unknown };
                 CallError::coded(error.code(), ran, error.to_string())
             })?;
             Ok(Stream(stream))
         };
-        timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(CallError::timeout(Ran::Maybe)))
+        timeout_at(deadline.into(), work)
+            .await
+            .unwrap_or_else(|_| Err(CallError::timeout(Execution::Unknown)))
     }
 
     pub(crate) async fn receive(&self) -> Option<Message> {
@@ -381,7 +397,7 @@ pub(crate) fn check_names(names: &[String]) -> Result<(), CallError> {
         None => Ok(()),
         Some(long) => {
             let text = format!("a name of {} bytes is over the limit of {}", long.len(), limits::NAME_MAX);
-            Err(CallError::coded(Code::TOO_LARGE, Ran::No, text))
+            Err(CallError::coded(Code::TOO_LARGE, Execution::NotStarted, text))
         }
     }
 }

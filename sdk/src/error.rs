@@ -3,7 +3,7 @@
 use std::fmt;
 
 use limes_wire::Code;
-use limes_wire::frame::{CallError as WireError, Ran};
+use limes_wire::frame::{CallError as WireError, Execution};
 
 /// What went wrong.
 ///
@@ -55,7 +55,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallError {
     kind: Kind,
-    ran: Ran,
+    ran: Execution,
     code: Code,
     text: String,
 }
@@ -66,27 +66,32 @@ pub type PublishError = CallError;
 pub type OpenError = CallError;
 
 impl CallError {
-    pub(crate) fn new(kind: Kind, code: Code, ran: Ran, text: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, code: Code, ran: Execution, text: impl Into<String>) -> Self {
         CallError { kind, ran, code, text: text.into() }
     }
 
     pub(crate) fn closed() -> Self {
-        Self::new(Kind::Closed, Code::CANCELLED, Ran::No, "this client was closed")
+        Self::new(Kind::Closed, Code::CANCELLED, Execution::NotStarted, "this client was closed")
     }
 
     pub(crate) fn not_sent() -> Self {
-        Self::new(Kind::Disconnected, Code::GONE, Ran::No, "not connected to the cluster")
+        Self::new(Kind::Disconnected, Code::GONE, Execution::NotStarted, "not connected to the cluster")
     }
 
     pub(crate) fn cut() -> Self {
-        Self::new(Kind::Disconnected, Code::GONE, Ran::Maybe, "the connection broke before the answer came")
+        Self::new(
+            Kind::Disconnected,
+            Code::GONE,
+            Execution::Unknown,
+            "the connection broke before the answer came",
+        )
     }
 
-    pub(crate) fn timeout(ran: Ran) -> Self {
+    pub(crate) fn timeout(ran: Execution) -> Self {
         Self::new(Kind::Timeout, Code::TIMEOUT, ran, "no answer within the deadline")
     }
 
-    pub(crate) fn coded(code: Code, ran: Ran, text: impl Into<String>) -> Self {
+    pub(crate) fn coded(code: Code, ran: Execution, text: impl Into<String>) -> Self {
         let kind = match code {
             Code::NO_EDGE => Kind::NoEdge,
             Code::NO_SERVICE => Kind::NoService,
@@ -115,7 +120,7 @@ impl CallError {
 
     /// Whether the receiver's handler may have been run. If not, sending again cannot do it twice.
     pub fn may_have_run(&self) -> bool {
-        self.ran != Ran::No
+        self.ran != Execution::NotStarted
     }
 
     /// Whether sending again is safe and may succeed.
@@ -156,9 +161,9 @@ impl From<WireError> for CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ran = match self.ran {
-            Ran::No => "not run",
-            Ran::Maybe => "may have run",
-            Ran::Yes => "has run",
+            Execution::NotStarted => "not run",
+            Execution::Unknown => "may have run",
+            Execution::Completed => "has run",
         };
         write!(f, "{} ({ran}): {}", self.code, self.text)
     }

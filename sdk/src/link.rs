@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use limes_wire::driver::{Cx, Handler, Mailbox, RecordStream, Stream as RawStream};
 use limes_wire::frame::{
-    Ack, Call as CallFrame, CallError as ErrorFrame, Frame, GoAway, Hello, Message as MessageFrame, Names,
-    Ran, Reply, Welcome,
+    Ack, Call as CallFrame, CallError as ErrorFrame, Execution, Frame, GoAway, Hello,
+    Message as MessageFrame, Names, Reply, Welcome,
 };
 use limes_wire::{By, CloseReason, Code, Str, limits};
 use tokio::sync::oneshot;
@@ -60,7 +60,7 @@ pub(crate) enum Naming {
 pub(crate) enum Mail {
     Send(Request),
     Cancel(u64),
-    Answer(u64, Result<Bytes, (Code, Ran, String)>),
+    Answer(u64, Result<Bytes, (Code, Execution, String)>),
     Ack {
         id: u64,
         code: Code,
@@ -148,7 +148,7 @@ impl Link {
         let Request { id, is_message, peer, name, body, deadline, tell } = request;
         let remaining = deadline.saturating_duration_since(cx.now());
         if remaining.is_zero() {
-            let _ = tell.send(Err(CallError::timeout(Ran::No)));
+            let _ = tell.send(Err(CallError::timeout(Execution::NotStarted)));
             return;
         }
         self.waiting.insert(id, tell);
@@ -163,7 +163,8 @@ impl Link {
     /// Runs the handler of a call in a task of its own.
     fn serve(&mut self, call: CallFrame, cx: &mut Cx<'_>) {
         let CallFrame { id, deadline, peer, method, body } = call;
-        let refuse = |code, text: String| Frame::Error(ErrorFrame { id, code, ran: Ran::No, text });
+        let refuse =
+            |code, text: String| Frame::Error(ErrorFrame { id, code, ran: Execution::NotStarted, text });
         let Some(handler) = self.client.methods.get(&method) else {
             cx.send(refuse(Code::NO_METHOD, format!("nobody here answers {:?}", &*method)));
             return;
@@ -179,8 +180,8 @@ impl Link {
             let mut handler = AbortOnDrop(tokio::spawn(work.instrument(span)));
             let answer = match (&mut handler.0).await {
                 Ok(Ok(body)) => Ok(body),
-                Ok(Err(failed)) => Err((Code::APPLICATION, Ran::Yes, failed.0)),
-                Err(_) => Err((Code::APPLICATION, Ran::Yes, "the handler panicked".to_owned())),
+                Ok(Err(failed)) => Err((Code::APPLICATION, Execution::Completed, failed.0)),
+                Err(_) => Err((Code::APPLICATION, Execution::Completed, "the handler panicked".to_owned())),
             };
             outbox.push_always(Mail::Answer(id, answer));
         });
@@ -197,7 +198,7 @@ impl Link {
             self.held.remove(&id);
             full.into_inner().answered = true;
             let text = "the receiver does not keep up".to_owned();
-            cx.send(Frame::Error(ErrorFrame { id, code: Code::BUSY, ran: Ran::No, text }));
+            cx.send(Frame::Error(ErrorFrame { id, code: Code::BUSY, ran: Execution::NotStarted, text }));
         }
     }
 }
@@ -218,10 +219,12 @@ impl Handler for Link {
             Frame::Error(error) => self.finish(error.id, Err(error.into())),
             Frame::Ack(Ack { id, code: Code::OK, .. }) => self.finish(id, Ok(Bytes::new())),
             Frame::Ack(Ack { id, code, text }) => {
-                self.finish(id, Err(CallError::coded(code, Ran::Yes, text)));
+                self.finish(id, Err(CallError::coded(code, Execution::Completed, text)));
             }
             Frame::Done(done) if done.code == Code::OK => self.finish(done.id, Ok(Bytes::new())),
-            Frame::Done(done) => self.finish(done.id, Err(CallError::coded(done.code, Ran::No, done.text))),
+            Frame::Done(done) => {
+                self.finish(done.id, Err(CallError::coded(done.code, Execution::NotStarted, done.text)))
+            }
             Frame::Call(call) => self.serve(call, cx),
             Frame::Message(message) => self.receive(message, cx),
             Frame::Cancel { id } => {
@@ -255,7 +258,12 @@ impl Handler for Link {
                                 body.len(),
                                 self.max_body
                             );
-                            Frame::Error(ErrorFrame { id, code: Code::TOO_LARGE, ran: Ran::Yes, text })
+                            Frame::Error(ErrorFrame {
+                                id,
+                                code: Code::TOO_LARGE,
+                                ran: Execution::Completed,
+                                text,
+                            })
                         }
                         Ok(body) => Frame::Reply(Reply { id, body }),
                         Err((code, ran, text)) => Frame::Error(ErrorFrame { id, code, ran, text }),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use limes_sdk::{Bytes, ConnectError, Edge, Kind, Service, State};
 use limes_wire::driver::{Cx, Handler, Mailbox, Stream, drive};
-use limes_wire::frame::{Call, Done, Frame, GoAway, Hello, Names, Ran, Reply, Welcome};
+use limes_wire::frame::{Call, Done, Execution, Frame, GoAway, Hello, Names, Reply, Welcome};
 use limes_wire::limits::Limits;
 use limes_wire::{CloseReason, Code, Conn};
 use tokio::net::TcpListener;
@@ -233,7 +233,7 @@ async fn a_body_over_the_gateways_limit_costs_no_connection() {
     let mut answers = [side.told().await, side.told().await];
     answers.sort_by_key(|answer| matches!(answer, Frame::Reply(_)));
     let [Frame::Error(error), Frame::Reply(reply)] = answers else { panic!("{answers:?}") };
-    assert_eq!((error.id, error.code, error.ran), (1, Code::TOO_LARGE, Ran::Yes), "{error:?}");
+    assert_eq!((error.id, error.code, error.ran), (1, Code::TOO_LARGE, Execution::Completed), "{error:?}");
     assert_eq!((reply.id, reply.body.len()), (2, 1_000));
 }
 

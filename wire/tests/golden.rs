@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use limes_wire::frame::{
-    Ack, Call, CallError, Done, Extension, Frame, GoAway, HEADER, Header, Hello, Message, Names, Ran, Reply,
-    Role, Welcome,
+    Ack, Call, CallError, Done, Execution, Extension, Frame, GoAway, HEADER, Header, Hello, Message, Names,
+    Reply, Role, Welcome,
 };
 use limes_wire::limits::Limits;
 use limes_wire::stream::{Open, RECORD_HEAD, Record, RecordHead};
@@ -63,7 +63,12 @@ fn frames() -> Vec<Frame> {
             body: Bytes::from_static(b"world"),
         }),
         Frame::Reply(Reply { id: 7, body: Bytes::from_static(b"hello world") }),
-        Frame::Error(CallError { id: 7, code: Code::NO_METHOD, ran: Ran::No, text: "nobody".into() }),
+        Frame::Error(CallError {
+            id: 7,
+            code: Code::NO_METHOD,
+            ran: Execution::NotStarted,
+            text: "nobody".into(),
+        }),
         Frame::Cancel { id: 7 },
         Frame::Message(Message {
             id: 8,

@@ -1,7 +1,7 @@
 //! Errors in both languages: codes inside, texts that users of the reference know outside.
 
 use limes_wire::Code;
-use limes_wire::frame::{Ran, Role};
+use limes_wire::frame::{Execution, Role};
 
 use super::asked::Asked;
 use crate::mail::{Failure, Kind};
@@ -13,7 +13,7 @@ const NO_SUCH_RPC: &str = "no such rpc: ";
 pub(super) fn text(role: Role, kind: Kind, asked: &Asked, failure: Failure) -> String {
     match failure.code {
         // Its own words, whatever they are.
-        _ if failure.ran == Ran::Yes && !failure.text.is_empty() => failure.text,
+        _ if failure.ran == Execution::Completed && !failure.text.is_empty() => failure.text,
         Code::NO_EDGE => "edge not online".to_owned(),
         Code::NO_METHOD if failure.text.starts_with(NO_SUCH_RPC) => failure.text,
         Code::NO_METHOD if role == Role::Edge => "record not found".to_owned(),
@@ -34,7 +34,7 @@ pub(super) fn text(role: Role, kind: Kind, asked: &Asked, failure: Failure) -> S
 pub(super) fn failure(text: String) -> Failure {
     match text.strip_prefix(NO_SUCH_RPC) {
         Some(_) => Failure::not_run(Code::NO_METHOD, text),
-        None => Failure { code: Code::APPLICATION, ran: Ran::Yes, text, revision: 0 },
+        None => Failure { code: Code::APPLICATION, ran: Execution::Completed, text, revision: 0 },
     }
 }
 

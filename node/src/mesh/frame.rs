@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use limes_routing::{EdgeId, Epoch, Incarnation, Position, Revision, ServiceId, SessionNo};
-use limes_wire::frame::{Extension, Ran};
+use limes_wire::frame::{Execution, Extension};
 use limes_wire::{Code, Str};
 
 use crate::mail::{Answer, Failure, Kind, Target};
@@ -197,9 +197,9 @@ fn put_answer(head: &mut BytesMut, answer: Answer) -> Bytes {
             head.put_u8(2);
             head.put_u32(failure.code.0);
             head.put_u8(match failure.ran {
-                Ran::No => 0,
-                Ran::Maybe => 1,
-                Ran::Yes => 2,
+                Execution::NotStarted => 0,
+                Execution::Unknown => 1,
+                Execution::Completed => 2,
             });
             head.put_u64(failure.revision);
             Bytes::from(failure.text)
@@ -214,9 +214,9 @@ fn get_answer(head: &mut Bytes, body: Bytes) -> Option<Answer> {
         2 => Answer::Failed(Failure {
             code: Code(head.try_get_u32().ok()?),
             ran: match head.try_get_u8().ok()? {
-                0 => Ran::No,
-                2 => Ran::Yes,
-                _ => Ran::Maybe,
+                0 => Execution::NotStarted,
+                2 => Execution::Completed,
+                _ => Execution::Unknown,
             },
             revision: head.try_get_u64().ok()?,
             text: String::from_utf8_lossy(&body).into_owned(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use limes_wire::callback::EdgeFacts;
-use limes_wire::frame::Ran;
+use limes_wire::frame::Execution;
 use limes_wire::{Code, Str};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -62,7 +62,7 @@ pub(super) async fn ask(node: &Arc<Node>, method: &'static str, facts: &EdgeFact
     match timeout(time, answer).await {
         Ok(Some(Answer::Reply(body))) => Said::Yes(body),
         Ok(Some(Answer::Done)) => Said::Yes(Bytes::new()),
-        Ok(Some(Answer::Failed(failure))) if failure.ran == Ran::Yes => Said::No(failure.text),
+        Ok(Some(Answer::Failed(failure))) if failure.ran == Execution::Completed => Said::No(failure.text),
         Ok(Some(Answer::Failed(failure))) => Said::Nothing(failure),
         Ok(None) | Err(_) => {
             if let Some(at) = at {

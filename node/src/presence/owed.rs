@@ -9,7 +9,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use limes_raft::Replica;
 use limes_routing::{EdgeId, Event, Incarnation, NodeId, Owed};
 use limes_wire::callback::{EDGE_OFFLINE, EdgeFacts};
-use limes_wire::frame::Ran;
+use limes_wire::frame::Execution;
 use tokio::time::timeout;
 
 use super::callback::{self, Said};
@@ -144,7 +144,7 @@ async fn settle(node: &Arc<Node>, owed: &Owed, next: Next, since: Instant) -> bo
         Next::Make => match callback::ask(node, EDGE_OFFLINE, &facts, TIME).await {
             Said::Yes(_) | Said::No(_) => true,
             // A service that never answers has had it by then, more than once.
-            Said::Nothing(failure) => failure.ran == Ran::Maybe && since.elapsed() > KEPT,
+            Said::Nothing(failure) => failure.ran == Execution::Unknown && since.elapsed() > KEPT,
         },
         Next::Keep => false,
         Next::Forget => true,

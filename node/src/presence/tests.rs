@@ -19,7 +19,7 @@ use limes_routing::{
     Batch, EdgeId, Effect, Event, Founder, Home, Incarnation, Levels, NodeAddrs, NodeId, Origin, Position,
     Reason, Revision, ServiceId, ServiceRow, SessionNo, Tables, Verdict, diff, pick::mix,
 };
-use limes_wire::frame::Ran;
+use limes_wire::frame::Execution;
 use limes_wire::{Code, Str};
 use tokio::sync::mpsc;
 
@@ -531,7 +531,7 @@ async fn what_was_not_read_goes_to_another_and_the_second_time_back() {
     assert!(matches!(&routed, Heard::Routed(to) if to.same(&world.members[0].open[&two.session.0])));
     let answer = answers.recv().await.unwrap();
     let Heard::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
-    assert_eq!((failure.code, failure.ran), (Code::GONE, Ran::No));
+    assert_eq!((failure.code, failure.ran), (Code::GONE, Execution::NotStarted));
 }
 
 /// A service that has missed a keepalive is passed over while another can serve.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use limes_wire::driver::Cx;
-use limes_wire::frame::{Ack, Call, CallError, Done, Frame, GoAway, Message, Names, Ran, Reply, Role};
+use limes_wire::frame::{Ack, Call, CallError, Done, Execution, Frame, GoAway, Message, Names, Reply, Role};
 use limes_wire::{Code, Str, callback};
 
 use super::{NAMING_MAX, Session, State};
@@ -33,7 +33,7 @@ pub(super) fn on_frame(session: &mut Session, frame: Frame, cx: &mut Cx) {
             session.incoming.answer(id, Kind::Message, Answer::Done);
         }
         Frame::Ack(Ack { id, code, text }) => {
-            session.incoming.fail(id, Failure { code, ran: Ran::Yes, text, revision: 0 });
+            session.incoming.fail(id, Failure { code, ran: Execution::Completed, text, revision: 0 });
         }
         Frame::Cancel { id } => {
             if let Some(kind) = session.outgoing.cancel(id) {

@@ -78,7 +78,7 @@ pub struct Reply {
 
 /// Whether the receiver's handler has been run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ran {
+pub enum Execution {
     /// Certainly not: the request may be sent again.
     No,
     /// Not known.
@@ -95,7 +95,7 @@ pub struct CallError {
     /// Why.
     pub code: Code,
     /// What the caller may assume.
-    pub ran: Ran,
+    pub ran: Execution,
     /// One line for a person.
     pub text: String,
 }
@@ -105,9 +105,9 @@ impl CallError {
         out.put_u64(self.id);
         out.put_u32(self.code.0);
         out.put_u8(match self.ran {
-            Ran::No => 0,
-            Ran::Maybe => 1,
-            Ran::Yes => 2,
+            Execution::NotStarted => 0,
+            Execution::Unknown => 1,
+            Execution::Completed => 2,
         });
         put_text(out, &self.text);
         Bytes::new()
@@ -118,10 +118,10 @@ impl CallError {
             id: from.u64()?,
             code: Code(from.u32()?),
             ran: match from.u8()? {
-                0 => Ran::No,
-                2 => Ran::Yes,
+                0 => Execution::NotStarted,
+                2 => Execution::Completed,
                 // A value of a newer peer: the careful reading.
-                _ => Ran::Maybe,
+                _ => Execution::Unknown,
             },
             text: from.text()?,
         })

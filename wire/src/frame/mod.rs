@@ -6,7 +6,7 @@ mod header;
 mod hello;
 mod names;
 
-pub use call::{Ack, Call, CallError, Message, Ran, Reply};
+pub use call::{Ack, Call, CallError, Execution, Message, Reply};
 pub use control::{Extension, GoAway};
 pub use header::{HEADER, Header};
 pub use hello::{Hello, Role, VERSIONS, Welcome};

@@ -97,6 +97,6 @@ async fn what_was_cancelled_unread_is_not_led_on() {
     return_unread(&node, [Mail::Request(Box::new(request)), Mail::Cancel(key)]);
     let answer = answers.recv().await.unwrap();
     let Heard::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
-    assert_eq!((failure.code, failure.ran), (Code::CANCELLED, Ran::No));
+    assert_eq!((failure.code, failure.ran), (Code::CANCELLED, Execution::NotStarted));
     assert!(world.members[0].open.values().all(|outbox| outbox.take_all().is_empty()));
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use limes_node::config::{Cap, Mark, Size};
 use limes_sdk::{Kind, Service};
-use limes_wire::frame::{Frame, Hello, Names, Ran};
+use limes_wire::frame::{Execution, Frame, Hello, Names};
 use limes_wire::stream::{Open, Record};
 use limes_wire::{Code, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,13 +80,13 @@ async fn calls_and_bytes(bed: &Bed) {
         raw.send(call(id, "hang", 10)).await;
     }
     let Frame::Error(error) = raw.frame().await else { panic!() };
-    assert_eq!((error.id, error.code, error.ran), (5, Code::BUSY, Ran::No), "{error:?}");
+    assert_eq!((error.id, error.code, error.ran), (5, Code::BUSY, Execution::NotStarted), "{error:?}");
     assert!(error.text.contains("limits.calls"), "{error:?}");
     // A number in use.
     raw.send(Frame::Cancel { id: 4 }).await;
     raw.send(call(1, "hang", 10)).await;
     let Frame::Error(error) = raw.frame().await else { panic!() };
-    assert_eq!((error.id, error.code, error.ran), (1, Code::PROTOCOL, Ran::No), "{error:?}");
+    assert_eq!((error.id, error.code, error.ran), (1, Code::PROTOCOL, Execution::NotStarted), "{error:?}");
     drop(raw);
 
     // Bytes in flight: the first may be larger than all of it, the next may not come on top.
@@ -94,7 +94,7 @@ async fn calls_and_bytes(bed: &Bed) {
     raw.send(call(1, "hang", 100 << 10)).await;
     raw.send(call(2, "hang", 100)).await;
     let Frame::Error(error) = raw.frame().await else { panic!() };
-    assert_eq!((error.id, error.code, error.ran), (2, Code::BUSY, Ran::No), "{error:?}");
+    assert_eq!((error.id, error.code, error.ran), (2, Code::BUSY, Execution::NotStarted), "{error:?}");
     assert!(error.text.contains("limits.queued"), "{error:?}");
     // A body, before a byte of it has come.
     raw.socket.write_all(&[0x10, 0, 0, 8, 0, 4, 0, 1]).await.unwrap();
@@ -268,7 +268,7 @@ async fn a_node_that_is_full_says_so() {
         }
     }
     let error = busy.expect("memory is never over its mark");
-    assert_eq!((error.code, error.ran), (Code::BUSY, Ran::No), "{error:?}");
+    assert_eq!((error.code, error.ran), (Code::BUSY, Execution::NotStarted), "{error:?}");
     assert!(error.text.contains("limits.memory"), "{error:?}");
     assert!(bed.log(1).contains("memory is over limits.memory"));
     let refused = edge.open_stream("hanging", "").await.unwrap_err();
