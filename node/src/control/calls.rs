@@ -14,7 +14,7 @@ use crate::compat::api::v1::{
     Change, EdgePage, ListEdgesRequest, ListServicesRequest, ServicePage, StatusReply, StatusRequest,
     WatchRequest,
 };
-use crate::task;
+use crate::tasks;
 
 /// Rows in one message: some 100 KiB.
 const PAGE: usize = 1_000;
@@ -38,7 +38,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let (sink, pages) = mpsc::channel(WAITING);
-    task::spawn(task::Kind::Control, work(Sink(sink)));
+    tasks::spawn(tasks::Kind::Control, work(Sink(sink)));
     Ok(Response::new(ReceiverStream::new(pages)))
 }
 

@@ -7,7 +7,7 @@ use limes_routing::{EdgeId, EdgeRow, Tables};
 use super::{contains, given, seconds};
 use crate::compat::api::control::{Edge, ListEdgeRpCsRequest, ListEdgesRequest, ListEdgesResponse};
 use crate::compat::list::{Distinct, Order, Page, Top, Window};
-use crate::edge_methods::ByEdge;
+use crate::router::edge_methods::ByEdge;
 
 type Row<'a> = (EdgeId, EdgeRow<'a>);
 

@@ -10,7 +10,7 @@ use limes_routing::pick::mix;
 use limes_routing::{NodeAddrs, NodeId, Tables};
 
 use crate::compat::api::discovery::Frontier;
-use crate::leaving::is_leaving;
+use crate::consensus::departure::is_leaving;
 
 /// The names of the cluster and where they lead.
 pub(super) struct Frontiers<'a> {
