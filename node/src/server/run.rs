@@ -145,6 +145,7 @@ pub(crate) fn raft_config(config: &NodeConfig) -> Config {
         },
         initial,
         timing: config.cluster.timing(),
+        metrics: limes_raft::RaftMetrics::default(),
     }
 }
 
