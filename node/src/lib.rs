@@ -36,5 +36,4 @@ mod status;
 mod stream;
 mod task;
 
-pub use compat::api;
 pub use run::{StartError, run};
