@@ -24,5 +24,4 @@ mod tasks;
 mod telemetry;
 mod transport;
 
-pub use compat::api;
 pub use server::{StartError, run};

@@ -9,9 +9,9 @@ use axum::response::Response;
 use prost_reflect::ServiceDescriptor;
 
 use super::Control;
-use crate::compat::api::control::control_plane_server::ControlPlane;
-use crate::compat::api::control_pool;
+use crate::compat::descriptors::control_pool;
 use crate::compat::rest::{Call, moved, not_found};
+use limes_api::control::control_plane_server::ControlPlane;
 
 /// The methods that have a route, with the id in the path.
 #[derive(Debug, Clone, Copy)]

@@ -9,18 +9,18 @@ use tonic::{Request, Response, Status};
 use super::frontiers::Frontiers;
 use super::upstream::Beside;
 use super::{Discovery, lists, upstream};
-use crate::compat::api::discovery::cluster_service_server::ClusterService;
-use crate::compat::api::discovery::health_check_response::ServingStatus;
-use crate::compat::api::discovery::health_server::Health;
-use crate::compat::api::discovery::{
+use crate::compat::health::is_serving;
+use crate::router::resolve::{Resolution, find_edge};
+use limes_api::discovery::cluster_service_server::ClusterService;
+use limes_api::discovery::health_check_response::ServingStatus;
+use limes_api::discovery::health_server::Health;
+use limes_api::discovery::{
     GetEdgeByIdRequest, GetEdgeByIdResponse, GetEdgesCountRequest, GetEdgesCountResponse,
     GetFrontierByEdgeIdRequest, GetFrontierByEdgeIdResponse, GetServiceByIdRequest, GetServiceByIdResponse,
     GetServicesCountRequest, GetServicesCountResponse, HealthCheckRequest, HealthCheckResponse,
     ListEdgesRequest, ListEdgesResponse, ListFrontiersRequest, ListFrontiersResponse, ListServicesRequest,
     ListServicesResponse,
 };
-use crate::compat::health::is_serving;
-use crate::router::resolve::{Resolution, find_edge};
 
 type Answer<T> = Result<Response<T>, Status>;
 

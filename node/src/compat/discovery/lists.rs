@@ -6,11 +6,11 @@ use tonic::Status;
 
 use super::frontiers::{Frontiers, hash};
 use super::upstream::Beside;
-use crate::compat::api::discovery::{
+use crate::compat::list::scan;
+use limes_api::discovery::{
     Edge, ListEdgesRequest, ListEdgesResponse, ListFrontiersRequest, ListFrontiersResponse,
     ListServicesRequest, ListServicesResponse, Service,
 };
-use crate::compat::list::scan;
 
 /// What is said of a row that is not there, as the reference's store says it.
 pub(super) fn nil() -> Status {
