@@ -2,9 +2,9 @@
 //! bytes that would end the reference.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::program::Program;
 use crate::support::{self, Bed, PATIENCE, until};
 use bytes::BytesMut;
 use limes_node::api::control::ListEdgeRpCsRequest;
@@ -15,9 +15,9 @@ use limes_node::config::Addr;
 use limes_sdk::{Bytes, Edge, Service};
 use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, SessionData, Time, Word};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 /// Whoever sets this wants the tests with Go to fail, rather than to be skipped, where there is none.
@@ -31,7 +31,7 @@ async fn go_program(dir: &TempDir) -> Option<PathBuf> {
         .arg(&program)
         .arg(".")
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/go"))
-        .stdin(Stdio::null())
+        .stdin(std::process::Stdio::null())
         .output();
     let failure = match timeout(Duration::from_secs(600), build).await {
         Ok(Ok(output)) if output.status.success() => return Some(program),
@@ -44,21 +44,17 @@ async fn go_program(dir: &TempDir) -> Option<PathBuf> {
     None
 }
 
-fn go(program: &PathBuf, what: &str, bed: &Bed, nodes: &[usize]) -> Command {
+/// Starts the Go program with one of its verbs and the addresses of these nodes.
+fn go(program: &PathBuf, what: &str, bed: &Bed, nodes: &[usize]) -> Program {
     let mut command = Command::new(program);
     command.arg(what).args(nodes.iter().flat_map(|node| [bed.edges(*node), bed.services(*node)]));
-    command.stdin(Stdio::piped()).kill_on_drop(true);
-    command
+    Program::start(&mut command)
 }
 
 /// Runs checks of the Go program to their end.
 async fn run(program: &PathBuf, what: &str, bed: &Bed) {
-    let checks = go(program, what, bed, &[1, 2, 3]).output();
-    let checks = timeout(PATIENCE * 2, checks).await.expect("the Go program is stuck").unwrap();
-    let said = String::from_utf8_lossy(&checks.stdout);
-    println!("{said}");
-    let complained = String::from_utf8_lossy(&checks.stderr);
-    assert!(checks.status.success(), "{said}\n{complained}");
+    let lines = go(program, what, bed, &[1, 2, 3]).finish_within(PATIENCE * 2).await;
+    lines.iter().for_each(|line| println!("{line}"));
 }
 
 #[tokio::test]
@@ -173,15 +169,10 @@ async fn a_node_that_leaves(bed: &Bed, program: Option<&PathBuf>) {
         busy.say(id, Body::On(1, Word::Response(data))).await;
     });
     assert_eq!(answer.unwrap(), "here");
-    if let Some((moves, lines)) = &mut moves {
-        // It says so when it has been called at another node; its client says more.
-        let mut said = Vec::new();
-        while let Some(line) = timeout(PATIENCE, lines.next_line()).await.expect("stuck").unwrap() {
-            said.push(line);
-        }
-        assert!(said.last().is_some_and(|line| line.ends_with(", 0 failed")), "{said:#?}");
-        drop(moves.stdin.take());
-        moves.wait().await.unwrap();
+    if let Some(moves) = &mut moves {
+        // It prints the number of failed calls when it was called at another node.
+        let lines = moves.finish().await;
+        assert!(lines.last().is_some_and(|line| line.ends_with(", 0 failed")), "{lines:#?}");
     }
     caller.close().await;
     drop((service, busy, stream));
@@ -191,12 +182,10 @@ async fn a_node_that_leaves(bed: &Bed, program: Option<&PathBuf>) {
 
 /// A Go edge on node 2, which connects again by itself, and a Go service on node 1 that knows it by its meta
 /// and calls it all the time.
-async fn an_edge_that_moves(bed: &Bed, program: &PathBuf) -> (Child, Lines<BufReader<ChildStdout>>) {
-    let mut moves = go(program, "moves", bed, &[1, 2]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(moves.stdout.take().unwrap()).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await.expect("stuck").unwrap();
-    assert_eq!(line.as_deref(), Some("moving"));
-    (moves, lines)
+async fn an_edge_that_moves(bed: &Bed, program: &PathBuf) -> Program {
+    let mut moves = go(program, "moves", bed, &[1, 2]);
+    moves.until("moving").await;
+    moves
 }
 
 /// An edge on node 2 with a stream to a service "caller" that goes on.
@@ -406,8 +395,8 @@ async fn slow_receiver(bed: &Bed) {
 
 /// A Go edge and a Go service on one node, native ones on another and on the same.
 async fn dialects(bed: &Bed, program: &PathBuf) {
-    let mut held = go(program, "hold", bed, &[1]).stdout(Stdio::piped()).spawn().unwrap();
-    let go_edge = held_edge(&mut held).await;
+    let mut held = go(program, "hold", bed, &[1]);
+    let go_edge = held.until("held ").await.parse().unwrap();
     let pairing = async |node, name: &'static str| {
         let service = bed.service(node, name).await;
         service.subscribe([format!("news-{name}")]).await.unwrap();
@@ -430,18 +419,11 @@ async fn dialects(bed: &Bed, program: &PathBuf) {
         assert_eq!((listed.rpcs.as_slice(), listed.count), (&EDGE_METHODS.map(String::from)[..], 5));
     };
     tokio::join!(pairing(3, "far"), pairing(1, "near"), methods);
-    drop(held.stdin.take());
-    timeout(PATIENCE, held.wait()).await.unwrap().unwrap();
+    held.finish().await;
 }
 
 /// What the Go edge offers.
 const EDGE_METHODS: [&str; 5] = ["custom", "do", "echo", "panic", "slow"];
-
-async fn held_edge(held: &mut Child) -> u64 {
-    let mut lines = BufReader::new(held.stdout.take().unwrap()).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap_or_default();
-    line.strip_prefix("held ").and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("{line}"))
-}
 
 async fn go_edge_and_native_service(service: &Service, name: &str, edge: u64) {
     let call = async |method: &str, body: &str| {
