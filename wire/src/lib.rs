@@ -13,6 +13,8 @@ pub mod limits;
 mod staged;
 pub mod stream;
 mod text;
+#[cfg(feature = "tokio")]
+pub mod transport;
 
 pub use close::{By, CloseReason};
 pub use code::Code;

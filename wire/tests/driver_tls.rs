@@ -7,9 +7,9 @@ mod driver_support;
 use std::sync::Arc;
 
 use driver_support::*;
-use limes_wire::driver::Transport;
-use limes_wire::driver::tls::{Identity, Roots, TlsClient, TlsError, TlsServer};
 use limes_wire::frame::Frame;
+use limes_wire::transport::tls::{Identity, Roots, TlsClient, TlsError, TlsServer};
+use limes_wire::transport::{AnyTransport, Transport as _};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -48,10 +48,10 @@ impl Authority {
 }
 
 /// Both ends after their TLS handshake, or the client's error.
-async fn shake(server: &TlsServer, client: &TlsClient) -> std::io::Result<(Transport, Transport)> {
+async fn shake(server: &TlsServer, client: &TlsClient) -> std::io::Result<(AnyTransport, AnyTransport)> {
     let (near, far) = sockets().await;
     let (near, far) = tokio::join!(client.connect("nowhere:1", near), server.accept(far));
-    Ok((near?, far?))
+    Ok((near?.into(), far?.into()))
 }
 
 #[tokio::test]
@@ -89,6 +89,47 @@ async fn who_must_show_a_certificate_does_or_is_refused() {
         let_in.push(far.is_ok());
     }
     assert_eq!(let_in, [false, false, true]);
+}
+
+#[tokio::test]
+async fn the_server_sees_the_chain_of_a_client_that_shows_a_certificate() {
+    let authority = Authority::new();
+    let server = TlsServer::new(vec![authority.identity("a.example")], Some(authority.roots())).unwrap();
+    let client = authority.client("a.example", Some(authority.identity("edge")));
+    let (near, far) = shake(&server, &client).await.unwrap();
+    let chain = far.peer_identity().expect("the client has shown a certificate").chain();
+    assert_eq!(chain.len(), 1, "the client's own certificate");
+    let (near, far) = (near.peer_addr().unwrap(), far.socket().unwrap().local_addr().unwrap());
+    assert_eq!(near, far, "the peer of one end is the other");
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_has_no_identity() {
+    let authority = Authority::new();
+    let server = TlsServer::new(vec![authority.identity("a.example")], None).unwrap();
+    let (_near, far) = shake(&server, &authority.client("a.example", None)).await.unwrap();
+    assert!(far.peer_identity().is_none());
+}
+
+#[tokio::test]
+async fn bytes_that_were_peeked_at_can_still_be_read() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let authority = Authority::new();
+    let server = TlsServer::new(vec![authority.identity("a.example")], None).unwrap();
+    let tls = shake(&server, &authority.client("a.example", None)).await.unwrap();
+    let (near, far) = sockets().await;
+    for (mut near, mut far) in [tls, (near.into(), far.into())] {
+        near.write_all(b"LIMES").await.unwrap();
+        near.flush().await.unwrap();
+        assert_eq!(far.first_byte().await.unwrap(), Some(b'L'));
+        let mut peeked = [0; 2];
+        assert_eq!((far.peek(&mut peeked).await.unwrap(), &peeked), (2, b"LI"));
+        let mut all = [0; 5];
+        far.read_exact(&mut all).await.unwrap();
+        assert_eq!(&all, b"LIMES");
+        drop(near);
+        assert_eq!(far.first_byte().await.ok().flatten(), None, "closed");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use limes_routing::{EdgeId, Incarnation};
-use limes_wire::driver::drive_geminio;
+use limes_wire::driver::drive;
 use limes_wire::frame::Welcome;
 use limes_wire::geminio::{Body, Conn, ConnData, HEADER, Header, MessageData, Packet, SessionData, Time};
 use limes_wire::limits::Limits;
@@ -48,7 +48,7 @@ impl Bench {
         let heard = conn.next(now, &mut encode(1, hello)).unwrap();
         assert!(matches!(heard, Some(Event::Hello(_))));
         let (socket, other) = tokio::io::duplex(1 << 20);
-        tokio::spawn(drive_geminio(other, conn, session, outbox.clone()));
+        tokio::spawn(drive(other, conn, session, outbox.clone()));
         assert!(outbox.push_always(Mail::Welcome(Box::new(Welcome { id: 77, ..Welcome::default() }))));
         let mut bench = Bench { socket, outbox, edge };
         assert!(matches!(

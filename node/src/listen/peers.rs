@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use limes_wire::driver::tls::TlsServer;
-use limes_wire::driver::{Mailbox, Transport, drive, drive_geminio, tune};
+use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::{Frame, GoAway, Role};
 use limes_wire::limits::{CALLS_MAX, Limits};
+use limes_wire::transport::tls::TlsServer;
+use limes_wire::transport::{AnyTransport, Transport as _, tune};
 use limes_wire::{Code, Conn, geminio};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -44,7 +45,7 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, role: Role, tl
                 let newcomer = Newcomer { node: node.clone(), role, remote, place };
                 match &tls {
                     None => {
-                        let greeting = newcomer.greet(Transport::Plain(socket), Instant::now());
+                        let greeting = newcomer.greet(socket.into(), Instant::now());
                         task::spawn(task::Kind::Session, node.connections.track_future(greeting));
                     }
                     Some(tls) => {
@@ -106,7 +107,7 @@ impl Newcomer {
             () = self.place.shed() => return self.failed(Code::LIMIT, "made room for others"),
         };
         match result {
-            Ok(Ok(transport)) => self.greet(transport, began).await,
+            Ok(Ok(stream)) => self.greet(stream.into(), began).await,
             Ok(Err(error)) => self.failed(Code::PROTOCOL, &error.to_string()),
             Err(_) => self.failed(Code::HANDSHAKE_TIMEOUT, "no TLS handshake in time"),
         }
@@ -120,10 +121,10 @@ impl Newcomer {
     }
 
     /// Finds the peer's dialect by its first byte.
-    async fn greet(self, mut transport: Transport, began: Instant) {
+    async fn greet(self, mut transport: AnyTransport, began: Instant) {
         let time = self.node.config.limits.handshake.saturating_sub(began.elapsed());
         let first = tokio::select! {
-            first = timeout(time, transport.first()) => first,
+            first = timeout(time, transport.first_byte()) => first,
             // Told below, by mail.
             () = self.place.shed() => Ok(Ok(None)),
         };
@@ -143,7 +144,7 @@ impl Newcomer {
     }
 
     /// Gives the connection to the other gateway, in a task for which nobody waits.
-    fn pass_on(self, transport: Transport) {
+    fn pass_on(self, transport: AnyTransport) {
         let Newcomer { node, remote, mut place, .. } = self;
         place.welcomed();
         task::spawn(task::Kind::Session, async move {
@@ -156,7 +157,7 @@ impl Newcomer {
 
     /// Drives the connection in a task of its own. Whoever has said nothing is told so in the native
     /// dialect, which has words for it.
-    fn begin(self, transport: Transport, began: Instant, is_geminio: bool) {
+    fn begin(self, transport: AnyTransport, began: Instant, is_geminio: bool) {
         let Newcomer { node, role, remote, place } = self;
         let outbox = Mailbox::new();
         place.at(&outbox);
@@ -166,7 +167,7 @@ impl Newcomer {
             let limits = as_before(role, limits);
             let handler = crate::geminio::Session::new(node, role, outbox.clone(), remote, place);
             let conn = geminio::Conn::server(began, limits);
-            let driven = drive_geminio(transport, conn, handler, outbox);
+            let driven = drive(transport, conn, handler, outbox);
             task::spawn(task::Kind::Session, connections.track_future(driven));
             return;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use limes_routing::{NodeId, Revision};
-use limes_wire::driver::{Cx, Handler, Stream};
+use limes_wire::driver::{Cx, Handler, Native, PeerEvent};
 use limes_wire::frame::{Frame, GoAway, Hello, Welcome};
 use limes_wire::{By, CloseReason, Code};
 use tokio::sync::oneshot;
@@ -301,9 +301,7 @@ impl Link {
     }
 }
 
-impl Handler for Link {
-    type Mail = Mail;
-
+impl Link {
     fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
         match hello::check(&self.node, &hello) {
             Ok(peer) => {
@@ -347,9 +345,25 @@ impl Handler for Link {
             _ => cx.close(GoAway::new(Code::PROTOCOL, format!("{name} is no mesh frame"))),
         }
     }
+}
 
-    fn on_goaway(&mut self, goaway: GoAway, _: &mut Cx) {
-        debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "mesh peer leaves");
+impl Handler for Link {
+    type Protocol = Native;
+    type Mail = Mail;
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx) {
+        match event {
+            PeerEvent::Hello(hello) => self.on_hello(hello, cx),
+            PeerEvent::Welcome(welcome) => self.on_welcome(welcome, cx),
+            PeerEvent::Frame(frame) => self.on_frame(frame, cx),
+            PeerEvent::GoAway(goaway) => {
+                debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "mesh peer leaves");
+            }
+            PeerEvent::Stream(stream) if self.open => {
+                task::spawn(task::Kind::Stream, stream::serve_mesh(self.node.clone(), stream));
+            }
+            PeerEvent::Stream(_) | PeerEvent::Silence(_) => {}
+        }
     }
 
     fn on_mail(&mut self, mail: Mail, cx: &mut Cx) {
@@ -382,12 +396,6 @@ impl Handler for Link {
             | Mail::Advise(_)
             | Mail::Isolated(_)
             | Mail::Retire(..) => {}
-        }
-    }
-
-    fn on_stream(&mut self, stream: Stream, _: &mut Cx) {
-        if self.open {
-            task::spawn(task::Kind::Stream, stream::serve_mesh(self.node.clone(), stream));
         }
     }
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use limes_routing::{Epoch, NodeId};
-use limes_wire::driver::{Mailbox, drive, tune};
+use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::GoAway;
+use limes_wire::transport::tune;
 use limes_wire::{Code, Conn, limits::Limits};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};

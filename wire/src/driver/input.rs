@@ -70,7 +70,7 @@ impl Input {
     }
 
     /// Whether a large frame, which lacks so many bytes, has taken so long that it is time to ask about it.
-    pub(super) fn dawdles(&mut self, need: usize, now: Instant) -> bool {
+    pub(super) fn is_slow(&mut self, need: usize, now: Instant) -> bool {
         if need == 0 || self.bytes.len() + need <= LARGE {
             self.ask = None;
             return false;
@@ -83,19 +83,19 @@ impl Input {
     }
 
     /// Frames have been taken from the front, or nothing is read now: whatever comes next has all its time.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn restart_hold(&mut self) {
         self.ask = None;
     }
 
     /// What is said to a peer whose frame was not worth its memory.
-    pub(super) fn dawdled(&self, need: usize) -> CloseReason {
+    pub(super) fn too_slow(&self, need: usize) -> CloseReason {
         let bytes = self.bytes.len() + need;
         let text =
             format!("memory is short (limits.memory), and of a frame of {bytes} bytes {need} do not come");
         CloseReason::us(Code::LIMIT, text)
     }
 
-    /// When [`Input::dawdles`] is to be called again.
+    /// When [`Input::is_slow`] is to be called again.
     pub(super) fn due(&self) -> Option<Instant> {
         self.ask
     }

@@ -100,36 +100,39 @@ impl Mux {
         self.pipe.settle();
     }
 
-    /// Drives the session if there is a reason to: gives what the peer has opened, opens what is
-    /// asked for.
+    /// Drives the session if there is a reason to: gives the streams that the peer opened to `inbound`, and opens
+    /// those that are asked for.
+    ///
+    /// # Errors
+    /// The peer broke yamux's rules or ended the session.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         openings: &mut VecDeque<Opening>,
-    ) -> Result<Vec<Stream>, CloseReason> {
+        mut inbound: impl FnMut(Stream),
+    ) -> Result<(), CloseReason> {
         self.bell.task.register(cx.waker());
         if !self.bell.rung.swap(false, Ordering::Acquire) && !self.due && openings.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         self.due = false;
-        let mut inbound = Vec::new();
         // First: it also buries the streams that were dropped, which makes room for others.
         self.poll_inbound(&mut inbound)?;
         if self.poll_openings(openings)? {
             // The session listens to a new stream only when it is polled again.
             self.poll_inbound(&mut inbound)?;
         }
-        Ok(inbound)
+        Ok(())
     }
 
-    fn poll_inbound(&mut self, inbound: &mut Vec<Stream>) -> Result<(), CloseReason> {
+    fn poll_inbound(&mut self, inbound: &mut impl FnMut(Stream)) -> Result<(), CloseReason> {
         let mut cx = Context::from_waker(&self.waker);
         loop {
             match self.session.poll_next_inbound(&mut cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Ok(stream))) => {
                     if self.open() < self.max {
-                        inbound.push(Stream::new(stream, &self.open));
+                        inbound(Stream::new(stream, &self.open));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return Err(broken(&error)),

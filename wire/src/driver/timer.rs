@@ -22,6 +22,11 @@ pub(super) fn now() -> Instant {
 }
 
 impl Timer {
+    /// Whether it has woken the task since it was last armed.
+    pub(super) fn has_fired(&self) -> bool {
+        self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
+    }
+
     /// Wakes the task at `due` at the latest; true: it is due already.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>, now: Instant, due: Instant) -> bool {
         if due <= now {

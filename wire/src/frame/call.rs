@@ -80,11 +80,11 @@ pub struct Reply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Execution {
     /// Certainly not: the request may be sent again.
-    No,
+    NotStarted,
     /// Not known.
-    Maybe,
+    Unknown,
     /// Yes; the error is its own.
-    Yes,
+    Completed,
 }
 
 /// The failure of a call or message.

@@ -413,6 +413,12 @@ impl Conn {
         Ok(())
     }
 
+    /// The next event that [`Conn::handle_timeout`] caused; [`Conn::next`] gives those that are not taken here.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn pop_expired(&mut self) -> Option<Event> {
+        self.due.pop_front()
+    }
+
     /// Fills `slices` with what is to be written, in order; gives how many were filled.
     pub fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         self.says.output.chunks(slices)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Cx, Handler, Mailbox, RecordStream, Stream, drive};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, RecordStream, Stream, drive};
 use limes_wire::frame::{Call, Frame, GoAway, Hello, Reply, Welcome};
 use limes_wire::limits::Limits;
 use limes_wire::{CloseReason, Code, Conn, Str};
@@ -64,28 +64,24 @@ impl Echo {
 }
 
 impl Handler for Echo {
+    type Protocol = Native;
     type Mail = Do;
 
-    fn on_hello(&mut self, hello: Hello, cx: &mut Cx<'_>) {
-        cx.welcome(Welcome { id: 7, ..Welcome::default() });
-        self.tell(Told::Hello(hello));
-    }
-
-    fn on_welcome(&mut self, welcome: Welcome, _: &mut Cx<'_>) {
-        self.tell(Told::Welcome(welcome));
-    }
-
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        match frame {
-            Frame::Call(call) => {
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Hello(hello) => {
+                cx.welcome(Welcome { id: 7, ..Welcome::default() });
+                self.tell(Told::Hello(hello));
+            }
+            PeerEvent::Welcome(welcome) => self.tell(Told::Welcome(welcome)),
+            PeerEvent::Frame(Frame::Call(call)) => {
                 cx.send(Frame::Reply(Reply { id: call.id, body: call.body }));
             }
-            frame => self.tell(Told::Frame(frame)),
+            PeerEvent::Frame(frame) => self.tell(Told::Frame(frame)),
+            PeerEvent::GoAway(goaway) => self.tell(Told::GoAway(goaway)),
+            PeerEvent::Stream(stream) => self.tell(Told::Stream(stream)),
+            PeerEvent::Silence(silent) => self.tell(Told::Silence(silent)),
         }
-    }
-
-    fn on_goaway(&mut self, goaway: GoAway, _: &mut Cx<'_>) {
-        self.tell(Told::GoAway(goaway));
     }
 
     fn on_mail(&mut self, mail: Do, cx: &mut Cx<'_>) {
@@ -102,16 +98,8 @@ impl Handler for Echo {
         }
     }
 
-    fn on_stream(&mut self, stream: Stream, _: &mut Cx<'_>) {
-        self.tell(Told::Stream(stream));
-    }
-
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {
         self.tell(Told::Timeout);
-    }
-
-    fn on_silence(&mut self, silent: bool, _: &mut Cx<'_>) {
-        self.tell(Told::Silence(silent));
     }
 
     fn may_hold(&self) -> bool {
@@ -249,9 +237,9 @@ pub async fn bare_server(room: usize) -> (Peer, DuplexStream) {
 pub async fn sockets() -> (tokio::net::TcpStream, tokio::net::TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
-    let (near, far) = tokio::join!(limes_wire::driver::dial(&addr, PATIENCE), listener.accept());
+    let (near, far) = tokio::join!(limes_wire::transport::dial(&addr, PATIENCE), listener.accept());
     let far = far.unwrap().0;
-    limes_wire::driver::tune(&far).unwrap();
+    limes_wire::transport::tune(&far).unwrap();
     (near.unwrap(), far)
 }
 

@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
@@ -13,13 +16,36 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use tokio::io::AsyncBufRead;
 use tokio::net::TcpStream;
+pub use tokio_rustls::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::Transport;
+use super::{PeerIdentity, Transport};
 
 /// The protocol's name in ALPN.
 pub const ALPN: &[u8] = b"limes/1";
+
+impl Transport for TlsStream<TcpStream> {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().0.peer_addr()
+    }
+
+    fn peer_identity(&self) -> Option<PeerIdentity<'_>> {
+        self.get_ref().1.peer_certificates().and_then(PeerIdentity::new)
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
+    }
+
+    fn poll_peek(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let arrived = ready!(Pin::new(self).poll_fill_buf(cx))?;
+        let len = arrived.len().min(buf.len());
+        buf[..len].copy_from_slice(&arrived[..len]);
+        Poll::Ready(Ok(len))
+    }
+}
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -225,9 +251,8 @@ impl TlsServer {
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
-    pub async fn accept(&self, socket: TcpStream) -> io::Result<Transport> {
-        let stream = self.0.accept(socket).await?;
-        Ok(Transport::Tls(Box::new(stream.into())))
+    pub async fn accept(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        Ok(self.0.accept(socket).await?.into())
     }
 }
 
@@ -341,7 +366,7 @@ impl TlsClient {
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
-    pub async fn connect(&self, address: &str, socket: TcpStream) -> io::Result<Transport> {
+    pub async fn connect(&self, address: &str, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => {
@@ -349,8 +374,7 @@ impl TlsClient {
                 server_name(host.trim_matches(['[', ']'])).map_err(io::Error::other)?
             }
         };
-        let stream = self.connector.connect(name, socket).await?;
-        Ok(Transport::Tls(Box::new(stream.into())))
+        Ok(self.connector.connect(name, socket).await?.into())
     }
 }
 
