@@ -6,7 +6,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Context;
-use crate::api::limes_client::LimesClient;
+use limes_api::v1::limes_client::LimesClient;
 
 /// How long a connection may take to come up.
 const CONNECT: Duration = Duration::from_secs(2);

@@ -13,12 +13,6 @@ use clap::Parser;
 
 use commands::Command;
 
-/// The generated client of `limes.v1`.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
-mod api {
-    tonic::include_proto!("limes.v1");
-}
-
 /// Look at a limes cluster. Any node answers for all of it.
 #[derive(Debug, Parser)]
 #[command(name = "limesctl", version)]

@@ -5,12 +5,6 @@
 //! edges wander, [`crashes`] kills all nodes again and again; [`checker`] and [`sessions`] say which guarantee did not hold. [`figures`] acts the fault
 //! table of the design out and says how long each fault is felt.
 
-/// The generated client of `limes.v1`.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
-mod api {
-    tonic::include_proto!("limes.v1");
-}
-
 pub mod bare;
 pub mod binary;
 pub mod checker;

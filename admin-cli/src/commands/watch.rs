@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tonic::Code;
 
-use crate::api::change::What;
-use crate::api::{Change, WatchRequest};
 use crate::client::{Error, connect, next};
 use crate::{Context, output};
+use limes_api::v1::change::What;
+use limes_api::v1::{Change, WatchRequest};
 
 /// How long nodes are looked for once the watch was cut, before that is an error.
 const PATIENCE: Duration = Duration::from_secs(30);

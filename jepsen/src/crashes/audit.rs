@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::history::{Event, Incarnation, Seen};
-use crate::api::change::What;
-use crate::api::limes_client::LimesClient;
-use crate::api::{StatusRequest, WatchRequest};
 use crate::cluster::NodeAddrs;
+use limes_api::v1::change::What;
+use limes_api::v1::limes_client::LimesClient;
+use limes_api::v1::{StatusRequest, WatchRequest};
 
 /// How long one node may take.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,16 +3,15 @@
 //!
 //! [`control`] and [`discovery`] compute the answers from this node's tables, behind a read barrier
 //! ([`reader`]). [`rest`] is the other way in to the same calls: a query becomes a request by the
-//! descriptors of `api/`, an answer becomes JSON by them. [`grpc`] has what every gRPC server is expected
+//! descriptors of `limes-api`, an answer becomes JSON by them. [`grpc`] has what every gRPC server is expected
 //! to have.
 
-pub mod api;
 mod control;
+mod descriptors;
 mod discovery;
 mod grpc;
 mod health;
 mod list;
-mod reader;
 mod rest;
 
 use std::io;
@@ -20,16 +19,16 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use self::api::control::control_plane_server::ControlPlaneServer;
-use self::api::discovery::cluster_service_server::ClusterServiceServer;
-use self::api::discovery::health_server::HealthServer;
-use self::api::v1::limes_server::LimesServer;
 use crate::config::NodeConfig;
 use crate::control::Limes;
-use crate::listen::Port;
+use crate::control::reader::Reader;
 use crate::node::Node;
-use crate::{listen, task};
-pub(crate) use reader::Reader;
+use crate::telemetry::port::Port;
+use crate::{accept, tasks};
+use limes_api::control::control_plane_server::ControlPlaneServer;
+use limes_api::discovery::cluster_service_server::ClusterServiceServer;
+use limes_api::discovery::health_server::HealthServer;
+use limes_api::v1::limes_server::LimesServer;
 
 /// Largest request that is taken, in bytes: the largest of honest ones name some hundred edges.
 const REQUEST_MAX: usize = 256 << 10;
@@ -47,10 +46,10 @@ pub(crate) struct Bound {
 pub(crate) async fn bind(config: &NodeConfig) -> io::Result<Bound> {
     let mut bound = Bound { control: None, discovery: None };
     if config.controlplane.enable {
-        bound.control = Some(listen::bind("operators", &config.controlplane.listen.addr).await?);
+        bound.control = Some(accept::bind("operators", &config.controlplane.listen.addr).await?);
     }
     if config.discovery.enable {
-        bound.discovery = Some(listen::bind("discovery", &config.discovery.listen.addr).await?);
+        bound.discovery = Some(accept::bind("discovery", &config.discovery.listen.addr).await?);
     }
     Ok(bound)
 }
@@ -59,10 +58,10 @@ impl Bound {
     /// Serves until the runtime ends.
     pub(crate) fn serve(self, node: &Arc<Node>) {
         if let Some(listener) = self.control {
-            task::vital(task::Kind::Listener, serve_control(node.clone(), listener));
+            tasks::vital(tasks::Kind::Listener, serve_control(node.clone(), listener));
         }
         if let Some(listener) = self.discovery {
-            task::vital(task::Kind::Listener, serve_discovery(node.clone(), listener));
+            tasks::vital(tasks::Kind::Listener, serve_discovery(node.clone(), listener));
         }
     }
 }
@@ -72,10 +71,10 @@ async fn serve_control(node: Arc<Node>, listener: TcpListener) {
     let read_only = node.config.controlplane.read_only;
     let control = Arc::new(control::Control::new(Reader::new(node.clone()), read_only));
     let rest = control::rest(control.clone());
-    let grpc = grpc::Surface::new(node.clone(), api::control_pool(), api::CONTROL_DESCRIPTORS)
+    let grpc = grpc::Surface::new(node.clone(), descriptors::control_pool(), limes_api::CONTROL_DESCRIPTORS)
         .add(LimesServer::new(Limes::new(Reader::new(node.clone()))).max_decoding_message_size(REQUEST_MAX))
         .add(ControlPlaneServer::from_arc(control).max_decoding_message_size(REQUEST_MAX));
-    listen::serve_http(node, Port::Control, listener, grpc.beside(rest)).await;
+    accept::serve_http(node, Port::Control, listener, grpc.beside(rest)).await;
 }
 
 /// Serves the directory until the task is dropped.
@@ -87,8 +86,9 @@ async fn serve_discovery(node: Arc<Node>, listener: TcpListener) {
         }
     };
     let rest = discovery::rest(discovery.clone());
-    let grpc = grpc::Surface::new(node.clone(), api::discovery_pool(), api::DISCOVERY_DESCRIPTORS)
-        .add(ClusterServiceServer::from_arc(discovery.clone()).max_decoding_message_size(REQUEST_MAX))
-        .add(HealthServer::from_arc(discovery).max_decoding_message_size(REQUEST_MAX));
-    listen::serve_http(node, Port::Discovery, listener, grpc.beside(rest)).await;
+    let grpc =
+        grpc::Surface::new(node.clone(), descriptors::discovery_pool(), limes_api::DISCOVERY_DESCRIPTORS)
+            .add(ClusterServiceServer::from_arc(discovery.clone()).max_decoding_message_size(REQUEST_MAX))
+            .add(HealthServer::from_arc(discovery).max_decoding_message_size(REQUEST_MAX));
+    accept::serve_http(node, Port::Discovery, listener, grpc.beside(rest)).await;
 }

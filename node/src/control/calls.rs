@@ -9,12 +9,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Limes, rows, watch};
-use crate::compat::api::v1::limes_server::Limes as Api;
-use crate::compat::api::v1::{
+use crate::tasks;
+use limes_api::v1::limes_server::Limes as Api;
+use limes_api::v1::{
     Change, EdgePage, ListEdgesRequest, ListServicesRequest, ServicePage, StatusReply, StatusRequest,
     WatchRequest,
 };
-use crate::task;
 
 /// Rows in one message: some 100 KiB.
 const PAGE: usize = 1_000;
@@ -38,7 +38,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let (sink, pages) = mpsc::channel(WAITING);
-    task::spawn(task::Kind::Control, work(Sink(sink)));
+    tasks::spawn(tasks::Kind::Control, work(Sink(sink)));
     Ok(Response::new(ReceiverStream::new(pages)))
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use limes_raft::Replica;
 use limes_routing::{EdgeId, EdgeRow, NodeId, ServiceRow, Tables};
 
-use crate::compat::api::v1::{Edge, Node as Row, Service, StatusReply};
 use crate::node::Node;
+use limes_api::v1::{Edge, Node as Row, Service, StatusReply};
 
 /// The names of members.
 pub(super) struct Names(HashMap<NodeId, String>);

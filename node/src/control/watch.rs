@@ -8,13 +8,13 @@ use tonic::Status;
 
 use super::calls::Sink;
 use super::rows::{self, Names};
-use crate::compat::api::v1::change::What;
-use crate::compat::api::v1::{
+use crate::node::Node;
+use crate::presence::Seen;
+use limes_api::v1::change::What;
+use limes_api::v1::{
     Change, Compacted, Drained, Edge, EdgeGone, MembersChanged, NodeDown, NodeUp, ServiceGone, Setting,
     Synced,
 };
-use crate::node::Node;
-use crate::presence::Seen;
 
 /// After how long without news a follower is told that there are none.
 const IDLE: Duration = Duration::from_secs(10);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{self, Bed, PATIENCE, until};
 use bytes::BytesMut;
-use limes_node::api::control::ListEdgeRpCsRequest;
-use limes_node::api::control::control_plane_client::ControlPlaneClient;
-use limes_node::api::discovery::ListFrontiersRequest;
-use limes_node::api::discovery::cluster_service_client::ClusterServiceClient;
+use limes_api::control::ListEdgeRpCsRequest;
+use limes_api::control::control_plane_client::ControlPlaneClient;
+use limes_api::discovery::ListFrontiersRequest;
+use limes_api::discovery::cluster_service_client::ClusterServiceClient;
 use limes_node::config::Addr;
 use limes_sdk::{Bytes, Edge, Service};
 use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, SessionData, Time, Word};

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_norway::Value;
 
 use crate::Context;
-use crate::api::StatusRequest;
 use crate::client::{Error, connect};
 use crate::commands::node_name;
+use limes_api::v1::StatusRequest;
 
 /// Ticks of `/proc` in a second; fixed in what Linux shows to programs.
 const TICKS: u64 = 100;
@@ -69,7 +69,7 @@ impl Nodes {
         let request = StatusRequest { local: context.local };
         let status = connect(context).await?.status(request).await?.into_inner();
         let up = status.nodes.into_iter().filter(|node| node.up);
-        let place = |node: crate::api::Node| Place {
+        let place = |node: limes_api::v1::Node| Place {
             name: node.name,
             edges: node.edges_addr,
             services: node.services_addr,

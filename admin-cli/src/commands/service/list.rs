@@ -1,9 +1,9 @@
 //! `limesctl service list`.
 
-use crate::api::{ListServicesRequest, ServicePage};
 use crate::client::{Error, connect, next};
 use crate::commands::node_name;
 use crate::{Context, output};
+use limes_api::v1::{ListServicesRequest, ServicePage};
 
 pub(super) async fn run(context: &Context, node: Option<String>) -> Result<(), Error> {
     let request = ListServicesRequest { local: context.local, node: node.map(node_name).unwrap_or_default() };

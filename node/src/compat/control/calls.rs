@@ -4,15 +4,15 @@ use limes_routing::{EdgeId, ServiceId};
 use tonic::{Request, Response, Status};
 
 use super::{Control, edges, given, services};
-use crate::compat::api::control::control_plane_server::ControlPlane;
-use crate::compat::api::control::{
+use limes_api::control::control_plane_server::ControlPlane;
+use limes_api::control::{
     Edge, GetEdgeRequest, GetServiceRequest, KickEdgeRequest, KickEdgeResponse, KickServiceRequest,
     KickServiceResponse, ListEdgeRpCsRequest, ListEdgeRpCsResponse, ListEdgesRequest, ListEdgesResponse,
     ListServiceRpCsRequest, ListServiceRpCsResponse, ListServiceTopicsRequest, ListServiceTopicsResponse,
     ListServicesRequest, ListServicesResponse, Service,
 };
 
-use crate::edge_methods::{self, ByEdge};
+use crate::router::edge_methods::{self, ByEdge};
 
 type Answer<T> = Result<Response<T>, Status>;
 

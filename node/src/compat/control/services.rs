@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use limes_routing::{ServiceId, ServiceRow, Tables};
 
 use super::{contains, given, seconds};
-use crate::compat::api::control::{
+use crate::compat::list::{Distinct, Order, Page, Top, Window};
+use limes_api::control::{
     ListServiceRpCsRequest, ListServiceTopicsRequest, ListServicesRequest, ListServicesResponse, Service,
 };
-use crate::compat::list::{Distinct, Order, Page, Top, Window};
 
 /// What services can be sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use tonic::Status;
 
 use super::frontiers::{Frontiers, hash};
 use super::upstream::Beside;
-use crate::compat::api::discovery::{
+use crate::compat::list::scan;
+use limes_api::discovery::{
     Edge, ListEdgesRequest, ListEdgesResponse, ListFrontiersRequest, ListFrontiersResponse,
     ListServicesRequest, ListServicesResponse, Service,
 };
-use crate::compat::list::scan;
 
 /// What is said of a row that is not there, as the reference's store says it.
 pub(super) fn nil() -> Status {
@@ -84,7 +84,7 @@ pub(super) fn edges(
     Ok(ListEdgesResponse { cursor, edges })
 }
 
-/// Sessions of services; ids that are not online are left out.
+/// SessionRegistry of services; ids that are not online are left out.
 pub(super) fn services(
     tables: &Tables,
     nodes: &Frontiers<'_>,

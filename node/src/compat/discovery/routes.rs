@@ -8,10 +8,10 @@ use axum::http::{Method, Uri};
 use axum::response::Response;
 
 use super::Discovery;
-use crate::compat::api::discovery::cluster_service_server::ClusterService;
-use crate::compat::api::discovery::health_server::Health;
-use crate::compat::api::discovery_pool;
+use crate::compat::descriptors::discovery_pool;
 use crate::compat::rest::{Call, moved, not_found};
+use limes_api::discovery::cluster_service_server::ClusterService;
+use limes_api::discovery::health_server::Health;
 
 /// Paths below `/cluster/v1/`.
 const ROUTES: [&str; 9] = [

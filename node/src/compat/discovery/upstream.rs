@@ -10,11 +10,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::frontiers::Frontiers;
-use crate::compat::api::discovery::cluster_service_client::ClusterServiceClient;
-use crate::compat::api::discovery::{
+use crate::config::Addr;
+use limes_api::discovery::cluster_service_client::ClusterServiceClient;
+use limes_api::discovery::{
     Edge, Frontier, GetEdgeByIdRequest, GetFrontierByEdgeIdRequest, ListFrontiersRequest,
 };
-use crate::config::Addr;
 
 /// How long it may take to connect, and to answer.
 const PATIENCE: Duration = Duration::from_secs(3);

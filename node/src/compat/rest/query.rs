@@ -78,7 +78,9 @@ fn number<N: FromStr<Err = std::num::ParseIntError>>(
 
 #[cfg(test)]
 mod tests {
-    use crate::compat::api::{control, control_pool, discovery, discovery_pool};
+    use limes_api::{control, discovery};
+
+    use crate::compat::descriptors::{control_pool, discovery_pool};
 
     use super::*;
 
