@@ -3,9 +3,8 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::{DecodeError, Field, get_all, records};
-use crate::event::Event;
+use crate::event::{Event, LEVEL};
 use crate::id::{Epoch, NodeId};
-use crate::tables::LEVEL;
 
 /// The version of the encoding.
 const VERSION: u8 = 1;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Tables;
 use crate::id::{EdgeId, Home, NodeId, Position, ServiceId};
+use crate::tables::Tables;
 
 /// A rule that does not hold, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

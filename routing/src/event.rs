@@ -5,6 +5,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::codec::{DecodeError, Field, records};
 use crate::id::{EdgeId, Epoch, Incarnation, NodeId, ServiceId, SessionNo};
 
+/// The cluster level that this code brings a new cluster to; it works at this level only.
+pub const LEVEL: u32 = 1;
+
 /// A member of the founding configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Founder {

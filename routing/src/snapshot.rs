@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::{DecodeError, Field, slice};
+use crate::event::LEVEL;
 use crate::id::{EdgeId, Home};
 use crate::rows::{EdgeRow, Member, Owed, ServiceRow};
 use crate::sessions::Sessions;
 use crate::shards::Edges;
-use crate::tables::{LEVEL, Tables};
+use crate::tables::Tables;
 
 /// What a snapshot begins with.
 const MAGIC: &[u8; 16] = b"limes-tables-001";

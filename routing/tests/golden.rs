@@ -122,21 +122,16 @@ fn fold(batches: &[Batch]) -> Tables {
     tables
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn unhex(text: &str) -> Bytes {
-    let digits: Vec<u8> = text.bytes().map(|digit| char::from(digit).to_digit(16).unwrap() as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>().into()
+    hex::decode(text).unwrap().into()
 }
 
 #[test]
 fn level_1_is_read_and_written_as_it_was_released() {
     let batches = history();
     let tables = fold(&batches);
-    let mut lines: Vec<String> = batches.iter().map(|batch| hex(&batch.encode())).collect();
-    lines.push(hex(&tables.encode_snapshot().concat()));
+    let mut lines: Vec<String> = batches.iter().map(|batch| hex::encode(&batch.encode())).collect();
+    lines.push(hex::encode(&tables.encode_snapshot().concat()));
     if std::env::var_os("LIMES_BLESS").is_some() {
         std::fs::write(FILE, lines.join("\n") + "\n").unwrap();
     }

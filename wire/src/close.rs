@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Code;
+use crate::code::Code;
 
 /// Who began the end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

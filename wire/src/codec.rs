@@ -6,7 +6,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::{Str, limits};
+use crate::limits;
+use crate::text::Str;
 
 /// Why a head, a record or a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +122,7 @@ impl Reader {
     /// # Errors
     /// [`DecodeError::TooLong`] or [`DecodeError::NotText`].
     pub fn rest_name(&mut self) -> Result<String, DecodeError> {
-        let name = Str::new(self.rest("name", limits::NAME_MAX)?);
+        let name = Str::try_from(self.rest("name", limits::NAME_MAX)?);
         Ok(name.map_err(|_| DecodeError::NotText("name"))?.to_string())
     }
 
@@ -130,7 +131,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::bytes`], or [`DecodeError::NotText`].
     pub fn str(&mut self, what: &'static str, max: usize) -> Result<Str, DecodeError> {
-        Str::new(self.bytes(what, max)?).map_err(|_| DecodeError::NotText(what))
+        Str::try_from(self.bytes(what, max)?).map_err(|_| DecodeError::NotText(what))
     }
 
     /// A name of a method, topic or service.

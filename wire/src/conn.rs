@@ -19,9 +19,10 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::close::CloseReason;
+use crate::code::Code;
 use crate::frame::{Extension, Frame, GoAway, HEADER, Header, Hello, Role, VERSIONS, Welcome};
 use crate::limits::{self, Limits};
-use crate::{CloseReason, Code};
 use queue::Queue;
 
 /// The first bytes that a client sends (PROTOCOL 1.2).

@@ -21,8 +21,14 @@ use limes_wire::{Code, Conn, Event, Str};
 fn golden(name: &str) -> Bytes {
     let path = format!("{}/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let codes = text.lines().filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace);
-    codes.map(|code| u8::from_str_radix(code, 16).unwrap()).collect()
+    uncomment(text.lines())
+}
+
+/// Bytes in hex, with comments behind `#`.
+fn uncomment<'a>(lines: impl Iterator<Item = &'a str>) -> Bytes {
+    let digits: String =
+        lines.filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace).collect();
+    hex::decode(digits).unwrap().into()
 }
 
 fn names() -> Names {
@@ -169,9 +175,7 @@ fn records_are_written_and_read_as_documented() {
 fn example(name: &str) -> Bytes {
     let document = include_str!("../PROTOCOL.md");
     let block = document.split("```").find_map(|block| block.strip_prefix(&format!("hex {name}\n")));
-    let lines = block.unwrap_or_else(|| panic!("no block {name}")).lines();
-    let codes = lines.filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace);
-    codes.map(|code| u8::from_str_radix(code, 16).unwrap()).collect()
+    uncomment(block.unwrap_or_else(|| panic!("no block {name}")).lines())
 }
 
 /// Both sides of the conversation say what clause 10 shows, byte by byte.

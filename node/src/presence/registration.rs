@@ -33,7 +33,7 @@ pub(crate) async fn name(node: Arc<Node>, no: u64, naming: NameChange, id: u64, 
         entry.outbox.push_always(Mail::Named { id, code: Code::LIMIT, text });
         return;
     }
-    let names = names.iter().map(|name| name.as_str().into()).collect();
+    let names = names.iter().map(|name| (&**name).into()).collect();
     let event = match naming {
         NameChange::Register => Event::MethodsRegistered { service, session, names },
         NameChange::Withdraw => Event::MethodsWithdrawn { service, session, names },
@@ -62,7 +62,7 @@ fn too_many(node: &Node, session: SessionNo, naming: NameChange, names: &[Str]) 
         let mut rows = tables.services();
         let row = rows.find(|row| row.home.node == me && row.home.session == session)?;
         let held = if naming == NameChange::Register { &row.methods } else { &row.topics };
-        let new = names.iter().filter(|name| !held.contains(name.as_str())).count();
+        let new = names.iter().filter(|name| !held.contains(&***name)).count();
         Some(row.methods.len() + row.topics.len() + new)
     });
     held.filter(|held| *held > most)

@@ -3,11 +3,13 @@
 //! Each policy is a file: a pure function of the services and a key, the same on every node. The key is
 //! what spreads: an edge's id, the hash of an address ([`source`]), or chance.
 
+mod hash;
 mod modulo;
 mod rendezvous;
 pub mod source;
 
 use crate::id::{NodeId, ServiceId};
+pub use hash::mix;
 
 /// How a service is chosen among those that can serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -75,13 +77,6 @@ fn services<'a, C: Candidate + 'a>(
 ) -> impl Iterator<Item = ServiceId> {
     let mut last = None;
     candidates.map(Candidate::service).filter(move |service| last.replace(*service) != Some(*service))
-}
-
-/// A 64-bit finalizer (SplitMix64; Steele, Lea and Flood 2014).
-pub fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

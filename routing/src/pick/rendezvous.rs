@@ -1,7 +1,7 @@
 //! The highest hash of key and service (Thaler and Ravishankar 1996): a key moves only if its own service
 //! goes, or to a service that comes.
 
-use super::mix;
+use super::hash::mix;
 use crate::id::ServiceId;
 
 /// The service with the highest hash.

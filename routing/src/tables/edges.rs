@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Step, Tables};
+use super::state::{Step, Tables};
 use crate::effect::{Effect, Reason, Verdict, Why};
 use crate::event::Event;
 use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId};

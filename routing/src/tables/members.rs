@@ -1,8 +1,9 @@
 //! Events of the cluster, its members and their lives.
 
-use super::{LEVEL, Step, Tables, edges, services};
+use super::state::{Step, Tables};
+use super::{edges, services};
 use crate::effect::{Effect, Reason, Verdict};
-use crate::event::{Event, Founder, Levels, NodeAddrs};
+use crate::event::{Event, Founder, LEVEL, Levels, NodeAddrs};
 use crate::id::{Epoch, NodeId};
 use crate::rows::{Cluster, Member, NodeRow};
 use bytes::Bytes;

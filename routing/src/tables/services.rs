@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Step, Tables};
+use super::state::{Step, Tables};
 use crate::effect::{Effect, Reason, Verdict, Why};
 use crate::event::Event;
 use crate::id::{Epoch, NodeId, ServiceId, SessionNo};

@@ -2,7 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{CloseReason, Code, limits};
+use crate::close::CloseReason;
+use crate::code::Code;
+use crate::limits;
 
 /// Bytes of a yamux header.
 pub(super) const HEADER: usize = 12;

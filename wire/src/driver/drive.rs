@@ -12,11 +12,14 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, error};
 
+use super::handler::{Handler, HandlerCx};
 use super::input::{Input, poll_discard};
+use super::mailbox::Mailbox;
+use super::protocol::Protocol;
 use super::timer::{Timer, now};
-use super::{Handler, HandlerCx, Mailbox, Protocol};
+use crate::close::CloseReason;
+use crate::code::Code;
 use crate::limits::{LINGER, OUTPUT_HARD_MAX, OUTPUT_SOFT_MAX};
-use crate::{CloseReason, Code};
 
 /// Turns of the loop before it yields to other tasks of the thread.
 const TURNS: usize = 16;

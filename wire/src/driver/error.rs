@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::Code;
+use crate::code::Code;
 use crate::codec::DecodeError;
 use crate::stream::Illegal;
 

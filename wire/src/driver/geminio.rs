@@ -9,9 +9,11 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::{HandlerCx, Protocol};
+use super::handler::HandlerCx;
+use super::protocol::Protocol;
+use crate::close::CloseReason;
+use crate::code::Code;
 use crate::geminio::{Conn, Event};
-use crate::{CloseReason, Code};
 
 /// A geminio connection as its handler sees it.
 pub type GeminioCx<'a> = HandlerCx<'a, Conn>;

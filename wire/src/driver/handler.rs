@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::Protocol;
-use crate::CloseReason;
+use super::protocol::Protocol;
+use crate::close::CloseReason;
 
 /// What one connection's owner does. The task of [`drive`](super::drive) calls all methods; none may block.
 pub trait Handler: Send + 'static {

@@ -10,7 +10,8 @@ use bytes::BytesMut;
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-use crate::{CloseReason, Code};
+use crate::close::CloseReason;
+use crate::code::Code;
 
 /// Room for one read, and the least worth reading into.
 const CHUNK: usize = 64 << 10;

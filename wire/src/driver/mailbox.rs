@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use futures::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::{ANSWERS_BYTES_MAX, MAILBOX_BYTES_MAX, MAILBOX_ITEMS_MAX};
 
@@ -62,7 +63,7 @@ impl<M> Mailbox<M> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<M>> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     /// Puts an item in that counts for so many payload bytes.

@@ -12,9 +12,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::{Bytes, BytesMut};
 use futures::task::AtomicWaker;
 
-use super::Stream;
 use super::pipe::Pipe;
-use crate::{CloseReason, Code, limits};
+use super::stream::Stream;
+use crate::close::CloseReason;
+use crate::code::Code;
+use crate::limits;
 
 /// Credit beyond the initial window that the streams of a connection may share.
 const EXTRA_WINDOW: usize = 16 << 20;

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::handler::HandlerCx;
 use super::mux::{Mux, Opening};
-use super::{HandlerCx, Protocol, Stream};
+use super::protocol::Protocol;
+use super::stream::Stream;
+use crate::close::CloseReason;
+use crate::code::Code;
+use crate::conn::Conn;
 use crate::conn::Event;
 use crate::frame::{Frame, GoAway, Hello, Welcome};
 use crate::limits::OUTPUT_SOFT_MAX;
-use crate::{CloseReason, Code, Conn};
 
 /// A native connection as its handler sees it.
 pub type Cx<'a> = HandlerCx<'a, Native>;

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
+use parking_lot::{Mutex, MutexGuard};
 
 /// What yamux may have written that is not on its way yet; past it streams wait.
 const OUT_MAX: usize = 256 << 10;
@@ -27,7 +28,7 @@ pub(super) struct Pipe(Arc<Mutex<Buffers>>);
 impl Pipe {
     // Only the connection's own task ever takes it: the lock is there to be `Send`.
     fn buffers(&self) -> MutexGuard<'_, Buffers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Bytes from the socket.

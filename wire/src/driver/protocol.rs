@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use crate::CloseReason;
+use crate::close::CloseReason;
 
 /// One connection's protocol as [`drive`](super::drive) runs it: a state machine that does no IO.
 ///

@@ -9,9 +9,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::{Raw, Stream, StreamError};
+use super::error::StreamError;
+use super::relay::Raw;
+use super::stream::Stream;
+use crate::code::Code;
+use crate::limits;
 use crate::stream::{Illegal, Input, Open, RECORD_HEAD, Record, RecordHead, State};
-use crate::{Code, limits};
 
 /// Payload put into one DATA record: with its head it fills one yamux frame.
 const DATA: usize = (16 << 10) - RECORD_HEAD;

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::error::StreamError;
 use super::stream::Packet;
+use super::stream::Stream;
 use super::track::Track;
-use super::{Stream, StreamError};
 use crate::limits::LINGER;
 use crate::stream::Record;
 

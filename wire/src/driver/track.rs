@@ -66,7 +66,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::Code;
+    use crate::code::Code;
     use crate::stream::Record;
 
     #[test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::hello::{get_ms, put_ms};
+use crate::code::Code;
 use crate::codec::{DecodeError, Reader, put_bytes, put_text};
-use crate::{Code, Str};
+use crate::text::Str;
 
 /// A request that wants a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]

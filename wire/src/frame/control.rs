@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::hello::get_peers;
-use crate::Code;
+use crate::code::Code;
 use crate::codec::{DecodeError, Reader, put_names, put_text};
 
 /// A refusal (instead of the welcome) or a farewell: the receiver finishes and leaves (PROTOCOL 3.6).

@@ -2,8 +2,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::code::Code;
 use crate::codec::{DecodeError, Reader, put_names, put_text};
-use crate::{Code, Str, limits};
+use crate::limits;
+use crate::text::Str;
 
 /// Names to be registered, withdrawn, subscribed to or unsubscribed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub struct Names {
 impl Names {
     pub(super) fn put(self, out: &mut BytesMut) -> Bytes {
         out.put_u64(self.id);
-        put_names(out, self.names.iter().map(Str::as_str));
+        put_names(out, self.names.iter().map(|name| &**name));
         Bytes::new()
     }
 

@@ -16,12 +16,15 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::data::{ConnData, SessionData};
+use super::header::{BODY_MAX, HEADER, Header};
+use super::malformed::Malformed;
+use super::packet::{Body, DEFAULT_SESSION, Packet};
 use super::streams::{Change, DISMISS, Says, Streams};
-use super::{
-    BODY_MAX, Body, ConnData, DEFAULT_SESSION, HEADER, Header, Malformed, Packet, SessionData, Word,
-};
+use super::word::Word;
+use crate::close::CloseReason;
+use crate::code::Code;
 use crate::limits::Limits;
-use crate::{CloseReason, Code};
 
 /// Largest body before the connection is accepted, in bytes: the meta in base64.
 pub const HANDSHAKE_BODY_MAX: usize = 128 << 10;

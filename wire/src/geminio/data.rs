@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 use serde::de::{IgnoredAny, MapAccess};
 
 use super::json::{self, Object, Writer};
-use super::{Malformed, Time};
+use super::malformed::Malformed;
+use super::time::Time;
 
 /// In Conn, ConnAck and DisConnAck.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,6 +1,6 @@
 //! The header in front of every packet.
 
-use super::Malformed;
+use super::malformed::Malformed;
 
 /// Bytes of a header.
 pub const HEADER: usize = 14;

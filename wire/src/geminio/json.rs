@@ -13,7 +13,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 
-use super::{Malformed, Time};
+use super::malformed::Malformed;
+use super::time::Time;
 
 /// Go's `base64.StdEncoding`: padding is a must, stray bits at the end are not looked at.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

@@ -4,7 +4,8 @@ use std::io::IoSlice;
 
 use bytes::BytesMut;
 
-use super::{Malformed, Packet};
+use super::malformed::Malformed;
+use super::packet::Packet;
 use crate::staged::{COPY_MAX, Staged};
 
 /// Packets in order.

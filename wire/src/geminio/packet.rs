@@ -2,7 +2,10 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{BODY_MAX, ConnData, HEADER, Header, Malformed, SessionData, Word};
+use super::data::{ConnData, SessionData};
+use super::header::{BODY_MAX, HEADER, Header, VERSION};
+use super::malformed::Malformed;
+use super::word::Word;
 
 pub(super) const CONN: u8 = 0x01;
 const CONN_ACK: u8 = 0x02;
@@ -19,6 +22,11 @@ const DISMISS_ACK: u8 = 0x42;
 const ACQUIRE_CLIENT: u8 = 0x08;
 /// In Session's second byte: assign a session id.
 const ACQUIRE_SESSION: u8 = 0x10;
+
+/// The first bytes of a connection in this dialect: version 1, a Conn packet.
+pub const MAGIC: [u8; 2] = [VERSION, CONN];
+/// The stream that is open from the start: calls and messages of the connection itself.
+pub const DEFAULT_SESSION: u64 = 1;
 
 /// One packet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,8 +10,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::data::SessionData;
+use super::malformed::Malformed;
 use super::output::Output;
-use super::{Body, DEFAULT_SESSION, Malformed, Packet, SessionData, Word};
+use super::packet::{Body, DEFAULT_SESSION, Packet};
+use super::word::Word;
 
 /// How long a client may take to answer a stream that is offered to it.
 pub const OFFER: Duration = Duration::from_secs(30);

@@ -2,7 +2,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Malformed, MessageData, SessionData};
+use super::data::{MessageData, SessionData};
+use super::malformed::Malformed;
 
 const MESSAGE: u8 = 0x51;
 const MESSAGE_ACK: u8 = 0x52;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::code::Code;
 use crate::codec::{DecodeError, Reader, put_bytes, put_text};
-use crate::{Code, Str, limits};
+use crate::limits;
+use crate::text::Str;
 
 /// Bytes in front of each record: kind and length.
 pub const RECORD_HEAD: usize = 5;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use super::{PeerIdentity, Transport};
+use super::interface::{PeerIdentity, Transport};
 
 /// A connection on any of the transports, dispatched by a `match`: neither a virtual call nor one driver per transport.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Transport;
+use super::interface::Transport;
 
 impl Transport for TcpStream {
     fn peer_addr(&self) -> io::Result<SocketAddr> {

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 pub use tokio_rustls::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{PeerIdentity, Transport};
+use super::interface::{PeerIdentity, Transport};
 
 /// The protocol's name in ALPN.
 pub const ALPN: &[u8] = b"limes/1";

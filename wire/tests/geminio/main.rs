@@ -26,9 +26,8 @@ struct Golden {
     bytes: Vec<u8>,
 }
 
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+fn unhex(text: &str) -> Vec<u8> {
+    hex::decode(text.split_whitespace().collect::<String>()).unwrap()
 }
 
 fn goldens() -> Vec<Golden> {
@@ -45,7 +44,7 @@ fn goldens() -> Vec<Golden> {
                 match part.as_bytes()[0] {
                     b'{' => bytes.extend_from_slice(part.as_bytes()),
                     b'"' => bytes.extend_from_slice(part.trim_matches('"').as_bytes()),
-                    _ => bytes.extend_from_slice(&hex(part)),
+                    _ => bytes.extend_from_slice(&unhex(part)),
                 }
             }
             Golden { tag, from_client: who.ends_with('>'), name, bytes }
