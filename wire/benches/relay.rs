@@ -82,7 +82,7 @@ impl Handler for Session {
     fn on_close(self, _: CloseReason) {}
 }
 
-/// The load: a service that echoes, or an edge that keeps so many calls in flight.
+/// The load: a service that echoes, or an edge that keeps a number of calls in flight.
 struct Client {
     in_flight: u64,
 }

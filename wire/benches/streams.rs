@@ -30,7 +30,7 @@ const IDLE: usize = 4_000;
 static GOT: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Opens a stream when told to; passes on those that come.
+/// Opens a stream on command; passes on those that the peer opens.
 struct End(mpsc::UnboundedSender<Stream>);
 
 impl Handler for End {

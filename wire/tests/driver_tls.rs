@@ -55,7 +55,7 @@ async fn shake(server: &TlsServer, client: &TlsClient) -> std::io::Result<(AnyTr
 }
 
 #[tokio::test]
-async fn the_name_asked_for_chooses_the_certificate_and_calls_go_through() {
+async fn requested_name_selects_the_certificate_and_calls_are_answered() {
     let authority = Authority::new();
     let identities = vec![authority.identity("a.example"), authority.identity("b.example")];
     let server = TlsServer::new(identities, None).unwrap();
@@ -66,7 +66,7 @@ async fn the_name_asked_for_chooses_the_certificate_and_calls_go_through() {
         let Frame::Reply(reply) = client.frame().await else { panic!() };
         assert_eq!(reply.body.len(), 300_000);
     }
-    // For any other name the first is shown, and not believed.
+    // For any other name the server presents its first certificate, which the client refuses.
     let error = shake(&server, &authority.client("c.example", None)).await.unwrap_err().to_string();
     assert!(error.contains("not valid for name"), "{error}");
     assert!(
@@ -76,13 +76,13 @@ async fn the_name_asked_for_chooses_the_certificate_and_calls_go_through() {
 }
 
 #[tokio::test]
-async fn who_must_show_a_certificate_does_or_is_refused() {
+async fn client_without_a_required_certificate_is_refused() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = TlsServer::new(vec![authority.identity("a.example")], Some(authority.roots())).unwrap();
     let shown = [None, Some(other.identity("edge")), Some(authority.identity("edge"))];
     let mut let_in = Vec::new();
     for shown in shown {
-        // Under TLS 1.3 the client hears of it only afterwards: the server's word counts.
+        // With TLS 1.3 the client learns of the refusal only afterwards, so the server's result counts.
         let (near, far) = sockets().await;
         let client = authority.client("a.example", shown);
         let (_near, far) = tokio::join!(client.connect("x:1", near), server.accept(far));
@@ -92,7 +92,7 @@ async fn who_must_show_a_certificate_does_or_is_refused() {
 }
 
 #[tokio::test]
-async fn the_server_sees_the_chain_of_a_client_that_shows_a_certificate() {
+async fn server_sees_the_chain_of_a_client_certificate() {
     let authority = Authority::new();
     let server = TlsServer::new(vec![authority.identity("a.example")], Some(authority.roots())).unwrap();
     let client = authority.client("a.example", Some(authority.identity("edge")));
@@ -112,7 +112,7 @@ async fn a_client_without_a_certificate_has_no_identity() {
 }
 
 #[tokio::test]
-async fn bytes_that_were_peeked_at_can_still_be_read() {
+async fn peeked_bytes_can_still_be_read() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let authority = Authority::new();
     let server = TlsServer::new(vec![authority.identity("a.example")], None).unwrap();
@@ -133,7 +133,7 @@ async fn bytes_that_were_peeked_at_can_still_be_read() {
 }
 
 #[tokio::test]
-async fn who_offers_another_protocol_is_refused_and_who_offers_none_is_not() {
+async fn client_that_offers_only_other_protocols_is_refused() {
     let authority = Authority::new();
     let server = TlsServer::new(vec![authority.identity("a.example")], None).unwrap();
     let offers: [(&[&[u8]], bool); 3] = [(&[b"h2"], false), (&[], true), (&[b"h2", b"limes/1"], true)];
@@ -154,7 +154,7 @@ async fn who_offers_another_protocol_is_refused_and_who_offers_none_is_not() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_at_once() {
+fn invalid_tls_settings_are_refused() {
     let authority = Authority::new();
     assert!(matches!(TlsServer::new(Vec::new(), None), Err(TlsError::NoCertificate)));
     let empty = TlsServer::new(vec![authority.identity("a")], Some(Roots::new()));

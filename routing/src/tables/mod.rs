@@ -1,4 +1,4 @@
-//! The tables and the one function that changes them.
+//! The tables and the function that changes them.
 
 mod edges;
 mod lookup;
@@ -14,17 +14,17 @@ use crate::id::{Position, Revision};
 use state::Step;
 pub use state::Tables;
 
-/// What a batch has done.
+/// The results of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
-    /// One for each event.
+    /// One verdict for each event.
     pub verdicts: Vec<Verdict>,
-    /// In the order of the changes.
+    /// The effects, in the order of the changes.
     pub effects: Vec<Effect>,
 }
 
 impl Tables {
-    /// Applies the entry at `revision`. In debug builds the invariants are checked afterwards.
+    /// Applies the entry at `revision`. Debug builds check the invariants afterwards.
     pub fn apply(&mut self, revision: Revision, batch: &Batch) -> Applied {
         self.revision = revision;
         let mut applied = Applied::default();
@@ -39,7 +39,7 @@ impl Tables {
             let (origin, time_ms) = (batch.origin, batch.time_ms);
             let mut step = Step { at, origin, time_ms, effects: &mut applied.effects };
             let fenced = batch.origin.is_some_and(|origin| !self.is_live(origin.node, origin.epoch));
-            // A node may say its own good-bye; what comes behind it in the batch is of a dead life.
+            // A node may report its own end; the epoch of the events behind it in the batch has ended.
             let verdict = if fenced { Err(Reason::Fenced) } else { self.step(&mut step, event) };
             applied.verdicts.push(verdict.unwrap_or_else(Verdict::Rejected));
         }
@@ -48,7 +48,7 @@ impl Tables {
         applied
     }
 
-    /// Takes a numbered batch once and in order, and only from the node's live epoch (R3).
+    /// Accepts a numbered batch once, in order, and only from the node's live epoch (R3).
     fn admit(&mut self, origin: &Origin) -> Result<(), Reason> {
         let node = self.nodes.get_mut(&origin.node).ok_or(Reason::Fenced)?;
         if !node.is_live(origin.epoch) {
@@ -99,9 +99,9 @@ impl Tables {
     }
 
     #[cfg(debug_assertions)]
-    #[allow(clippy::panic, reason = "a broken invariant must stop at the entry that broke it")]
+    #[allow(clippy::panic, reason = "a violated invariant must stop at the entry that violated it")]
     fn assert_sound(&self) {
-        /// Rows up to which each entry is checked; past it one in 256 is.
+        /// Number of rows up to which every entry is checked; above it one in 256.
         const ALWAYS: usize = 256;
         if (self.edges.len() <= ALWAYS || self.revision.0.is_multiple_of(256))
             && let Err(violation) = self.check()

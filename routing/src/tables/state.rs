@@ -10,11 +10,10 @@ use crate::rows::{Cluster, Member, NodeRow, Owed};
 use crate::sessions::Sessions;
 use crate::shards::Edges;
 
-/// Edge ids are given out from here: above what people write by hand.
+/// The first id that is assigned to an edge: above those that people choose by hand.
 const FIRST_EDGE: u64 = 1_000_000_000_001;
 
-/// Presence, topics, methods, members and settings at one revision. A clone is cheap and shares
-/// rows with the original.
+/// Presence, topics, methods, members and settings at one revision. A clone is cheap and shares rows with the original.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tables {
     pub(crate) revision: Revision,
@@ -37,7 +36,7 @@ impl Default for Tables {
 }
 
 impl Tables {
-    /// Goes on as another cluster, with all that is known: when most members are lost for good.
+    /// Continues under another cluster id with the same contents, after most members were lost.
     pub fn adopt(&mut self, id: [u8; 16]) {
         if let Some(cluster) = &mut self.cluster {
             cluster.id = id;
@@ -66,7 +65,7 @@ impl Tables {
     }
 }
 
-/// One event being applied.
+/// The context of one event that is being applied.
 pub(crate) struct Step<'a> {
     pub(crate) at: Position,
     pub(crate) origin: Option<Origin>,
@@ -75,13 +74,13 @@ pub(crate) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// The proposing node and epoch, which are those of the session.
+    /// The home of a session of the proposing node.
     pub(crate) fn home(&self, session: SessionNo) -> Result<Home, Reason> {
         let Origin { node, epoch, .. } = self.origin.ok_or(Reason::NoOrigin)?;
         Ok(Home { node, epoch, session, incarnation: Incarnation(self.at) })
     }
 
-    /// The next block of ids; none is given twice.
+    /// Reserves the next block of ids; no id is reserved twice.
     pub(crate) fn ids(&self, next: &mut u64, count: u32) -> Result<Verdict, Reason> {
         self.origin.ok_or(Reason::NoOrigin)?;
         let first = *next;

@@ -24,7 +24,7 @@ use crate::limits::{LINGER, OUTPUT_HARD_MAX, OUTPUT_SOFT_MAX};
 /// Turns of the loop before it yields to other tasks of the thread.
 const TURNS: usize = 16;
 /// Messages of the mailbox handled in one turn.
-const MAILS: usize = 512;
+const MESSAGES: usize = 512;
 /// Slices of one vectored write.
 const SLICES: usize = 64;
 
@@ -255,7 +255,7 @@ where
             self.mailbox.refill(&mut self.inbox);
         }
         let mut handled = 0;
-        while handled < MAILS && self.closing.is_none() && self.conn.queued() < OUTPUT_SOFT_MAX {
+        while handled < MESSAGES && self.closing.is_none() && self.conn.queued() < OUTPUT_SOFT_MAX {
             let Some(mail) = self.inbox.pop_front() else { break };
             self.call(now, |handler, cx| handler.on_mail(mail, cx));
             handled += 1;
@@ -279,8 +279,11 @@ where
             return Ok(true);
         }
         let need = self.conn.need(&self.input.bytes);
-        if self.input.is_slow(need, now) && self.handler.as_ref().is_some_and(|handler| !handler.may_hold()) {
-            self.fail(self.input.too_slow(need));
+        let missing = need.unwrap_or_default();
+        if self.input.is_slow(missing, now)
+            && self.handler.as_ref().is_some_and(|handler| !handler.may_hold())
+        {
+            self.fail(self.input.too_slow(missing));
             return Ok(true);
         }
         match self.input.poll_fill(&mut self.io, cx, need) {

@@ -24,7 +24,7 @@ impl Protocol for Conn {
 
     const HAS_FAREWELL: bool = false;
 
-    fn need(&self, bytes: &BytesMut) -> usize {
+    fn need(&self, bytes: &BytesMut) -> Option<usize> {
         Conn::need(self, bytes)
     }
 

@@ -99,7 +99,7 @@ impl Protocol for Native {
 
     const HAS_FAREWELL: bool = true;
 
-    fn need(&self, bytes: &BytesMut) -> usize {
+    fn need(&self, bytes: &BytesMut) -> Option<usize> {
         self.conn.need(bytes)
     }
 

@@ -20,8 +20,8 @@ pub trait Protocol: Sized + Send + 'static {
     /// misses a deadline is disconnected at once: nothing could be written to it.
     const HAS_FAREWELL: bool;
 
-    /// How many bytes the frame at the front of `bytes` still lacks; 0 if that is not known.
-    fn need(&self, bytes: &BytesMut) -> usize;
+    /// How many bytes the frame at the front of `bytes` still lacks, if that is known.
+    fn need(&self, bytes: &BytesMut) -> Option<usize>;
 
     /// Takes one event from the front of `bytes`; `None` if more bytes are needed.
     ///

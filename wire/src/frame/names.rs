@@ -7,10 +7,10 @@ use crate::codec::{DecodeError, Reader, put_names, put_text};
 use crate::limits;
 use crate::text::Str;
 
-/// Names to be registered, withdrawn, subscribed to or unsubscribed from.
+/// Names to register, withdraw, subscribe to or unsubscribe from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// Returned in the [`Done`].
+    /// Repeated in the [`Done`].
     pub id: u64,
     /// The methods or topics.
     pub names: Vec<Str>,
@@ -28,14 +28,14 @@ impl Names {
     }
 }
 
-/// The answer to a change of names: with OK every node routes by it.
+/// The answer to a change of names. After OK, every node routes by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// From the [`Names`].
+    /// The id of the [`Names`].
     pub id: u64,
-    /// OK, or why nothing was changed.
+    /// OK, or why nothing has changed.
     pub code: Code,
-    /// One line for a person.
+    /// The reason in one line, for logs and people.
     pub text: String,
 }
 

@@ -1,9 +1,9 @@
-//! The dialect of the reference's clients: packets of a 14-byte header and a body that is mostly
-//! JSON, many streams on one connection, no flow control.
+//! The geminio protocol of the reference's clients: packets of a 14-byte header and a body that is mostly JSON, many
+//! streams on one connection, no flow control.
 //!
-//! [`Packet`] is bytes to packets and back; [`Conn`] is the gateway's side of one connection,
-//! without sockets, clocks or tasks. What a peer sends is checked here: lengths before anything is
-//! allocated, fixed parts before they are read, JSON as Go's decoder would take it.
+//! [`Packet`] encodes and decodes packets; [`Conn`] is the gateway's side of one connection, without sockets, clocks or
+//! tasks. What a peer sends is checked here: lengths before anything is allocated, fixed parts before they are read,
+//! JSON as Go's decoder accepts it.
 
 mod conn;
 mod data;

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_read_with_any_fraction_and_zone() {
+    fn time_is_read_with_any_fraction_and_zone() {
         let at = |text| Time::parse(text).flatten();
         let noon = at("2026-11-23T12:00:00Z").unwrap();
         assert_eq!(at("2026-11-23T14:30:00+02:30"), Some(noon));

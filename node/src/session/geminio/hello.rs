@@ -35,7 +35,7 @@ pub(super) fn on_hello(session: &mut Session, hello: geminio::Hello, cx: &mut Ge
     session.topics = topics;
     session.state = State::Admitting;
     session.place.spoke();
-    let claim = (hello.client != 0 && session.role == Role::Service).then_some(hello.client);
+    let claim = hello.client.filter(|_| session.role == Role::Service);
     let newcomer = Newcomer {
         no: session.no,
         outbox: session.outbox.clone(),
