@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use limes_routing::{EdgeId, Incarnation};
-use limes_wire::driver::{Mailbox, drive_geminio};
+use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::Welcome;
 use limes_wire::geminio::{Body, Conn, ConnData, HEADER, Header, MessageData, Packet, SessionData, Time};
 use limes_wire::limits::Limits;
@@ -51,7 +51,7 @@ impl Bench {
         let heard = conn.next(now, &mut encode(1, hello)).unwrap();
         assert!(matches!(heard, Some(Event::Hello(_))));
         let (socket, other) = tokio::io::duplex(1 << 20);
-        tokio::spawn(drive_geminio(other, conn, session, mailbox));
+        tokio::spawn(drive(other, conn, session, mailbox));
         let welcome = Welcome { id: 77, ..Welcome::default() };
         assert!(handle.command(SessionCommand::Welcome(Box::new(welcome))));
         let mut bench = Bench { socket, handle, edge };

@@ -1,9 +1,12 @@
-//! TLS for both sides (PROTOCOL 1.4), with rustls and one provider.
+//! TLS over TCP (PROTOCOL 1.4), with rustls and its ring provider.
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
@@ -13,35 +16,58 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use tokio::io::AsyncBufRead;
 use tokio::net::TcpStream;
+pub use tokio_rustls::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::Transport;
+use super::interface::{PeerIdentity, Transport};
 
-/// The protocol's name in ALPN.
+/// The name of the protocol in ALPN.
 pub const ALPN: &[u8] = b"limes/1";
 
-/// Why TLS could not be set up.
+impl Transport for TlsStream<TcpStream> {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().0.peer_addr()
+    }
+
+    fn peer_identity(&self) -> Option<PeerIdentity<'_>> {
+        self.get_ref().1.peer_certificates().and_then(PeerIdentity::new)
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
+    }
+
+    fn poll_peek(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let arrived = ready!(Pin::new(self).poll_fill_buf(cx))?;
+        let len = arrived.len().min(buf.len());
+        buf[..len].copy_from_slice(&arrived[..len]);
+        Poll::Ready(Ok(len))
+    }
+}
+
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file is not there or holds no PEM of the kind that is wanted.
+    /// A file cannot be read, or holds no PEM of the expected kind.
     #[error("{}: {text}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         text: String,
     },
-    /// A server without a certificate.
-    #[error("no certificate is given")]
+    /// A server has no certificate.
+    #[error("no certificate is configured")]
     NoCertificate,
-    /// No authority to check the other side by.
-    #[error("no root certificate is given, and the system has none")]
+    /// There is no authority to verify the peer with.
+    #[error("no root certificate is configured, and the system has none")]
     NoRoots,
-    /// No name that a certificate could be for.
-    #[error("{0:?} is no name that a certificate can be for")]
+    /// A server name that no certificate can have.
+    #[error("{0:?} is not a valid server name")]
     Name(String),
-    /// Anything else that rustls does not take.
+    /// Another error of rustls.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
 }
@@ -56,7 +82,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// A certificate with its chain, and its key.
+/// A certificate chain and its private key.
 #[derive(Debug)]
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
@@ -64,10 +90,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads both from PEM files; the file of the certificate holds its chain behind it.
+    /// Reads both from PEM files; the chain follows the certificate in its file.
     ///
     /// # Errors
-    /// A file cannot be read, or holds nothing of the kind.
+    /// A file cannot be read, or holds no certificate or key.
     pub fn from_files(cert: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain = certificates(cert)?;
         let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::file(key, error))?;
@@ -77,7 +103,7 @@ impl Identity {
     /// Reads both from PEM text.
     ///
     /// # Errors
-    /// There is nothing of the kind in it.
+    /// The text holds no certificate or key.
     pub fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let given = Path::new("the given PEM");
         let chain = CertificateDer::pem_slice_iter(cert)
@@ -108,7 +134,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if found.is_empty() { Err(TlsError::file(path, "holds no certificate")) } else { Ok(found) }
 }
 
-/// Authorities by which the other side is checked.
+/// The authorities that the peer's certificate is verified with.
 #[derive(Debug, Clone)]
 pub struct Roots(RootCertStore);
 
@@ -119,15 +145,15 @@ impl Default for Roots {
 }
 
 impl Roots {
-    /// None yet.
+    /// No authorities.
     pub fn new() -> Self {
         Roots(RootCertStore::empty())
     }
 
-    /// Adds those of a PEM file.
+    /// Adds the certificates of a PEM file.
     ///
     /// # Errors
-    /// It cannot be read, or holds none.
+    /// The file cannot be read, or holds no certificate.
     pub fn add_file(&mut self, path: &Path) -> Result<(), TlsError> {
         for certificate in certificates(path)? {
             self.0.add(certificate).map_err(|error| TlsError::file(path, error))?;
@@ -135,10 +161,10 @@ impl Roots {
         Ok(())
     }
 
-    /// Adds those of PEM text.
+    /// Adds the certificates of a PEM text.
     ///
     /// # Errors
-    /// There is something else in it.
+    /// The text is not a list of certificates.
     pub fn add_pem(&mut self, pem: &[u8]) -> Result<(), TlsError> {
         let given = Path::new("the given PEM");
         for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -147,12 +173,12 @@ impl Roots {
         Ok(())
     }
 
-    /// Whether there is none.
+    /// Whether there are no authorities.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Those of the system.
+    /// The authorities of the system.
     fn system() -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -160,7 +186,7 @@ impl Roots {
     }
 }
 
-/// Several certificates: the first that is good for the name asked for, else the first of all.
+/// Selects the first certificate that is valid for the requested name, else the first of all.
 #[derive(Debug)]
 struct ByName(Vec<Arc<CertifiedKey>>);
 
@@ -188,11 +214,11 @@ impl fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// With these certificates, chosen by the name that the client asks for. With `clients`, those
-    /// must show a certificate that one of these authorities has signed.
+    /// Serves these certificates, selected by the name that the client requests (SNI). With `clients`, a client must
+    /// present a certificate that one of these authorities has signed.
     ///
     /// # Errors
-    /// No certificate, or one that does not fit its key.
+    /// There is no certificate, or one that does not match its key.
     pub fn new(identities: Vec<Identity>, clients: Option<Roots>) -> Result<Self, TlsError> {
         let keys = identities.into_iter().map(|identity| identity.certify().map(Arc::new));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
@@ -211,27 +237,26 @@ impl TlsServer {
         };
         let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
         config.alpn_protocols = vec![ALPN.to_vec()];
-        // Edges that come back need no full handshake, and the node remembers nothing for it.
+        // Reconnecting edges resume without a full handshake, and the node keeps no state for it.
         config.ticketer = ring::Ticketer::new()?;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 1;
         Ok(TlsServer(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Shakes hands on a socket. The caller bounds the time.
+    /// Performs the handshake on an accepted socket. The caller bounds the time.
     ///
     /// # Errors
-    /// The other side speaks no TLS, or has not the right certificate.
+    /// The peer does not use TLS, or presents no valid certificate where one is required.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
-    pub async fn accept(&self, socket: TcpStream) -> io::Result<Transport> {
-        let stream = self.0.accept(socket).await?;
-        Ok(Transport::Tls(Box::new(stream.into())))
+    pub async fn accept(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        Ok(self.0.accept(socket).await?.into())
     }
 }
 
-/// Believes any certificate, if its owner has the key.
+/// Accepts any certificate whose key the peer has.
 #[derive(Debug)]
 struct AnyServer(Arc<CryptoProvider>);
 
@@ -270,7 +295,7 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-/// The dialling side's TLS: whom it believes, and what it shows. Cheap to clone once made.
+/// The dialling side's TLS; cheap to clone.
 #[derive(Clone)]
 pub struct TlsClient {
     connector: TlsConnector,
@@ -284,11 +309,11 @@ impl fmt::Debug for TlsClient {
 }
 
 impl TlsClient {
-    /// Believes `roots`, or those of the system if there are none; shows `identity` where it is asked
-    /// for one; wants a certificate for `name`, or for the host that is dialled.
+    /// Verifies the server with `roots`, or with those of the system if there are none; presents `identity` where the
+    /// server requests a certificate; expects a certificate for `name`, or for the dialled host.
     ///
     /// # Errors
-    /// Neither given nor system roots, a certificate that does not fit its key, or no proper name.
+    /// There are no roots, the certificate does not match its key, or the name is invalid.
     pub fn new(
         roots: Option<Roots>,
         identity: Option<Identity>,
@@ -310,8 +335,7 @@ impl TlsClient {
         Ok(TlsClient { connector: TlsConnector::from(Arc::new(config)), name })
     }
 
-    /// For a server that is none of ours: without a protocol's name, and without any check if `verify`
-    /// is false.
+    /// For the server of another product: without ALPN, and without verification if `verify` is false.
     ///
     /// # Errors
     /// As for [`TlsClient::new`].
@@ -334,14 +358,14 @@ impl TlsClient {
         Ok(TlsClient { connector: TlsConnector::from(Arc::new(config)), name: None })
     }
 
-    /// Shakes hands on a socket that was dialled by this address. The caller bounds the time.
+    /// Performs the handshake on a socket that was dialled under this address. The caller bounds the time.
     ///
     /// # Errors
-    /// The other side speaks no TLS, or shows no certificate to believe.
+    /// The peer does not use TLS, or presents no valid certificate.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket.
-    pub async fn connect(&self, address: &str, socket: TcpStream) -> io::Result<Transport> {
+    pub async fn connect(&self, address: &str, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => {
@@ -349,8 +373,7 @@ impl TlsClient {
                 server_name(host.trim_matches(['[', ']'])).map_err(io::Error::other)?
             }
         };
-        let stream = self.connector.connect(name, socket).await?;
-        Ok(Transport::Tls(Box::new(stream.into())))
+        Ok(self.connector.connect(name, socket).await?.into())
     }
 }
 
