@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rand::RngCore;
 
-use crate::log::files::at;
+use crate::storage::log::files::at;
 
 const NAME: &str = "identity";
 const MAGIC: &[u8; 8] = b"limes-id";

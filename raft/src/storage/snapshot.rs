@@ -9,9 +9,9 @@ use bytes::{Bytes, BytesMut};
 use limes_routing::Tables;
 use openraft::RaftSnapshotBuilder;
 
-use crate::encode::{decode, encode};
-use crate::identity;
-use crate::machine::Shared;
+use crate::consensus::state_machine::Shared;
+use crate::storage::codec::{decode, encode};
+use crate::storage::identity;
 use crate::types::{LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig};
 
 const NAME: &str = "snapshot";

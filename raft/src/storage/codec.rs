@@ -326,5 +326,5 @@ impl Encode for TransferLeaderResponse<TypeConfig> {
 }
 
 #[cfg(test)]
-#[path = "encode_tests.rs"]
+#[path = "codec_tests.rs"]
 mod tests;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::files::Files;
 use super::record::{self, At, Begin, Found, Kind};
 use super::segment::{self, BEGINNING, Mark};
-use crate::encode::{DecodeError, Encode, decode};
+use crate::storage::codec::{DecodeError, Encode, decode};
 use crate::types::{Entry, LogId, Vote};
 
 /// Why a log cannot be used.

@@ -21,8 +21,8 @@ use super::open::{self, OpenError, Place};
 use super::record::{self, At, Begin, Kind};
 use super::segment::{self, BEGINNING, Mark};
 use super::writer::{Job, Writer, position};
-use crate::encode::{Encode, decode, encode};
 use crate::metrics::RaftMetrics;
+use crate::storage::codec::{Encode, decode, encode};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Bytes of the newest entries that are kept in memory: what followers are sent and what is applied.

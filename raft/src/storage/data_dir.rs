@@ -15,16 +15,16 @@ use openraft::RaftLogReader;
 use openraft::storage::RaftLogStorage;
 use tokio::task::spawn_blocking;
 
-use crate::aside;
-use crate::identity::{self, Identity, hex};
-use crate::known::Known;
-use crate::log::files::at;
-use crate::log::{OpenError, SegmentLog};
+use crate::config::Config;
+use crate::membership::quorum_report as quorum;
 use crate::metrics::RaftMetrics;
-use crate::quorum;
 use crate::replica::StartError;
-use crate::settings::Config;
-use crate::snapshot;
+use crate::storage::identity::{self, Identity, hex};
+use crate::storage::log::files::at;
+use crate::storage::log::{OpenError, SegmentLog};
+use crate::storage::member_cache::Known;
+use crate::storage::quarantine as aside;
+use crate::storage::snapshot;
 use crate::types::SnapshotMeta;
 
 /// What was found.

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use crate::history::History;
 use crate::metrics::RaftMetrics;
 use crate::observer::Observer;
-use crate::snapshot::{self, Builder};
+use crate::storage::snapshot::{self, Builder};
 use crate::types::{Applied, LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// Verdicts of batches without a number that are kept for those who proposed them.

@@ -1,6 +1,6 @@
 //! A lost quorum in words.
 
-use crate::known::Acquaintance;
+use crate::storage::member_cache::Acquaintance;
 
 /// A voter, and what is known of the node of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use tracing::error;
 
-use crate::identity;
-use crate::log::files::at;
+use crate::storage::identity;
+use crate::storage::log::files::at;
 
 /// What is set aside when something of it is damaged.
 const TRUSTED: [&str; 4] = ["log", "identity", "snapshot", "members"];

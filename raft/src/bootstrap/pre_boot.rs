@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::aside;
-use crate::disk::Disk;
-use crate::identity::{self, Identity};
-use crate::known::Known;
-use crate::member::Member;
-use crate::settings::Config;
+use crate::config::Config;
+use crate::consensus::member::Member;
+use crate::storage::data_dir::Disk;
+use crate::storage::identity::{self, Identity};
+use crate::storage::member_cache::Known;
+use crate::storage::quarantine as aside;
 
 /// The door of a member: shut to Raft's messages until it runs.
 pub(crate) struct Door {

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::identity::Identity;
+use crate::storage::identity::Identity;
 
 /// What another member says of this one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

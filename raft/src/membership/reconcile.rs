@@ -11,9 +11,9 @@ use rand::RngCore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::member::Member;
-use crate::proposer::propose_plain;
-use crate::settings::Config;
+use crate::config::Config;
+use crate::consensus::member::Member;
+use crate::consensus::proposer::propose_plain;
 use crate::types::{LogId, Node, StoredMembership};
 
 /// How often the leader looks whether something is to be done.

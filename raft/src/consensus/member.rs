@@ -9,11 +9,11 @@ use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::identity::Identity;
-use crate::log::SegmentLog;
-use crate::machine::Shared;
+use crate::config::Timing;
+use crate::consensus::state_machine::Shared;
 use crate::network::Clients;
-use crate::settings::Timing;
+use crate::storage::identity::Identity;
+use crate::storage::log::SegmentLog;
 use crate::types::Raft;
 
 /// What the parts of a member share.

@@ -10,7 +10,7 @@ use limes_routing::Revision;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::member::Member;
+use crate::consensus::member::Member;
 use crate::tasks::Tasks;
 
 /// Callers that may wait.

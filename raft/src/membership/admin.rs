@@ -10,8 +10,8 @@ use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
-use crate::member::Member;
-use crate::membership::{change, plain};
+use crate::consensus::member::Member;
+use crate::membership::reconcile::{change, plain};
 use crate::network::Verb;
 
 /// Entries that a learner may lack when it is promoted.

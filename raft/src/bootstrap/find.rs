@@ -14,14 +14,14 @@ use rand::RngCore;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
-use crate::door::Door;
-use crate::identity::{Identity, hex};
-use crate::known::Known;
+use crate::bootstrap::pre_boot::Door;
+use crate::bootstrap::staleness::{Standing, Word, judge};
+use crate::config::{Config, PeerAddr};
+use crate::membership::quorum_report::{self as quorum, State, Voter};
 use crate::network::{Clients, IdentifyReply, RpcError};
-use crate::quorum::{self, State, Voter};
 use crate::replica::StartError;
-use crate::settings::{Config, PeerAddr};
-use crate::standing::{Standing, Word, judge};
+use crate::storage::identity::{Identity, hex};
+use crate::storage::member_cache::Known;
 
 /// How often the others are asked.
 const ASK: Duration = Duration::from_millis(150);
@@ -149,7 +149,7 @@ pub(crate) fn voters(
 pub(crate) async fn look_around(config: &Config, clients: &Clients, me: u64, known: Known) -> Vec<Voter> {
     let (listed, others) = (&config.initial, unlisted(config, &known));
     let asked = [ask_all(config, clients, listed, None).await, ask_all(config, clients, &others, None).await];
-    let voter = |member: &crate::known::Acquaintance| {
+    let voter = |member: &crate::storage::member_cache::Acquaintance| {
         let answers =
             || asked.iter().flat_map(|asked| &asked.answers).filter(|(name, _)| *name == member.name);
         match answers().next() {

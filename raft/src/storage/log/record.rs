@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::encode::{DecodeError, Encode};
+use crate::storage::codec::{DecodeError, Encode};
 use crate::types::{LogId, Vote};
 
 /// Bytes in front of each payload: length u32, checksum u32, group u32, kind u8, flags u8.

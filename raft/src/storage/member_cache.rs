@@ -13,9 +13,9 @@ use limes_routing::{NodeId, Tables};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use crate::encode::{DecodeError, Encode, decode, encode};
-use crate::identity::replace;
-use crate::member::Member;
+use crate::consensus::member::Member;
+use crate::storage::codec::{DecodeError, Encode, decode, encode};
+use crate::storage::identity::replace;
 
 const NAME: &str = "members";
 const MAGIC: &[u8; 16] = b"limes-members-01";

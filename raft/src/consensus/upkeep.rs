@@ -9,13 +9,13 @@ use tracing::{error, warn};
 
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 
-use crate::barrier;
-use crate::bootstrap;
-use crate::known::Known;
-use crate::member::Member;
-use crate::proposer::propose_plain;
-use crate::quorum;
-use crate::settings::{Config, LEVELS, SNAPSHOT_LOG_BYTES};
+use crate::bootstrap::find as bootstrap;
+use crate::config::{Config, LEVELS, SNAPSHOT_LOG_BYTES};
+use crate::consensus::member::Member;
+use crate::consensus::proposer::propose_plain;
+use crate::consensus::read_barrier as barrier;
+use crate::membership::quorum_report as quorum;
+use crate::storage::member_cache::Known;
 
 /// Pause before the next attempt to be up.
 const AGAIN: Duration = Duration::from_millis(50);

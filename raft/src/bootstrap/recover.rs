@@ -15,12 +15,12 @@ use openraft::storage::RaftLogStorage;
 use openraft::{Membership, RaftLogReader};
 use rand::RngCore;
 
-use crate::aside;
-use crate::disk::{self, Disk};
-use crate::identity::{self, Identity, hex};
-use crate::log::SegmentLog;
-use crate::settings::Config;
-use crate::snapshot;
+use crate::config::Config;
+use crate::storage::data_dir::{self as disk, Disk};
+use crate::storage::identity::{self, Identity, hex};
+use crate::storage::log::SegmentLog;
+use crate::storage::quarantine as aside;
+use crate::storage::snapshot;
 use crate::types::{LogId, Node, SnapshotMeta, StoredMembership, Vote};
 
 /// What came of it.

@@ -10,7 +10,7 @@ use metrics::{Gauge, Histogram};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::member::Member;
+use crate::consensus::member::Member;
 use crate::tasks::Tasks;
 use crate::types::Data;
 

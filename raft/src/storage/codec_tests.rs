@@ -93,7 +93,7 @@ fn the_bytes_are_those_of_format_2() {
         lines += &line::<TransferLeaderResponse<TypeConfig>>(name, &answer);
     }
     lines += &line("snapshot-answer", &SnapshotResponse::<TypeConfig>::new(vote));
-    let golden = include_str!("../golden/format-2.hex");
+    let golden = include_str!("../../golden/format-2.hex");
     assert_eq!(lines, golden, "the format has changed; it must not without a new number");
 }
 
