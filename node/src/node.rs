@@ -11,59 +11,60 @@ use limes_wire::frame::Role;
 use limes_wire::{Code, limits};
 use tokio_util::task::TaskTracker;
 
-use crate::awaited::Awaited;
 use crate::config::NodeConfig;
-use crate::directory::{Directory, Sessions};
-use crate::edge_methods::EdgeMethods;
-use crate::files::Files;
-use crate::lanes::Lanes;
-use crate::leaving::is_leaving;
-use crate::listen::Bypass;
-use crate::listen::Port;
-use crate::mail::Failure;
-use crate::mesh::Peers;
-use crate::notice::Notices;
+use crate::consensus::departure::is_leaving;
+use crate::limits::descriptors::DescriptorBudget;
+use crate::limits::memory::MemoryPressure;
+use crate::mesh::PeerTable;
 use crate::presence::Presence;
-use crate::pressure::Pressure;
-use crate::services::ServiceIndex;
-use crate::status::Metrics;
+use crate::router::edge_methods::EdgeMethods;
+use crate::router::edge_routes::EdgeRoutes;
+use crate::router::grace::Awaited;
+use crate::router::message::Failure;
+use crate::router::ordering::KeyedOrder;
+use crate::router::registry::SessionRegistry;
+use crate::router::service_index::ServiceIndex;
+use crate::telemetry::log_limit::LogLimiter;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::port::Port;
+use crate::transport::passthrough::Passthrough;
 
 /// One running node. Made before the replica, which reports to it.
 pub(crate) struct Node {
     /// Its settings.
     pub(crate) config: Arc<NodeConfig>,
-    /// Sessions held here.
-    pub(crate) sessions: Sessions,
+    /// SessionRegistry held here.
+    pub(crate) sessions: SessionRegistry,
     /// Connections of edges and services, from the accept until the socket is closed.
     pub(crate) connections: TaskTracker,
     /// Routes to edges anywhere.
-    pub(crate) directory: Directory,
+    pub(crate) directory: EdgeRoutes,
     /// Services anywhere.
     pub(crate) services: ArcSwap<ServiceIndex>,
-    /// Who has left and is expected back.
+    /// SessionOwner has left and is expected back.
     pub(crate) awaited: Awaited,
     /// What the edges held here say they offer.
     pub(crate) edge_methods: EdgeMethods,
     /// Where connections go that are not for us, once that is known.
-    pub(crate) bypass: OnceLock<Bypass>,
+    pub(crate) bypass: OnceLock<Passthrough>,
     /// The other nodes.
-    pub(crate) peers: Peers,
+    pub(crate) peers: PeerTable,
     /// What turns connects into events and effects into routes.
     pub(crate) presence: Presence,
     /// Counters.
     pub(crate) metrics: Metrics,
     /// What may be said in the log about peers that break the rules.
-    pub(crate) notices: Notices,
+    pub(crate) notices: LogLimiter,
     /// Whether memory is over its mark.
-    pub(crate) pressure: Pressure,
-    /// Files that peers may take.
-    pub(crate) files: Arc<Files>,
+    pub(crate) pressure: MemoryPressure,
+    /// DescriptorBudget that peers may take.
+    pub(crate) files: Arc<DescriptorBudget>,
     draining: AtomicBool,
     ready: AtomicBool,
     /// Spreads calls when the policy is random.
     pub(crate) turn: AtomicU64,
     /// Messages that look for their way.
-    pub(crate) lanes: Lanes,
+    pub(crate) lanes: KeyedOrder,
     replica: OnceLock<Replica>,
 }
 
@@ -72,23 +73,23 @@ impl Node {
     pub(crate) fn new(config: Arc<NodeConfig>) -> Arc<Self> {
         Arc::new(Node {
             config,
-            sessions: Sessions::new(),
+            sessions: SessionRegistry::new(),
             connections: TaskTracker::new(),
-            directory: Directory::new(),
+            directory: EdgeRoutes::new(),
             services: ArcSwap::default(),
             awaited: Awaited::default(),
             edge_methods: EdgeMethods::default(),
             bypass: OnceLock::new(),
-            peers: Peers::new(),
+            peers: PeerTable::new(),
             presence: Presence::new(),
             metrics: Metrics::default(),
-            notices: Notices::default(),
-            pressure: Pressure::default(),
-            files: Files::of_process(),
+            notices: LogLimiter::default(),
+            pressure: MemoryPressure::default(),
+            files: DescriptorBudget::of_process(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             turn: AtomicU64::new(0),
-            lanes: Lanes::default(),
+            lanes: KeyedOrder::default(),
             replica: OnceLock::new(),
         })
     }

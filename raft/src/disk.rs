@@ -20,6 +20,7 @@ use crate::identity::{self, Identity, hex};
 use crate::known::Known;
 use crate::log::files::at;
 use crate::log::{OpenError, SegmentLog};
+use crate::metrics::RaftMetrics;
 use crate::quorum;
 use crate::replica::StartError;
 use crate::settings::Config;
@@ -48,7 +49,7 @@ pub(crate) async fn open(config: &Config, alone: bool) -> Result<Disk, StartErro
     let dir = &config.dir;
     let failed = |error| StartError::Disk(dir.to_owned(), error);
     make(dir).map_err(failed)?;
-    let damage = match look(dir).await {
+    let damage = match look(dir, &config.metrics).await {
         Ok(disk) => return Ok(disk),
         Err(OpenError::Io(error)) => return Err(failed(error)),
         Err(error @ OpenError::Unknown { .. }) => return Err(StartError::Unknown(error)),
@@ -60,7 +61,7 @@ pub(crate) async fn open(config: &Config, alone: bool) -> Result<Disk, StartErro
         return Err(StartError::Damaged(damage, help));
     }
     aside::set_aside(dir, &damage.to_string()).map_err(failed)?;
-    look(dir).await.map_err(|error| failed(io::Error::other(error.to_string())))
+    look(dir, &config.metrics).await.map_err(|error| failed(io::Error::other(error.to_string())))
 }
 
 /// Makes the directory; its name is durable when this returns.
@@ -74,10 +75,10 @@ fn make(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Something is damaged, or the disk failed.
-pub(crate) async fn look(dir: &Path) -> Result<Disk, OpenError> {
-    let from = dir.to_owned();
+pub(crate) async fn look(dir: &Path, metrics: &RaftMetrics) -> Result<Disk, OpenError> {
+    let (from, metrics) = (dir.to_owned(), metrics.clone());
     let (identity, mut log, snapshot) =
-        spawn_blocking(move || read(&from)).await.map_err(io::Error::other)??;
+        spawn_blocking(move || read(&from, &metrics)).await.map_err(io::Error::other)??;
     let state = log.get_log_state().await?;
     let voted = log.read_vote().await?.is_some();
     let unused = !voted && state.last_log_id.is_none() && snapshot.is_none();
@@ -104,7 +105,7 @@ pub(crate) async fn look(dir: &Path) -> Result<Disk, OpenError> {
 
 type Found = (Option<Identity>, SegmentLog, Option<(SnapshotMeta, Tables)>);
 
-fn read(dir: &Path) -> Result<Found, OpenError> {
+fn read(dir: &Path, metrics: &RaftMetrics) -> Result<Found, OpenError> {
     let identity = checked(identity::read(dir), || dir.join("identity"))?;
     let snapshot = checked(snapshot::read(dir), || dir.join("snapshot"))?;
     let snapshot = match snapshot {
@@ -116,7 +117,7 @@ fn read(dir: &Path) -> Result<Found, OpenError> {
     if identity.is_some() && !has_segments(&log).map_err(at(&log))? {
         return Err(damaged(log, "it is missing, but there is an identity"));
     }
-    Ok((identity, SegmentLog::open(&log)?, snapshot))
+    Ok((identity, SegmentLog::open_measured(&log, metrics)?, snapshot))
 }
 
 /// What a snapshot holds; another cluster's would be served in place of ours.
@@ -215,16 +216,22 @@ mod tests {
     #[tokio::test]
     async fn a_snapshot_beyond_the_log_counts() {
         let dir = directory().await;
-        assert_eq!(look(dir.path()).await.unwrap_or_else(|error| panic!("{error}")).next, 10);
+        assert_eq!(
+            look(dir.path(), &RaftMetrics::default()).await.unwrap_or_else(|error| panic!("{error}")).next,
+            10
+        );
         put_snapshot(dir.path(), CLUSTER);
-        assert_eq!(look(dir.path()).await.unwrap_or_else(|error| panic!("{error}")).next, 51);
+        assert_eq!(
+            look(dir.path(), &RaftMetrics::default()).await.unwrap_or_else(|error| panic!("{error}")).next,
+            51
+        );
     }
 
     #[tokio::test]
     async fn a_snapshot_of_another_cluster_is_damage() {
         let dir = directory().await;
         put_snapshot(dir.path(), [8; 16]);
-        let Err(error) = look(dir.path()).await else { panic!("it is not ours") };
+        let Err(error) = look(dir.path(), &RaftMetrics::default()).await else { panic!("it is not ours") };
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("another cluster, 0808"), "{error}");
     }
@@ -237,14 +244,16 @@ mod tests {
             let file = dir.path().join(name);
             let _ = fs::remove_file(&file);
             fs::create_dir(&file).unwrap();
-            let Err(error) = look(dir.path()).await else { panic!("it cannot be read") };
+            let Err(error) = look(dir.path(), &RaftMetrics::default()).await else {
+                panic!("it cannot be read")
+            };
             assert!(matches!(error, OpenError::Io(_)), "{error}");
             assert!(error.to_string().contains(&file.display().to_string()), "{error}");
         }
         let dir = directory().await;
         fs::remove_dir_all(dir.path().join("log")).unwrap();
         fs::write(dir.path().join("log"), "").unwrap();
-        let Err(error) = look(dir.path()).await else { panic!("it cannot be read") };
+        let Err(error) = look(dir.path(), &RaftMetrics::default()).await else { panic!("it cannot be read") };
         assert!(matches!(error, OpenError::Io(_)), "{error}");
     }
 }

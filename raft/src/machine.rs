@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Cursor};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -14,6 +15,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use tokio::sync::{oneshot, watch};
 
 use crate::history::History;
+use crate::metrics::RaftMetrics;
 use crate::observer::Observer;
 use crate::snapshot::{self, Builder};
 use crate::types::{Applied, LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig};
@@ -26,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) history: History,
+    pub(crate) metrics: RaftMetrics,
     /// The index of the snapshot on disk; held while one is written, so that an older one never
     /// replaces a newer.
     pub(crate) saved: Mutex<u64>,
@@ -49,12 +52,14 @@ impl Shared {
         dir: PathBuf,
         observer: Arc<dyn Observer>,
         history: History,
+        metrics: RaftMetrics,
         me: (NodeId, [u8; 16]),
     ) -> Arc<Self> {
         Arc::new(Shared {
             dir,
             observer,
             history,
+            metrics,
             saved: Mutex::new(0),
             tables: RwLock::new(Tables::new()),
             applied: watch::Sender::new(0),
@@ -173,6 +178,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        let began = Instant::now();
         while let Some(entry) = entries.next().await {
             let (entry, responder) = entry?;
             let log_id = entry.log_id;
@@ -195,6 +201,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 responder.send(Applied);
             }
         }
+        self.shared.metrics.apply_seconds.record(began.elapsed());
         Ok(())
     }
 
@@ -212,6 +219,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
+        let began = Instant::now();
         let body = snapshot.into_inner();
         let (shared, stored, bytes) = (self.shared.clone(), meta.clone(), body.clone());
         let checked = move || {
@@ -221,6 +229,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let tables = tokio::task::spawn_blocking(checked).await.map_err(io::Error::other)??;
         tracing::info!(last = ?meta.last_log_id, bytes = body.len(), "snapshot installed");
         self.take(meta, tables);
+        self.shared.metrics.snapshot_install_seconds.record(began.elapsed());
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use limes_routing::{Batch, Epoch, Event, Origin, Reason, Verdict};
+use metrics::{Gauge, Histogram};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -39,20 +40,46 @@ pub enum ProposeError {
     Stopped,
 }
 
-type Tell = oneshot::Sender<Result<Verdict, ProposeError>>;
-type Waiting = (Event, Tell);
+/// Counts an event as pending until it is dropped.
+#[derive(Debug)]
+struct Pending(Gauge);
+
+impl Pending {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1);
+        Pending(gauge.clone())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+/// Where the answer to one event goes.
+#[derive(Debug)]
+struct Reply {
+    sender: oneshot::Sender<Result<Verdict, ProposeError>>,
+    submitted: Instant,
+    _pending: Pending,
+}
+
+type Waiting = (Event, Reply);
 
 /// Proposes events of this node; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Proposer {
     queue: mpsc::Sender<Waiting>,
+    queue_depth: Gauge,
 }
 
 impl Proposer {
     pub(crate) fn start(member: Arc<Member>, tasks: &Tasks) -> Self {
         let (queue, events) = mpsc::channel(WAITING);
+        let queue_depth = member.shared.metrics.queue_depth.clone();
         tasks.spawn(Batches { member, events, left: None, epoch: None, number: 0, stalled: false }.run());
-        Proposer { queue }
+        Proposer { queue, queue_depth }
     }
 
     /// Proposes an event and waits until this node has applied it. Events of one caller that are
@@ -75,9 +102,11 @@ impl Proposer {
         &self,
         event: Event,
     ) -> Result<oneshot::Receiver<Result<Verdict, ProposeError>>, ProposeError> {
-        let (tell, told) = oneshot::channel();
-        match self.queue.try_send((event, tell)) {
-            Ok(()) => Ok(told),
+        let (sender, receiver) = oneshot::channel();
+        let pending = Pending::new(&self.queue_depth);
+        let reply = Reply { sender, submitted: Instant::now(), _pending: pending };
+        match self.queue.try_send((event, reply)) {
+            Ok(()) => Ok(receiver),
             Err(mpsc::error::TrySendError::Full(_)) => Err(ProposeError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ProposeError::Stopped),
         }
@@ -115,7 +144,7 @@ impl Batches {
     }
 
     /// Waits for an event, and takes what else is there.
-    async fn gather(&mut self) -> Option<(Vec<Event>, Vec<Tell>)> {
+    async fn gather(&mut self) -> Option<(Vec<Event>, Vec<Reply>)> {
         let first = match self.left.take() {
             Some(first) => first,
             None => self.events.recv().await?,
@@ -149,7 +178,9 @@ impl Batches {
     /// Proposes one batch until it is applied or its epoch is over. Numbers must not be skipped, so
     /// it is not given up while the epoch lives; but after a while those who wait are told, and
     /// whoever comes meanwhile at once.
-    async fn decide(&mut self, origin: Origin, events: Vec<Event>, tell: Vec<Tell>) {
+    async fn decide(&mut self, origin: Origin, events: Vec<Event>, tell: Vec<Reply>) {
+        let metrics = self.member.shared.metrics.clone();
+        metrics.batch_events.record(events.len() as f64);
         let bytes = Batch { origin: Some(origin), time_ms: now_ms(), events }.encode();
         let mut verdicts = self.member.shared.await_batch(origin);
         let mut epoch = self.member.shared.epoch();
@@ -162,7 +193,7 @@ impl Batches {
                 told = &mut verdicts => {
                     self.stalled = false;
                     let told = told.unwrap_or_default();
-                    return answer(tell.take().unwrap_or_default(), told);
+                    return answer(&metrics.commit_seconds, tell.take().unwrap_or_default(), told);
                 }
                 // Apply tells the verdicts before it says how far it is: if they were not there a moment
                 // ago they are now, unless a snapshot has jumped over the batch.
@@ -170,7 +201,7 @@ impl Batches {
                     self.stalled = false;
                     let tell = tell.take().unwrap_or_default();
                     return match verdicts.try_recv() {
-                        Ok(told) => answer(tell, told),
+                        Ok(told) => answer(&metrics.commit_seconds, tell, told),
                         Err(_) => fail(tell, ProposeError::NoQuorum),
                     };
                 }
@@ -192,18 +223,19 @@ impl Batches {
     }
 }
 
-fn answer(tell: Vec<Tell>, verdicts: Vec<Verdict>) {
+fn answer(commit_seconds: &Histogram, tell: Vec<Reply>, verdicts: Vec<Verdict>) {
     for (tell, verdict) in tell.into_iter().zip(verdicts) {
-        let _ = tell.send(match verdict {
+        commit_seconds.record(tell.submitted.elapsed());
+        let _ = tell.sender.send(match verdict {
             Verdict::Rejected(Reason::Fenced) => Err(ProposeError::Fenced),
             verdict => Ok(verdict),
         });
     }
 }
 
-fn fail(tell: Vec<Tell>, error: ProposeError) {
+fn fail(tell: Vec<Reply>, error: ProposeError) {
     for tell in tell {
-        let _ = tell.send(Err(error));
+        let _ = tell.sender.send(Err(error));
     }
 }
 
@@ -256,13 +288,15 @@ pub(crate) async fn propose_plain(
     time: Duration,
 ) -> Result<(u64, Verdict), ProposeError> {
     let bytes = Batch { origin: None, time_ms: now_ms(), events: vec![event] }.encode();
-    let until = Instant::now() + time;
+    let began = Instant::now();
+    let until = began + time;
     let mut applied = member.shared.applied();
     while let Some(asked) = within(until, propose_once(member, bytes.clone())).await {
         if let Some(index) = asked {
             let seen = within(until, applied.wait_for(|applied| *applied >= index)).await;
             seen.ok_or(ProposeError::NoQuorum)?.map_err(|_| ProposeError::Stopped)?;
             let verdict = member.shared.plain_verdict(index).ok_or(ProposeError::NoQuorum)?;
+            member.shared.metrics.commit_seconds.record(began.elapsed());
             return Ok((index, verdict));
         }
         sleep(AGAIN).await;

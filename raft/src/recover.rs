@@ -57,7 +57,7 @@ pub async fn recover(config: &Config) -> Result<Recovered, RecoverError> {
     }
     // A link stays one: what it leads to is replaced.
     let dir = &std::fs::canonicalize(&config.dir).map_err(RecoverError::because)?;
-    let disk = disk::look(dir).await.map_err(RecoverError::because)?;
+    let disk = disk::look(dir, &config.metrics).await.map_err(RecoverError::because)?;
     let Some(old) = disk.identity else { return Err(RecoverError("there is no identity".to_owned())) };
     let (mut tables, last) = replay(disk).await?;
     let Some(last) = last.filter(|_| tables.cluster().is_some()) else {

@@ -125,7 +125,7 @@ impl Replica {
         let node = NodeId(identity.node);
         observer.identified(node, identity.cluster, boot);
         let history = History::start(config.dir.join("history"), Limits::default());
-        let shared = Shared::new(config.dir.clone(), observer, history, (node, boot));
+        let shared = Shared::new(config.dir.clone(), observer, history, config.metrics.clone(), (node, boot));
         let machine = Machine::load(shared.clone(), snapshot);
         let clients = Clients::new(identity.cluster, config.timing);
         let raft_config = raft_config(config.timing).map_err(|error| StartError::Raft(error.to_string()))?;

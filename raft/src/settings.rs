@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::metrics::RaftMetrics;
 use limes_routing::{Levels, NodeAddrs};
 use openraft::{Config as RaftConfig, SnapshotPolicy};
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub initial: Vec<PeerAddr>,
     /// How soon silence is noticed, the same on every node.
     pub timing: Timing,
+    /// Where figures are recorded.
+    pub metrics: RaftMetrics,
 }
 
 /// How soon members notice each other's silence. All else that waits for a leader or a quorum is

@@ -3,6 +3,7 @@
 use std::io::{self, Cursor};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use limes_routing::Tables;
@@ -30,6 +31,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let began = Instant::now();
         let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         let (tables, shared) = (self.tables.clone(), self.shared.clone());
         let stored = meta.clone();
@@ -43,6 +45,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         })
         .await
         .map_err(io::Error::other)??;
+        self.shared.metrics.snapshot_build_seconds.record(began.elapsed());
         tracing::info!(applied = ?self.applied, bytes = body.len(), "snapshot written");
         Ok(Snapshot { meta, snapshot: Cursor::new(body) })
     }

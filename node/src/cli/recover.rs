@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Failure, runtime};
 use crate::config::NodeConfig;
-use crate::run::raft_config;
+use crate::server::raft_config;
 
 /// Asks, unless `yes`, and does it.
 pub(super) fn run(file: &Path, yes: bool) -> Result<(), Failure> {

@@ -12,7 +12,6 @@ mod discovery;
 mod grpc;
 mod health;
 mod list;
-mod reader;
 mod rest;
 
 use std::io;
@@ -22,14 +21,14 @@ use tokio::net::TcpListener;
 
 use crate::config::NodeConfig;
 use crate::control::Limes;
-use crate::listen::Port;
+use crate::control::reader::Reader;
 use crate::node::Node;
-use crate::{listen, task};
+use crate::telemetry::port::Port;
+use crate::{accept, tasks};
 use limes_api::control::control_plane_server::ControlPlaneServer;
 use limes_api::discovery::cluster_service_server::ClusterServiceServer;
 use limes_api::discovery::health_server::HealthServer;
 use limes_api::v1::limes_server::LimesServer;
-pub(crate) use reader::Reader;
 
 /// Largest request that is taken, in bytes: the largest of honest ones name some hundred edges.
 const REQUEST_MAX: usize = 256 << 10;
@@ -47,10 +46,10 @@ pub(crate) struct Bound {
 pub(crate) async fn bind(config: &NodeConfig) -> io::Result<Bound> {
     let mut bound = Bound { control: None, discovery: None };
     if config.controlplane.enable {
-        bound.control = Some(listen::bind("operators", &config.controlplane.listen.addr).await?);
+        bound.control = Some(accept::bind("operators", &config.controlplane.listen.addr).await?);
     }
     if config.discovery.enable {
-        bound.discovery = Some(listen::bind("discovery", &config.discovery.listen.addr).await?);
+        bound.discovery = Some(accept::bind("discovery", &config.discovery.listen.addr).await?);
     }
     Ok(bound)
 }
@@ -59,10 +58,10 @@ impl Bound {
     /// Serves until the runtime ends.
     pub(crate) fn serve(self, node: &Arc<Node>) {
         if let Some(listener) = self.control {
-            task::vital(task::Kind::Listener, serve_control(node.clone(), listener));
+            tasks::vital(tasks::Kind::Listener, serve_control(node.clone(), listener));
         }
         if let Some(listener) = self.discovery {
-            task::vital(task::Kind::Listener, serve_discovery(node.clone(), listener));
+            tasks::vital(tasks::Kind::Listener, serve_discovery(node.clone(), listener));
         }
     }
 }
@@ -75,7 +74,7 @@ async fn serve_control(node: Arc<Node>, listener: TcpListener) {
     let grpc = grpc::Surface::new(node.clone(), descriptors::control_pool(), limes_api::CONTROL_DESCRIPTORS)
         .add(LimesServer::new(Limes::new(Reader::new(node.clone()))).max_decoding_message_size(REQUEST_MAX))
         .add(ControlPlaneServer::from_arc(control).max_decoding_message_size(REQUEST_MAX));
-    listen::serve_http(node, Port::Control, listener, grpc.beside(rest)).await;
+    accept::serve_http(node, Port::Control, listener, grpc.beside(rest)).await;
 }
 
 /// Serves the directory until the task is dropped.
@@ -91,5 +90,5 @@ async fn serve_discovery(node: Arc<Node>, listener: TcpListener) {
         grpc::Surface::new(node.clone(), descriptors::discovery_pool(), limes_api::DISCOVERY_DESCRIPTORS)
             .add(ClusterServiceServer::from_arc(discovery.clone()).max_decoding_message_size(REQUEST_MAX))
             .add(HealthServer::from_arc(discovery).max_decoding_message_size(REQUEST_MAX));
-    listen::serve_http(node, Port::Discovery, listener, grpc.beside(rest)).await;
+    accept::serve_http(node, Port::Discovery, listener, grpc.beside(rest)).await;
 }

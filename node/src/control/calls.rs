@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Limes, rows, watch};
-use crate::task;
+use crate::tasks;
 use limes_api::v1::limes_server::Limes as Api;
 use limes_api::v1::{
     Change, EdgePage, ListEdgesRequest, ListServicesRequest, ServicePage, StatusReply, StatusRequest,
@@ -38,7 +38,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let (sink, pages) = mpsc::channel(WAITING);
-    task::spawn(task::Kind::Control, work(Sink(sink)));
+    tasks::spawn(tasks::Kind::Control, work(Sink(sink)));
     Ok(Response::new(ReceiverStream::new(pages)))
 }
 

@@ -12,17 +12,21 @@ use limes_wire::{By, CloseReason, Code};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::Reach;
-use super::frame::MeshFrame;
-use super::hello;
-use crate::directory::Route;
-use crate::forward::{self, find_here};
-use crate::listen::{Place, Port};
-use crate::mail::{Answer, Failure, Key, Mail, NotTaken, Origin, Outbox, Request, Target, hand_over};
+use super::Reachability;
+use super::codec::MeshFrame;
+use super::handshake;
 use crate::node::Node;
 use crate::presence::NOTICE;
-use crate::session::Outgoing;
-use crate::{presence, stream, task};
+use crate::router::edge_routes::EdgeLocation;
+use crate::router::message::{
+    Answer, DeliveryError, Failure, Key, Mail, Origin, Outbox, Request, Target, try_deliver,
+};
+use crate::router::resolve::{self, find_here};
+use crate::router::streams;
+use crate::session::outgoing::Outgoing;
+use crate::telemetry::port::Port;
+use crate::transport::limiter::Permit;
+use crate::{presence, tasks};
 
 /// The handler of a connection to another node.
 pub(crate) struct Link {
@@ -39,16 +43,16 @@ pub(crate) struct Link {
     /// What the other node has sent for sessions here.
     serving: Outgoing,
     told: HashMap<u64, oneshot::Sender<()>>,
-    /// Sessions at the other end that are over, and when what they were sent ends.
+    /// SessionRegistry at the other end that are over, and when what they were sent ends.
     over: Vec<(Instant, Target, Code)>,
     ready: Option<oneshot::Sender<NodeId>>,
-    /// Who dialled us, and its place at the gate until it has said which node it is.
-    guest: Option<(SocketAddr, Place)>,
+    /// SessionOwner dialled us, and its place at the gate until it has said which node it is.
+    guest: Option<(SocketAddr, Permit)>,
 }
 
 impl Link {
     /// The accepting end.
-    pub(crate) fn accepted(node: Arc<Node>, outbox: Outbox, remote: SocketAddr, place: Place) -> Self {
+    pub(crate) fn accepted(node: Arc<Node>, outbox: Outbox, remote: SocketAddr, place: Permit) -> Self {
         Link { guest: Some((remote, place)), ..Link::new(node, outbox) }
     }
 
@@ -93,7 +97,7 @@ impl Link {
         }
         if self.is_over(request.target) {
             // It has waited here, and what says that its receiver is over has gone before it.
-            return forward::return_unread(&self.node, [Mail::Request(request)]);
+            return resolve::return_undelivered(&self.node, [Mail::Request(request)]);
         }
         self.last += 1;
         let id = self.last;
@@ -116,10 +120,12 @@ impl Link {
 
     /// Whether the tables know that the session, or its node, is over.
     fn is_over(&self, target: Target) -> bool {
-        let is_down = |node, epoch| matches!(self.node.peers.reach(node, epoch), Reach::Down);
+        let is_down = |node, epoch| matches!(self.node.peers.reach(node, epoch), Reachability::Down);
         match (target, self.peer) {
             (Target::Edge(edge, incarnation), _) => match self.node.directory.get(edge) {
-                Some(Route::There(home)) => home.incarnation != incarnation || is_down(home.node, home.epoch),
+                Some(EdgeLocation::Remote(home)) => {
+                    home.incarnation != incarnation || is_down(home.node, home.epoch)
+                }
                 _ => true,
             },
             (Target::Service(_, _, epoch), Some(peer)) => is_down(peer, epoch),
@@ -138,7 +144,7 @@ impl Link {
         match answer {
             Answer::Failed(f) if f.code == Code::MOVED && request.tried.is_none() => {
                 request.tried = Some(request.target);
-                forward::look_again(&self.node, request, Revision(f.revision));
+                resolve::resolve_again(&self.node, request, Revision(f.revision));
             }
             Answer::Failed(f) if f.code == Code::MOVED => {
                 request.fail(Failure::not_run(Code::GONE, "the receiver has moved twice; try again"));
@@ -161,14 +167,16 @@ impl Link {
         let outcome = match find_here(&self.node, request.target) {
             // Whoever sent it has applied more of the log than this node.
             None if let Some(revision) = self.ahead(target) => {
-                forward::look_again(&self.node, request, revision);
+                resolve::resolve_again(&self.node, request, revision);
                 return;
             }
-            None => Err(forward::moved(&self.node, target)),
-            Some(outbox) => match hand_over(&outbox, request) {
+            None => Err(resolve::moved(&self.node, target)),
+            Some(outbox) => match try_deliver(&outbox, request) {
                 Ok(()) => Ok(outbox),
-                Err(NotTaken::Busy(_)) => Err(Failure::not_run(Code::BUSY, "the receiver's queue is full")),
-                Err(NotTaken::Gone(_)) => Err(forward::moved(&self.node, target)),
+                Err(DeliveryError::Busy(_)) => {
+                    Err(Failure::not_run(Code::BUSY, "the receiver's queue is full"))
+                }
+                Err(DeliveryError::Gone(_)) => Err(resolve::moved(&self.node, target)),
             },
         };
         match outcome {
@@ -262,7 +270,7 @@ impl Link {
                     target,
                     caller,
                     key: caller,
-                    deadline: super::frame::deadline(cx.now(), remaining),
+                    deadline: super::codec::deadline(cx.now(), remaining),
                     name,
                     custom,
                     body,
@@ -305,14 +313,14 @@ impl Handler for Link {
     type Mail = Mail;
 
     fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
-        match hello::check(&self.node, &hello) {
+        match handshake::check(&self.node, &hello) {
             Ok(peer) => {
                 self.peer = Some(peer);
                 self.open = true;
                 if let Some((_, place)) = &mut self.guest {
                     place.welcomed();
                 }
-                cx.welcome(hello::answer(&self.node));
+                cx.welcome(handshake::answer(&self.node));
             }
             Err(goaway) => {
                 if self.node.peers.may_log_refusal(cx.now()) {
@@ -324,7 +332,7 @@ impl Handler for Link {
     }
 
     fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx) {
-        match (hello::check_answer(&self.node, &welcome, self.peer), self.peer) {
+        match (handshake::check_answer(&self.node, &welcome, self.peer), self.peer) {
             (Ok(()), Some(peer)) => {
                 self.open = true;
                 self.node.peers.answered(peer, cx.now());
@@ -387,7 +395,7 @@ impl Handler for Link {
 
     fn on_stream(&mut self, stream: Stream, _: &mut Cx) {
         if self.open {
-            task::spawn(task::Kind::Stream, stream::serve_mesh(self.node.clone(), stream));
+            tasks::spawn(tasks::Kind::Stream, streams::serve_mesh(self.node.clone(), stream));
         }
     }
 
@@ -403,7 +411,7 @@ impl Handler for Link {
     fn on_closing(&mut self, unread: Vec<Mail>) {
         self.serving.cancel_all();
         self.fail_forwarded("the way to the receiver's node broke before it answered");
-        forward::return_unread(&self.node, unread);
+        resolve::return_undelivered(&self.node, unread);
     }
 
     fn on_close(self, reason: CloseReason) {

@@ -16,10 +16,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
-use super::{Link, hello};
-use crate::mail::{Mail, Outbox};
+use super::handshake;
+use super::link::Link;
 use crate::node::Node;
-use crate::task;
+use crate::router::message::{Mail, Outbox};
+use crate::tasks;
 
 /// The pause after a line about a node that was refused.
 const REFUSALS_QUIET: Duration = Duration::from_secs(10);
@@ -42,12 +43,12 @@ pub(crate) struct Peer {
     pub(crate) epoch: Option<Epoch>,
     calls: Option<Outbox>,
     streams: Option<Outbox>,
-    signs: Arc<Signs>,
+    signs: Arc<Liveness>,
 }
 
 /// What stands between this node and another.
 #[derive(Debug)]
-pub(crate) enum Reach {
+pub(crate) enum Reachability {
     /// A link.
     Linked(Outbox),
     /// The node lives, and is not linked now.
@@ -57,7 +58,7 @@ pub(crate) enum Reach {
 }
 
 #[derive(Debug, Default)]
-struct Signs {
+struct Liveness {
     /// Anything came from it.
     heard_ms: AtomicU64,
     /// It answered a ping over this node's link.
@@ -71,7 +72,7 @@ struct Signs {
 
 /// All other nodes; readers never wait.
 #[derive(Debug)]
-pub(crate) struct Peers {
+pub(crate) struct PeerTable {
     born: Instant,
     /// Milliseconds from `born` until which refused nodes are not logged.
     quiet_ms: AtomicU64,
@@ -80,11 +81,11 @@ pub(crate) struct Peers {
     linked: watch::Sender<()>,
 }
 
-impl Peers {
+impl PeerTable {
     /// Nobody known yet.
     pub(crate) fn new() -> Self {
         let linked = watch::Sender::new(());
-        Peers { born: Instant::now(), quiet_ms: AtomicU64::new(0), map: ArcSwap::default(), linked }
+        PeerTable { born: Instant::now(), quiet_ms: AtomicU64::new(0), map: ArcSwap::default(), linked }
     }
 
     fn update(&self, change: impl Fn(&mut BTreeMap<NodeId, Peer>)) {
@@ -122,22 +123,22 @@ impl Peers {
     }
 
     /// Whether a node lives in that epoch, and the link for calls to it.
-    pub(crate) fn reach(&self, node: NodeId, epoch: Epoch) -> Reach {
+    pub(crate) fn reach(&self, node: NodeId, epoch: Epoch) -> Reachability {
         let map = self.map.load();
         match map.get(&node).filter(|peer| peer.epoch == Some(epoch)) {
             Some(peer) => match peer.calls.clone().filter(|link| !link.is_closed()) {
-                Some(link) => Reach::Linked(link),
-                None => Reach::Unlinked,
+                Some(link) => Reachability::Linked(link),
+                None => Reachability::Unlinked,
             },
-            None => Reach::Down,
+            None => Reachability::Down,
         }
     }
 
     /// The link for calls to a node, if it is up in that epoch and the link is.
     pub(crate) fn calls(&self, node: NodeId, epoch: Epoch) -> Option<Outbox> {
         match self.reach(node, epoch) {
-            Reach::Linked(link) => Some(link),
-            Reach::Unlinked | Reach::Down => None,
+            Reachability::Linked(link) => Some(link),
+            Reachability::Unlinked | Reachability::Down => None,
         }
     }
 
@@ -245,7 +246,7 @@ impl Peers {
 }
 
 #[cfg(test)]
-impl Peers {
+impl PeerTable {
     /// A mailbox in the place of the link for calls to a node, which has been silent for long or not.
     pub(crate) fn pretend(&self, node: NodeId, link: &Outbox, silent: bool) {
         self.set_link(node, Lane::Calls, link);
@@ -279,7 +280,7 @@ pub(crate) async fn keep_links(node: Arc<Node>) {
         };
         let now = Instant::now();
         if is_beat {
-            // Who was asleep itself takes nobody for silent.
+            // SessionOwner was asleep itself takes nobody for silent.
             if now - last > heartbeat * SILENT {
                 regular_since = now;
             }
@@ -299,7 +300,7 @@ pub(crate) async fn keep_links(node: Arc<Node>) {
             }
             let missing = node.peers.any_calls(id).is_none() || node.peers.streams(id).is_none();
             if missing && !peer.signs.dialling.swap(true, Ordering::AcqRel) {
-                task::spawn(task::Kind::Mesh, dial(node.clone(), id, peer));
+                tasks::spawn(tasks::Kind::Mesh, dial(node.clone(), id, peer));
             }
         }
     }
@@ -337,8 +338,8 @@ async fn link(node: &Arc<Node>, id: NodeId, addr: &str) -> std::io::Result<Outbo
     let (ready, welcomed) = oneshot::channel();
     let handler = Link::dialled(node.clone(), outbox.clone(), id, ready);
     let limits = Limits { streams: usize::MAX, ..Limits::default() };
-    let conn = Conn::client(hello::ours(node, id), Instant::now(), limits);
-    task::spawn(task::Kind::Mesh, drive(socket, conn, handler, outbox.clone()));
+    let conn = Conn::client(handshake::ours(node, id), Instant::now(), limits);
+    tasks::spawn(tasks::Kind::Mesh, drive(socket, conn, handler, outbox.clone()));
     let refused = || std::io::Error::other("the node did not say welcome");
     let guard = Guard(Some(outbox.clone()));
     welcomed.await.map_err(|_| refused())?;

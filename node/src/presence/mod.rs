@@ -6,20 +6,20 @@
 //! on the other nodes; [`owed`] makes the callbacks that are due; [`ghosts`] looks for rows without a
 //! socket; [`changes`] keeps what has changed for those who watch.
 
-mod admit;
-mod callback;
-mod changes;
-mod down;
-mod ghosts;
-mod ids;
-mod naming;
-mod owed;
+mod admission;
+mod applier;
+mod callbacks;
+mod change_log;
+mod id_allocator;
+mod node_down;
+mod orphans;
+mod pending_callbacks;
+mod registration;
 mod removals;
 mod resume;
 #[cfg(test)]
 mod tests;
-mod ticket;
-mod watcher;
+mod tickets;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,16 +30,16 @@ use limes_wire::Code;
 use limes_wire::frame::GoAway;
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use admit::{Dialect, NOTICE, Newcomer, admit};
-pub(crate) use changes::{Changes, Seen};
-pub(crate) use naming::{Naming, name};
+pub(crate) use admission::{Dialect, NOTICE, Newcomer, admit};
+pub(crate) use applier::Applier;
+pub(crate) use change_log::{Changes, Seen};
+pub(crate) use registration::{NameChange, name};
 pub(crate) use removals::{session_closed, settled};
-pub(crate) use watcher::Watcher;
 
-use crate::mail::Mail;
 use crate::node::Node;
-use crate::task;
-use ids::Ids;
+use crate::router::message::Mail;
+use crate::tasks;
+use id_allocator::Ids;
 use removals::Removals;
 
 /// Which member this is, and which process of it.
@@ -124,11 +124,11 @@ impl Presence {
 
 /// Starts what presence does by itself; the tasks end with the runtime.
 pub(crate) fn start(node: &Arc<Node>) {
-    task::vital(task::Kind::Presence, removals::run(node.clone()));
-    task::vital(task::Kind::Presence, resume::run(node.clone()));
-    task::vital(task::Kind::Presence, down::run(node.clone()));
-    task::vital(task::Kind::Presence, owed::run(node.clone()));
-    task::vital(task::Kind::Presence, ghosts::run(node.clone()));
+    tasks::vital(tasks::Kind::Presence, removals::run(node.clone()));
+    tasks::vital(tasks::Kind::Presence, resume::run(node.clone()));
+    tasks::vital(tasks::Kind::Presence, node_down::run(node.clone()));
+    tasks::vital(tasks::Kind::Presence, pending_callbacks::run(node.clone()));
+    tasks::vital(tasks::Kind::Presence, orphans::run(node.clone()));
 }
 
 /// Another node says that an edge lives there now: nothing new is routed to lower incarnations here, and

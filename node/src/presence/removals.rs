@@ -9,8 +9,8 @@ use limes_routing::{Event, SessionNo};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::directory::Who;
 use crate::node::Node;
+use crate::router::registry::SessionOwner;
 
 /// Removals proposed together.
 const BATCH: usize = 500;
@@ -78,16 +78,16 @@ pub(crate) fn session_closed(node: &Node, no: u64) {
     drop(node.presence.take_notices(no));
     let Some(entry) = removed else { return };
     match entry.who {
-        Who::Edge(edge, Some(incarnation)) => {
+        SessionOwner::Edge(edge, Some(incarnation)) => {
             node.directory.remove(edge, incarnation);
             node.presence.removals.push(Event::EdgeOffline { edge, incarnation });
         }
-        Who::Service(service, true) => {
+        SessionOwner::Service(service, true) => {
             let session = SessionNo(no);
             node.presence.removals.push(Event::ServiceOffline { service, session });
         }
         // Not applied yet: whoever sees it applied finds no session and pushes the removal.
-        Who::Edge(_, None) | Who::Service(_, false) => {}
+        SessionOwner::Edge(_, None) | SessionOwner::Service(_, false) => {}
     }
 }
 

@@ -12,9 +12,9 @@ use limes_wire::frame::GoAway;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::directory::{Entry, Who};
-use crate::mail::Mail;
 use crate::node::Node;
+use crate::router::message::Mail;
+use crate::router::registry::{SessionEntry, SessionOwner};
 
 /// Pause before resuming is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -62,31 +62,31 @@ async fn resume(node: &Node) -> Result<(), ProposeError> {
 
 /// Without what an earlier attempt has revived: else one that was cut short would begin anew for ever.
 pub(super) fn unrevived(
-    claims: Vec<(u64, Entry, Event)>,
+    claims: Vec<(u64, SessionEntry, Event)>,
     me: NodeId,
     tables: &Tables,
-) -> Vec<(u64, Entry, Event)> {
+) -> Vec<(u64, SessionEntry, Event)> {
     let services: HashSet<u64> =
         tables.services().filter(|row| row.home.node == me).map(|row| row.home.session.0).collect();
-    let lives = |no: u64, who: Who| match who {
-        Who::Edge(edge, Some(incarnation)) => {
+    let lives = |no: u64, who: SessionOwner| match who {
+        SessionOwner::Edge(edge, Some(incarnation)) => {
             tables.edge(edge).is_some_and(|row| row.home.node == me && row.home.incarnation == incarnation)
         }
-        Who::Edge(_, None) => false,
-        Who::Service(..) => services.contains(&no),
+        SessionOwner::Edge(_, None) => false,
+        SessionOwner::Service(..) => services.contains(&no),
     };
     claims.into_iter().filter(|(no, entry, _)| !lives(*no, entry.who)).collect()
 }
 
 /// What this node says of the sessions that it holds.
-pub(super) fn claims(node: &Node) -> Vec<(u64, Entry, Event)> {
+pub(super) fn claims(node: &Node) -> Vec<(u64, SessionEntry, Event)> {
     let all = node.sessions.all().into_iter();
-    let claim = |(no, entry): (u64, Entry)| {
+    let claim = |(no, entry): (u64, SessionEntry)| {
         let event = match entry.who {
-            Who::Edge(edge, Some(incarnation)) => Event::EdgeResumed { edge, incarnation },
-            Who::Service(service, true) => Event::ServiceResumed { service, session: SessionNo(no) },
+            SessionOwner::Edge(edge, Some(incarnation)) => Event::EdgeResumed { edge, incarnation },
+            SessionOwner::Service(service, true) => Event::ServiceResumed { service, session: SessionNo(no) },
             // Its "online" belongs to the old epoch; its admission fails by itself.
-            Who::Edge(_, None) | Who::Service(_, false) => return None,
+            SessionOwner::Edge(_, None) | SessionOwner::Service(_, false) => return None,
         };
         Some((no, entry, event))
     };
@@ -94,7 +94,7 @@ pub(super) fn claims(node: &Node) -> Vec<(u64, Entry, Event)> {
 }
 
 /// Closes the session if its row could not be revived; says whether it lives on.
-pub(super) fn decided(node: &Node, no: u64, entry: &Entry, verdict: &Verdict) -> bool {
+pub(super) fn decided(node: &Node, no: u64, entry: &SessionEntry, verdict: &Verdict) -> bool {
     if matches!(verdict, Verdict::Accepted(_)) {
         return true;
     }

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-mod awaited;
+mod grace;
 mod links;
 mod order;
 mod resumes;
@@ -23,12 +23,13 @@ use limes_wire::frame::Execution;
 use limes_wire::{Code, Str};
 use tokio::sync::mpsc;
 
-use super::{Seen, Watcher, ghosts, resume, session_closed, taken_over};
+use super::{Applier, Seen, orphans, resume, session_closed, taken_over};
 use crate::config::NodeConfig;
-use crate::directory::{Entry, Route, Who};
-use crate::forward::{Found, find_edge, find_here, knows_better, return_unread};
-use crate::mail::{Answer, Heard, Kind, Mail, Origin as Asker, Outbox, Request, Target};
 use crate::node::Node;
+use crate::router::edge_routes::EdgeLocation;
+use crate::router::message::{Answer, Heard, Kind, Mail, Origin as Asker, Outbox, Request, Target};
+use crate::router::registry::{SessionEntry, SessionOwner};
+use crate::router::resolve::{Resolution, find_edge, find_here, newer_revision, return_undelivered};
 
 const NODES: u64 = 3;
 const EDGES: u64 = 4;
@@ -43,7 +44,7 @@ struct Applied {
 
 struct Member {
     node: Arc<Node>,
-    watcher: Watcher,
+    watcher: Applier,
     /// Entries that this node has applied.
     applied: usize,
     /// Mailboxes of open connections; who hangs up is taken out here first.
@@ -59,12 +60,12 @@ struct World {
     tables: Tables,
     log: Vec<Applied>,
     members: Vec<Member>,
-    /// Notices of takeovers that are on their way, or come again.
+    /// LogLimiter of takeovers that are on their way, or come again.
     notices: Vec<(EdgeId, Incarnation, bool)>,
 }
 
-fn entry(outbox: &Outbox, who: Who) -> Entry {
-    Entry { outbox: outbox.clone(), who, silent: false }
+fn entry(outbox: &Outbox, who: SessionOwner) -> SessionEntry {
+    SessionEntry { outbox: outbox.clone(), who, silent: false }
 }
 
 fn up(node: u64) -> Event {
@@ -76,7 +77,7 @@ impl World {
     fn new(seed: u64) -> World {
         let members = (1..=NODES).map(|number| {
             let node = Node::new(Arc::new(NodeConfig::default()));
-            let watcher = Watcher(node.clone());
+            let watcher = Applier(node.clone());
             watcher.identified(NodeId(number), [7; 16], [number as u8; 16]);
             Member { node, watcher, applied: 0, open: BTreeMap::new(), base: Tables::new(), resume: false }
         });
@@ -148,8 +149,8 @@ impl World {
         member.base = self.tables.clone();
         member.note_resume(&effects);
         // Verdicts that were stepped over are never told: those admissions fail.
-        let untold = |(no, entry): (u64, Entry)| {
-            matches!(entry.who, Who::Edge(_, None) | Who::Service(_, false)).then_some(no)
+        let untold = |(no, entry): (u64, SessionEntry)| {
+            matches!(entry.who, SessionOwner::Edge(_, None) | SessionOwner::Service(_, false)).then_some(no)
         };
         let untold: Vec<u64> = member.node.sessions.all().into_iter().filter_map(untold).collect();
         untold.into_iter().for_each(|no| self.hang_up(at, no));
@@ -165,7 +166,7 @@ impl World {
         let member = &mut self.members[at];
         let (no, outbox) = (member.node.sessions.issue(), Outbox::new());
         member.open.insert(no, outbox.clone());
-        member.node.sessions.insert(no, entry(&outbox, Who::Edge(edge, None)));
+        member.node.sessions.insert(no, entry(&outbox, SessionOwner::Edge(edge, None)));
         let (meta, addr) = Default::default();
         let session = SessionNo(no);
         let online = Event::EdgeOnline { edge, session, meta, addr, moving, owes_offline: false };
@@ -178,7 +179,7 @@ impl World {
         let member = &mut self.members[at];
         let (no, outbox) = (member.node.sessions.issue(), Outbox::new());
         member.open.insert(no, outbox.clone());
-        member.node.sessions.insert(no, entry(&outbox, Who::Service(service, false)));
+        member.node.sessions.insert(no, entry(&outbox, SessionOwner::Service(service, false)));
         let (meta, addr, session) = (Default::default(), "".into(), SessionNo(no));
         let (name, instance) = ("greeter".into(), [service.0 as u8 % 2; 16]);
         let events = vec![
@@ -195,7 +196,7 @@ impl World {
         session_closed(&self.members[at].node, no);
     }
 
-    /// Sessions do what their mail says.
+    /// SessionRegistry do what their mail says.
     fn deliver(&mut self, at: usize) {
         let closes = |mail: Mail| matches!(mail, Mail::Close(_) | Mail::Retire(..));
         let told = |outbox: &Outbox| outbox.take_all().into_iter().any(closes);
@@ -285,16 +286,18 @@ impl World {
         let mut holders = BTreeMap::<EdgeId, Home>::new();
         for member in &self.members {
             let node = &member.node;
-            assert_eq!(ghosts::look(node, &self.tables), Default::default(), "R11");
+            assert_eq!(orphans::look(node, &self.tables), Default::default(), "R11");
             for edge in (1..=EDGES).map(EdgeId) {
                 let row = self.tables.edge(edge).map(|row| row.home);
                 let route = node.directory.get(edge);
                 match (row, &route) {
                     (None, None) => {}
-                    (Some(home), Some(Route::There(there))) if home.node != node.id() => {
+                    (Some(home), Some(EdgeLocation::Remote(there))) if home.node != node.id() => {
                         assert_eq!(home, *there)
                     }
-                    (Some(home), Some(Route::Here { incarnation, outbox })) if home.node == node.id() => {
+                    (Some(home), Some(EdgeLocation::Local { incarnation, outbox }))
+                        if home.node == node.id() =>
+                    {
                         assert_eq!(home.incarnation, *incarnation);
                         assert!(member.open.get(&home.session.0).is_some_and(|held| held.same(outbox)));
                     }
@@ -302,7 +305,7 @@ impl World {
                 }
             }
             for (no, entry) in node.sessions.all() {
-                if let Who::Edge(edge, _) = entry.who {
+                if let SessionOwner::Edge(edge, _) = entry.who {
                     let home = self.tables.edge(edge).map(|row| row.home);
                     let home = home.filter(|home| (home.node, home.session.0) == (node.id(), no));
                     let home = home.unwrap_or_else(|| {
@@ -454,7 +457,7 @@ fn a_late_notice_of_a_takeover_closes_nothing_newer() {
     taken_over(&node, EdgeId(1), newer, true);
     assert!(outbox.take_all().is_empty(), "one that moves may finish");
     assert!(find_here(&node, target).is_none(), "but nothing new comes to it");
-    assert_eq!(knows_better(&node, target), newer.0.revision, "who asks is told when to look again");
+    assert_eq!(newer_revision(&node, target), newer.0.revision, "who asks is told when to look again");
     world.connect(0, EdgeId(1), false);
     world.catch_up(0);
     let home = world.tables.edge(EdgeId(1)).unwrap().home;
@@ -477,13 +480,16 @@ fn who_is_told_of_a_takeover_leads_nobody_to_the_old_home() {
     world.connect(1, EdgeId(1), false);
     let new = world.tables.edge(EdgeId(1)).unwrap().home;
     let third = world.members[2].node.clone();
-    assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == old));
+    assert!(matches!(third.directory.get(EdgeId(1)), Some(EdgeLocation::Remote(home)) if home == old));
     taken_over(&third, EdgeId(1), new.incarnation, false);
-    assert!(matches!(find_edge(&third, EdgeId(1), None), Found::Nobody), "and so a barrier");
+    assert!(matches!(find_edge(&third, EdgeId(1), None), Resolution::Absent), "and so a barrier");
     world.catch_up(2);
-    assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == new));
+    assert!(matches!(third.directory.get(EdgeId(1)), Some(EdgeLocation::Remote(home)) if home == new));
     taken_over(&third, EdgeId(1), new.incarnation, false);
-    assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == new), "again");
+    assert!(
+        matches!(third.directory.get(EdgeId(1)), Some(EdgeLocation::Remote(home)) if home == new),
+        "again"
+    );
 }
 
 fn request(method: &'static str, answers: mpsc::UnboundedSender<Heard>) -> Request {
@@ -515,7 +521,7 @@ async fn what_was_not_read_goes_to_another_and_the_second_time_back() {
     let (one, two) = (index.method("greet")[0], index.method("greet")[1]);
     let (sender, mut answers) = mpsc::unbounded_channel();
     let request = Request { target: one.target(), ..request("greet", sender) };
-    return_unread(&node, [Mail::Request(Box::new(request))]);
+    return_undelivered(&node, [Mail::Request(Box::new(request))]);
     let mut looks = 0;
     let led = loop {
         looks += 1;
@@ -526,7 +532,7 @@ async fn what_was_not_read_goes_to_another_and_the_second_time_back() {
         }
     };
     assert_eq!((led.target, led.tried), (two.target(), Some(one.target())));
-    return_unread(&node, [Mail::Request(led)]);
+    return_undelivered(&node, [Mail::Request(led)]);
     let routed = answers.recv().await.unwrap();
     assert!(matches!(&routed, Heard::Routed(to) if to.same(&world.members[0].open[&two.session.0])));
     let answer = answers.recv().await.unwrap();
@@ -544,7 +550,7 @@ fn silent_services_are_passed_over_while_there_is_another() {
     let node = world.members[0].node.clone();
     let index = node.services.load();
     let pick = |key, tried| match node.pick(index.method("greet"), key, tried) {
-        Found::Way(way) => Some(way.target),
+        Resolution::Routed(way) => Some(way.target),
         _ => None,
     };
     let picked = |key| pick(key, None);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use limes_wire::Code;
 
-use crate::mail::{Answer, Failure, Key, Kind, Origin, Request};
+use crate::router::message::{Answer, Failure, Key, Kind, Origin, Request};
 
 /// One request handed to the peer.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::mail::{Heard, Target};
+    use crate::router::message::{Heard, Target};
 
     fn request(id: u64, origin: Origin) -> Request {
         Request {

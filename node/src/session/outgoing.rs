@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use limes_wire::Code;
 
-use crate::mail::{Failure, Key, Kind, Mail, Outbox};
 use crate::node::Node;
+use crate::router::message::{Failure, Key, Kind, Mail, Outbox};
 
 /// Deadlines are looked at no finer than this: one scan serves all that end within it.
 const GRAIN: Duration = Duration::from_millis(5);

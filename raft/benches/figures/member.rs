@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use limes_raft::{Config, Observer, PeerAddr, Replica, Timing};
+use limes_raft::{Config, Observer, PeerAddr, RaftMetrics, Replica, Timing};
 use limes_routing::{Batch, EdgeId, Effect, Event, NodeAddrs, NodeId, Revision, SessionNo, Tables, Verdict};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -72,6 +72,7 @@ pub(crate) async fn start(
         addrs: NodeAddrs { mesh: addrs[at].to_string(), ..NodeAddrs::default() },
         initial,
         timing: Timing::default(),
+        metrics: RaftMetrics::default(),
     };
     let replica = Replica::start(config, sockets, observer).await.unwrap();
     replica.wait_up(Duration::from_secs(60)).await.unwrap();

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use metrics::Gauge;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use rand::Rng;
@@ -21,6 +22,7 @@ use super::record::{self, At, Begin, Kind};
 use super::segment::{self, BEGINNING, Mark};
 use super::writer::{Job, Writer, position};
 use crate::encode::{Encode, decode, encode};
+use crate::metrics::RaftMetrics;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Bytes of the newest entries that are kept in memory: what followers are sent and what is applied.
@@ -58,6 +60,9 @@ struct State {
     jobs: Sender<Job>,
     durable: Arc<AtomicU64>,
     bytes: u64,
+    /// Bytes of the entries in `places`.
+    entry_bytes: u64,
+    log_bytes: Gauge,
 }
 
 impl fmt::Debug for SegmentLog {
@@ -77,11 +82,20 @@ impl SegmentLog {
         SegmentLog::open_in(Arc::new(Folder::new(dir)))
     }
 
+    /// As [`SegmentLog::open`]; records to `metrics`.
+    pub(crate) fn open_measured(dir: &Path, metrics: &RaftMetrics) -> Result<Self, OpenError> {
+        SegmentLog::open_with(Arc::new(Folder::new(dir)), metrics)
+    }
+
     /// As [`SegmentLog::open`], in a folder of another kind.
     ///
     /// # Errors
     /// As there.
     pub fn open_in(files: Arc<dyn Files>) -> Result<Self, OpenError> {
+        SegmentLog::open_with(files, &RaftMetrics::default())
+    }
+
+    fn open_with(files: Arc<dyn Files>, metrics: &RaftMetrics) -> Result<Self, OpenError> {
         let lock = files.lock()?;
         let replayed = open::replay(files.as_ref())?;
         let is_new = replayed.segments.is_empty();
@@ -118,8 +132,10 @@ impl SegmentLog {
             segment,
             group: replayed.group,
             durable: durable.clone(),
+            fsync_seconds: metrics.fsync_seconds.clone(),
         };
         std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run(&queue))?;
+        let entry_bytes = replayed.places.iter().map(|place| u64::from(place.len)).sum();
         let mut state = State {
             id,
             vote: replayed.vote,
@@ -137,10 +153,13 @@ impl SegmentLog {
             jobs,
             durable,
             bytes: 0,
+            entry_bytes,
+            log_bytes: metrics.log_bytes.clone(),
         };
         if offset == 0 {
             state.begin()?;
         }
+        state.record_bytes();
         Ok(SegmentLog(Arc::new(Shared { id, files, state: Mutex::new(state) })))
     }
 
@@ -155,7 +174,7 @@ impl SegmentLog {
 
     /// Bytes of entries that are kept, for deciding when a snapshot is due.
     pub fn entry_bytes(&self) -> u64 {
-        self.state().places.iter().map(|place| u64::from(place.len)).sum()
+        self.state().entry_bytes
     }
 
     /// Bytes appended since the log was opened.
@@ -273,6 +292,7 @@ impl State {
         let log_id = entry.log_id;
         let offset = self.offset - len as u64;
         self.places.push_back(Place { log_id, segment: self.segment, offset, len: len as u32 });
+        self.entry_bytes += len as u64;
         if let Some((_, highest)) = self.segments.back_mut() {
             *highest = (*highest).max(log_id.index);
         }
@@ -327,11 +347,16 @@ impl State {
         })
     }
 
+    fn record_bytes(&self) {
+        self.log_bytes.set(self.entry_bytes as f64);
+    }
+
     fn truncate(&mut self, after: Option<u64>) {
         let keeps = |index: u64| after.is_some_and(|after| index <= after);
         while self.places.back().is_some_and(|place| !keeps(place.log_id.index)) {
-            self.places.pop_back();
+            self.entry_bytes -= self.places.pop_back().map_or(0, |place| u64::from(place.len));
         }
+        self.record_bytes();
         while let Some((entry, len)) = self.cache.back()
             && !keeps(entry.log_id.index)
         {
@@ -343,8 +368,9 @@ impl State {
     /// Forgets entries up to the purge marker; gives the files that hold nothing else.
     fn forget(&mut self, purged: LogId) -> Vec<u64> {
         while self.places.front().is_some_and(|place| place.log_id.index <= purged.index) {
-            self.places.pop_front();
+            self.entry_bytes -= self.places.pop_front().map_or(0, |place| u64::from(place.len));
         }
+        self.record_bytes();
         while let Some((entry, len)) = self.cache.front()
             && entry.log_id.index <= purged.index
         {
@@ -424,6 +450,7 @@ impl RaftLogStorage<TypeConfig> for SegmentLog {
             state.append(entry)?;
         }
         state.trim();
+        state.record_bytes();
         state.send(Job::Flushed(callback))
     }
 

@@ -4,8 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use metrics::Histogram;
 use openraft::storage::IOFlushed;
 use tokio::sync::oneshot;
 
@@ -41,6 +43,7 @@ pub(super) struct Writer {
     pub(super) segment: u64,
     pub(super) group: u32,
     pub(super) durable: Arc<AtomicU64>,
+    pub(super) fsync_seconds: Histogram,
 }
 
 /// How far the log is durable, as one number: file and byte.
@@ -130,7 +133,9 @@ impl Writer {
             record::put(&mut out, self.segment, *offset, self.group, is_last, *kind, payload);
         }
         self.file.write_at(&out, *first)?;
+        let began = Instant::now();
         self.file.sync()?;
+        self.fsync_seconds.record(began.elapsed());
         let end = first + out.len() as u64;
         self.durable.store(position(self.segment, end), Ordering::Release);
         Mark { segment: self.segment, offset: end }.write(self.mark.as_ref())

@@ -11,7 +11,7 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use limes_raft::{Config, Observer, PeerAddr, ProposeError, Replica, StartError, Timing};
+use limes_raft::{Config, Observer, PeerAddr, ProposeError, RaftMetrics, Replica, StartError, Timing};
 use limes_routing::{
     Batch, EdgeId, Effect, Event, Incarnation, NodeAddrs, NodeId, Position, Revision, SessionNo, Tables,
     Verdict,
@@ -286,7 +286,14 @@ impl Cluster {
         let place = &self.places[at];
         let addrs = NodeAddrs { mesh: place.mesh.clone(), ..NodeAddrs::default() };
         let (dir, name) = (place.dir.clone(), place.name.clone());
-        Config { dir, name, addrs, initial: self.initial.clone(), timing: self.timing }
+        Config {
+            dir,
+            name,
+            addrs,
+            initial: self.initial.clone(),
+            timing: self.timing,
+            metrics: RaftMetrics::default(),
+        }
     }
 
     /// Begins to start a place.

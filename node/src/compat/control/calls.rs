@@ -12,7 +12,7 @@ use limes_api::control::{
     ListServicesRequest, ListServicesResponse, Service,
 };
 
-use crate::edge_methods::{self, ByEdge};
+use crate::router::edge_methods::{self, ByEdge};
 
 type Answer<T> = Result<Response<T>, Status>;
 

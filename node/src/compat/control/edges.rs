@@ -6,7 +6,7 @@ use limes_routing::{EdgeId, EdgeRow, Tables};
 
 use super::{contains, given, seconds};
 use crate::compat::list::{Distinct, Order, Page, Top, Window};
-use crate::edge_methods::ByEdge;
+use crate::router::edge_methods::ByEdge;
 use limes_api::control::{Edge, ListEdgeRpCsRequest, ListEdgesRequest, ListEdgesResponse};
 
 type Row<'a> = (EdgeId, EdgeRow<'a>);

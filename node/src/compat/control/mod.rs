@@ -6,7 +6,7 @@ mod kick;
 mod routes;
 mod services;
 
-use super::reader::Reader;
+use crate::control::reader::Reader;
 
 pub(super) use routes::rest;
 

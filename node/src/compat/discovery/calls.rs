@@ -10,7 +10,7 @@ use super::frontiers::Frontiers;
 use super::upstream::Beside;
 use super::{Discovery, lists, upstream};
 use crate::compat::health::is_serving;
-use crate::forward::{Found, find_edge};
+use crate::router::resolve::{Resolution, find_edge};
 use limes_api::discovery::cluster_service_server::ClusterService;
 use limes_api::discovery::health_check_response::ServingStatus;
 use limes_api::discovery::health_server::Health;
@@ -25,7 +25,7 @@ use limes_api::discovery::{
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Discovery {
-    /// Looks something up in the tables of now.
+    /// PeekBackoff something up in the tables of now.
     async fn read<T>(&self, look: impl FnOnce(&Tables, &Frontiers<'_>) -> Result<T, Status>) -> Answer<T> {
         let tables = self.reader.tables().await?;
         look(&tables, &Frontiers::of(&tables, self.reader.leaving())).map(Response::new)
@@ -84,7 +84,7 @@ impl ClusterService for Discovery {
             }
         }
         let node = self.reader.node();
-        if found.is_none() && matches!(find_edge(node, edge, None), Found::Awaited(_)) {
+        if found.is_none() && matches!(find_edge(node, edge, None), Resolution::InGrace(_)) {
             // It is about to connect again: calls wait for it here as well as elsewhere.
             found = self.read(|_, nodes| Ok(nodes.of_node(node.id()))).await?.into_inner();
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use limes_routing::pick::mix;
 use limes_routing::{NodeAddrs, NodeId, Tables};
 
-use crate::leaving::is_leaving;
+use crate::consensus::departure::is_leaving;
 use limes_api::discovery::Frontier;
 
 /// The names of the cluster and where they lead.

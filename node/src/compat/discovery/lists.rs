@@ -84,7 +84,7 @@ pub(super) fn edges(
     Ok(ListEdgesResponse { cursor, edges })
 }
 
-/// Sessions of services; ids that are not online are left out.
+/// SessionRegistry of services; ids that are not online are left out.
 pub(super) fn services(
     tables: &Tables,
     nodes: &Frontiers<'_>,

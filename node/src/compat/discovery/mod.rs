@@ -7,7 +7,7 @@ mod lists;
 mod routes;
 mod upstream;
 
-use super::reader::Reader;
+use crate::control::reader::Reader;
 use upstream::Upstream;
 
 pub(super) use routes::rest;

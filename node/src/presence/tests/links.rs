@@ -1,7 +1,7 @@
 //! What a node says to others over its links, and what waits there.
 
 use super::*;
-use crate::forward::find;
+use crate::router::resolve::find;
 
 /// A mailbox in the place of the third node's link to another.
 fn link(world: &World, to: u64, silent: bool) -> Outbox {
@@ -70,7 +70,7 @@ fn services_on_silent_nodes_are_passed_over() {
     let picked = |key| {
         let request = Request { key, ..request("greet", mpsc::unbounded_channel().0) };
         match find(&node, &request) {
-            Found::Way(way) => way.node.0,
+            Resolution::Routed(way) => way.node.0,
             other => panic!("{other:?}"),
         }
     };
@@ -94,7 +94,7 @@ async fn what_was_cancelled_unread_is_not_led_on() {
     let (sender, mut answers) = mpsc::unbounded_channel();
     let request = Request { target: one.target(), ..request("greet", sender) };
     let key = request.key();
-    return_unread(&node, [Mail::Request(Box::new(request)), Mail::Cancel(key)]);
+    return_undelivered(&node, [Mail::Request(Box::new(request)), Mail::Cancel(key)]);
     let answer = answers.recv().await.unwrap();
     let Heard::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
     assert_eq!((failure.code, failure.ran), (Code::CANCELLED, Execution::NotStarted));

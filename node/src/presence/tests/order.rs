@@ -1,7 +1,7 @@
 //! Messages keep their order also when the first has to look for its way.
 
 use super::*;
-use crate::forward::{dispatch, look_again};
+use crate::router::resolve::{dispatch, resolve_again};
 
 #[tokio::test]
 async fn a_message_that_looks_for_its_way_is_not_overtaken() {
@@ -17,7 +17,7 @@ async fn a_message_that_looks_for_its_way_is_not_overtaken() {
         Box::new(Request { kind: Kind::Message, id, target: Target::edge(1), ..request })
     };
     // Its task has not run yet.
-    look_again(&node, message(1, "topic"), Revision(99));
+    resolve_again(&node, message(1, "topic"), Revision(99));
     assert!(dispatch(&node, message(2, "topic")).is_none(), "it waits behind the first");
     assert!(dispatch(&node, message(3, "other")).is_some(), "another topic has an order of its own");
     let mut order = Vec::new();

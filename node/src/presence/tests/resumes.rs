@@ -1,4 +1,4 @@
-//! Sessions that are revived close nothing.
+//! SessionRegistry that are revived close nothing.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn a_resume_that_came_through_late_closes_nothing() {
     world.connect(0, EdgeId(1), false);
     let node = wrongly_down(&mut world);
     let (first, second) = (resume::claims(&node), resume::claims(&node));
-    let event = |claims: &[(u64, Entry, Event)]| vec![claims[0].2.clone()];
+    let event = |claims: &[(u64, SessionEntry, Event)]| vec![claims[0].2.clone()];
     assert_eq!(resume::unrevived(resume::claims(&node), NodeId(1), &world.tables).len(), 1);
     world.propose(0, event(&first)).unwrap();
     world.catch_up(0);
@@ -50,7 +50,7 @@ fn a_resume_that_a_snapshot_stepped_over_closes_nothing() {
     for outbox in world.members[0].open.values() {
         assert!(outbox.take_all().is_empty());
     }
-    assert_eq!(ghosts::look(&node, &world.tables), Default::default());
+    assert_eq!(orphans::look(&node, &world.tables), Default::default());
     let home = world.tables.edge(EdgeId(1)).unwrap().home;
     assert!(find_here(&node, Target::Edge(EdgeId(1), home.incarnation)).is_some());
 }
