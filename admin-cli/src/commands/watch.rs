@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::output;
 
-/// Time after the last message during which the watch looks for another node.
+/// Time after the last message during which the watch tries to reach another node.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two attempts.
 const AGAIN: Duration = Duration::from_millis(300);

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 /// Decimal digits that a latency keeps: it is reported within 1 %.
 const DIGITS: u8 = 2;
-/// Longest latency that is told apart, in µs: twelve days. With [`DIGITS`] a histogram takes 34 KiB.
+/// Largest latency that a histogram represents, in µs: twelve days. With [`DIGITS`] it takes 34 KiB.
 const LONGEST: u64 = 1 << 40;
 
 /// Latencies in microseconds.

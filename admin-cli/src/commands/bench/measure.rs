@@ -25,7 +25,7 @@ const OVER: u8 = 2;
 /// Time limit for the first counted operation beyond the load's length, and for those in flight at its end.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// One loop of operations; it runs until its [`Tally`] says that the load is over, and gives the tally back.
+/// One loop of operations; it runs until [`Tally::is_running`] is false, and returns the tally.
 pub(super) type Worker = Box<dyn FnOnce(Tally) -> Pin<Box<dyn Future<Output = Tally> + Send>> + Send>;
 
 /// State that all workers of a load share.

@@ -1,4 +1,4 @@
-//! What a load looks like.
+//! The options of a load.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::args::{Origin, bytes, duration};
 
-/// The options of a load.
+/// Size, direction and length of a load.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Shape {
     /// Folder of a cluster that `limes dev` runs on this machine: the processes of its nodes are measured.
