@@ -85,7 +85,7 @@ async fn the_client_in_python_lives_with_real_nodes() {
         "calls both ways",
         "messages both ways",
         "errors, deadlines, cancels",
-        "limits are told and cost nothing",
+        "limits are reported and cost nothing",
         "alive by pings",
         "moved without a failed call",
         "came back with its methods",
