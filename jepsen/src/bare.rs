@@ -5,9 +5,10 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use limes_wire::driver::{Cx, Handler, Mailbox, Stream, drive, tune};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, drive};
 use limes_wire::frame::{Frame, GoAway, Hello, Reply, Role, Welcome};
 use limes_wire::limits::Limits;
+use limes_wire::transport::tune;
 use limes_wire::{CloseReason, Code, Conn};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -98,13 +99,7 @@ pub fn incarnation(body: &[u8]) -> Option<Incarnation> {
     Some((u64::from_be_bytes(*revision), u32::from_be_bytes(ordinal.try_into().ok()?)))
 }
 
-impl Handler for Answering {
-    type Mail = ();
-
-    fn on_hello(&mut self, _: Hello, cx: &mut Cx<'_>) {
-        cx.close(GoAway::new(Code::PROTOCOL, "an edge takes no hello"));
-    }
-
+impl Answering {
     fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx<'_>) {
         let mut body = BytesMut::with_capacity(12);
         body.put_u64(welcome.incarnation.0);
@@ -116,27 +111,38 @@ impl Handler for Answering {
         }
     }
 
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        if let Frame::Call(call) = frame {
-            cx.send(Frame::Reply(Reply { id: call.id, body: self.incarnation.clone() }));
-        }
-    }
-
-    fn on_goaway(&mut self, _: GoAway, cx: &mut Cx<'_>) {
+    fn ended(&self) {
         self.end.send_if_modified(|end| end.replace(end.unwrap_or_else(Instant::now)).is_none());
-        cx.close(GoAway::new(Code::OK, "good-bye"));
+    }
+}
+
+impl Handler for Answering {
+    type Protocol = Native;
+    type Mail = ();
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Hello(_) => cx.close(GoAway::new(Code::PROTOCOL, "an edge takes no hello")),
+            PeerEvent::Welcome(welcome) => self.on_welcome(welcome, cx),
+            PeerEvent::Frame(Frame::Call(call)) => {
+                cx.send(Frame::Reply(Reply { id: call.id, body: self.incarnation.clone() }));
+            }
+            PeerEvent::GoAway(_) => {
+                self.ended();
+                cx.close(GoAway::new(Code::OK, "good-bye"));
+            }
+            PeerEvent::Frame(_) | PeerEvent::Stream(_) | PeerEvent::Silence(_) => {}
+        }
     }
 
     fn on_mail(&mut self, (): (), cx: &mut Cx<'_>) {
         cx.close(GoAway::new(Code::OK, "good-bye"));
     }
 
-    fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
-
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
 
     fn on_closing(&mut self, _: Vec<()>) {}
     fn on_close(self, _: CloseReason) {
-        self.end.send_if_modified(|end| end.replace(end.unwrap_or_else(Instant::now)).is_none());
+        self.ended();
     }
 }

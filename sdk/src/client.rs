@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::tls::TlsClient;
 use limes_wire::driver::{PushError, RecordStream};
 use limes_wire::frame::{Execution, Welcome};
 use limes_wire::stream::Open;
+use limes_wire::transport::tls::TlsClient;
 use limes_wire::{Code, Str, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout_at;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Cx, Handler, Mailbox, RecordStream, Stream as RawStream};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, RecordStream, Stream as RawStream};
 use limes_wire::frame::{
-    Ack, Call as CallFrame, CallError as ErrorFrame, Execution, Frame, GoAway, Hello,
-    Message as MessageFrame, Names, Reply, Welcome,
+    Ack, Call as CallFrame, CallError as ErrorFrame, Execution, Frame, GoAway, Message as MessageFrame,
+    Names, Reply, Welcome,
 };
 use limes_wire::{By, CloseReason, Code, Str, limits};
 use tokio::sync::oneshot;
@@ -203,16 +203,7 @@ impl Link {
     }
 }
 
-impl Handler for Link {
-    type Mail = Mail;
-
-    fn on_hello(&mut self, _: Hello, _: &mut Cx<'_>) {}
-
-    fn on_welcome(&mut self, welcome: Welcome, _: &mut Cx<'_>) {
-        self.max_body = welcome.max_body as usize;
-        let _ = self.news.send(News::Open(Box::new(welcome)));
-    }
-
+impl Link {
     fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
         match frame {
             Frame::Reply(Reply { id, body }) => self.finish(id, Ok(body)),
@@ -235,9 +226,27 @@ impl Handler for Link {
             other => debug!(frame = other.name(), "a frame that says nothing to this side"),
         }
     }
+}
 
-    fn on_goaway(&mut self, goaway: GoAway, _: &mut Cx<'_>) {
-        let _ = self.news.send(News::Leave(goaway));
+impl Handler for Link {
+    type Protocol = Native;
+    type Mail = Mail;
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Welcome(welcome) => {
+                self.max_body = welcome.max_body as usize;
+                let _ = self.news.send(News::Open(Box::new(welcome)));
+            }
+            PeerEvent::Frame(frame) => self.on_frame(frame, cx),
+            PeerEvent::GoAway(goaway) => {
+                let _ = self.news.send(News::Leave(goaway));
+            }
+            PeerEvent::Stream(stream) => {
+                tokio::spawn(accept(self.client.clone(), stream));
+            }
+            PeerEvent::Hello(_) | PeerEvent::Silence(_) => {}
+        }
     }
 
     fn on_mail(&mut self, mail: Mail, cx: &mut Cx<'_>) {
@@ -293,10 +302,6 @@ impl Handler for Link {
             }
             Mail::Close => self.leave(cx),
         }
-    }
-
-    fn on_stream(&mut self, stream: RawStream, _: &mut Cx<'_>) {
-        tokio::spawn(accept(self.client.clone(), stream));
     }
 
     fn on_timeout(&mut self, _: Instant, cx: &mut Cx<'_>) {

@@ -5,9 +5,10 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Mailbox, Transport, drive, tune};
+use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::{Role, Welcome};
 use limes_wire::limits::{self, Limits};
+use limes_wire::transport::{AnyTransport, tune};
 use limes_wire::{Code, Conn};
 use rand::Rng;
 use tokio::net::TcpStream;
@@ -107,8 +108,8 @@ async fn try_address(client: &Arc<Client>, address: &str, moving: bool) -> Resul
     let socket = socket.map_err(|error| later(error.to_string()))?;
     tune(&socket).map_err(|error| later(error.to_string()))?;
     let transport = match &client.tls {
-        None => Transport::Plain(socket),
-        Some(tls) => tls.connect(address, socket).await.map_err(|error| later(error.to_string()))?,
+        None => AnyTransport::from(socket),
+        Some(tls) => tls.connect(address, socket).await.map_err(|error| later(error.to_string()))?.into(),
     };
     let outbox = Mailbox::new();
     let (sender, mut news) = unbounded_channel();

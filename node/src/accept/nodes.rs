@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use limes_wire::conn::MAGIC;
-use limes_wire::driver::{Mailbox, drive, tune};
+use limes_wire::driver::{Mailbox, drive};
+use limes_wire::transport::tune;
 use limes_wire::{Code, Conn, limits::Limits};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use limes_wire::driver::tls::TlsServer;
-use limes_wire::driver::{Mailbox, Transport, drive, drive_geminio, tune};
+use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::{Frame, GoAway, Role};
 use limes_wire::limits::{CALLS_MAX, Limits};
+use limes_wire::transport::tls::TlsServer;
+use limes_wire::transport::{AnyTransport, Transport as _, tune};
 use limes_wire::{Code, Conn, geminio};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -75,7 +76,7 @@ impl PeerPort {
         let connection = Connection { port: self.clone(), remote, permit };
         match &self.tls {
             None => {
-                let greeting = connection.greet(Transport::Plain(socket), Instant::now());
+                let greeting = connection.greet(socket.into(), Instant::now());
                 tasks::spawn(tasks::Kind::Session, self.connections.track_future(greeting));
             }
             Some(tls) => {
@@ -152,7 +153,7 @@ impl Connection {
             () = self.permit.shed() => return self.failed(Code::LIMIT, "made room for others"),
         };
         match result {
-            Ok(Ok(transport)) => self.greet(transport, began).await,
+            Ok(Ok(stream)) => self.greet(stream.into(), began).await,
             Ok(Err(error)) => self.failed(Code::PROTOCOL, &error.to_string()),
             Err(_) => self.failed(Code::HANDSHAKE_TIMEOUT, "no TLS handshake in time"),
         }
@@ -166,10 +167,10 @@ impl Connection {
     }
 
     /// Finds the peer's dialect by its first byte.
-    async fn greet(self, mut transport: Transport, began: Instant) {
+    async fn greet(self, mut transport: AnyTransport, began: Instant) {
         let time = self.port.ctx.limits.handshake.saturating_sub(began.elapsed());
         let first = tokio::select! {
-            first = timeout(time, transport.first()) => first,
+            first = timeout(time, transport.first_byte()) => first,
             // Told below, by mail.
             () = self.permit.shed() => Ok(Ok(None)),
         };
@@ -189,7 +190,7 @@ impl Connection {
     }
 
     /// Relays the connection to the other gateway, in a task that shutdown does not wait for.
-    fn pass_on(self, transport: Transport) {
+    fn pass_on(self, transport: AnyTransport) {
         let Connection { port, remote, mut permit } = self;
         permit.welcomed();
         tasks::spawn(tasks::Kind::Session, async move {
@@ -202,7 +203,7 @@ impl Connection {
 
     /// Drives the connection in a task of its own. A peer that has sent nothing is handled by the native
     /// protocol, which can express why it is closed.
-    fn begin(self, transport: Transport, began: Instant, is_geminio: bool) {
+    fn begin(self, transport: AnyTransport, began: Instant, is_geminio: bool) {
         let Connection { port, remote, permit } = self;
         let PeerPort { role, ctx, connections, .. } = port;
         let limits = ctx.limits.connection();
@@ -213,7 +214,7 @@ impl Connection {
             let limits = reference_limits(role, limits);
             let handler = geminio_session::Session::new(ctx, role, handle, remote, permit);
             let conn = geminio::Conn::server(began, limits);
-            let driven = drive_geminio(transport, conn, handler, mailbox);
+            let driven = drive(transport, conn, handler, mailbox);
             tasks::spawn(tasks::Kind::Session, connections.track_future(driven));
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use limes_wire::driver::tls::{Identity, Roots, TlsClient, TlsError, TlsServer};
+use limes_wire::transport::tls::{Identity, Roots, TlsClient, TlsError, TlsServer};
 use serde_norway::Value;
 
 use super::setting::{Leaf, Settings, Visitor, quoted, scalar};

@@ -131,7 +131,7 @@ impl MeshFrame {
                     return None;
                 }
                 let custom = body.split_to(custom);
-                let name = Str::new(head).ok()?;
+                let name = Str::try_from(head).ok()?;
                 MeshFrame::Request { id, kind, destination, caller, remaining, name, custom, body }
             }
             ANSWER => MeshFrame::Answer(id, get_answer(&mut head, body)?),

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use limes_routing::NodeId;
-use limes_wire::driver::{Mailbox, drive, tune};
+use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::GoAway;
+use limes_wire::transport::tune;
 use limes_wire::{Code, Conn, limits::Limits};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use limes_routing::{NodeId, Revision};
-use limes_wire::driver::{Cx, Handler, Stream};
+use limes_wire::driver::{Cx, Handler, Native, PeerEvent};
 use limes_wire::frame::{Frame, GoAway, Hello, Welcome};
 use limes_wire::{By, CloseReason, Code};
 use tokio::sync::oneshot;
@@ -345,10 +345,6 @@ impl Link {
             }
         }
     }
-}
-
-impl Handler for Link {
-    type Mail = LinkMessage;
 
     fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
         let checked = handshake::check(&self.mesh, &hello);
@@ -397,24 +393,32 @@ impl Handler for Link {
             _ => cx.close(GoAway::new(Code::PROTOCOL, format!("{name} is no mesh frame"))),
         }
     }
+}
 
-    fn on_goaway(&mut self, goaway: GoAway, _: &mut Cx) {
-        debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "mesh peer leaves");
+impl Handler for Link {
+    type Protocol = Native;
+    type Mail = LinkMessage;
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx) {
+        match event {
+            PeerEvent::Hello(hello) => self.on_hello(hello, cx),
+            PeerEvent::Welcome(welcome) => self.on_welcome(welcome, cx),
+            PeerEvent::Frame(frame) => self.on_frame(frame, cx),
+            PeerEvent::GoAway(goaway) => {
+                debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "mesh peer leaves");
+            }
+            PeerEvent::Stream(stream) if self.open => {
+                let (router, methods) = (self.mesh.router.clone(), self.mesh.edge_methods.clone());
+                tasks::spawn(tasks::Kind::Stream, streams::serve_mesh(router, methods, stream));
+            }
+            PeerEvent::Stream(_) | PeerEvent::Silence(_) => {}
+        }
     }
 
     fn on_mail(&mut self, message: LinkMessage, cx: &mut Cx) {
         match message {
             LinkMessage::Delivery(delivery) => self.on_delivery(delivery, cx),
             LinkMessage::Command(command) => self.on_command(command, cx),
-        }
-    }
-
-    fn on_stream(&mut self, stream: Stream, _: &mut Cx) {
-        if self.open {
-            tasks::spawn(
-                tasks::Kind::Stream,
-                streams::serve_mesh(self.mesh.router.clone(), self.mesh.edge_methods.clone(), stream),
-            );
         }
     }
 

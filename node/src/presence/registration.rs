@@ -39,7 +39,7 @@ pub(crate) async fn change_names(
         entry.handle.command(SessionCommand::NamesDecided { id, code: Code::LIMIT, text });
         return;
     }
-    let names = names.iter().map(|name| name.as_str().into()).collect();
+    let names = names.iter().map(|name| (&**name).into()).collect();
     let event = match change {
         NameChange::Register => Event::MethodsRegistered { service, session, names },
         NameChange::Withdraw => Event::MethodsWithdrawn { service, session, names },
@@ -70,7 +70,7 @@ fn too_many(presence: &Presence, session: SessionNo, change: NameChange, names: 
         let mut rows = tables.services();
         let row = rows.find(|row| row.home.node == me && row.home.session == session)?;
         let held = if change == NameChange::Register { &row.methods } else { &row.topics };
-        let new = names.iter().filter(|name| !held.contains(name.as_str())).count();
+        let new = names.iter().filter(|name| !held.contains(&***name)).count();
         Some(row.methods.len() + row.topics.len() + new)
     });
     held.filter(|held| *held > most)

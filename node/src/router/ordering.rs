@@ -33,7 +33,7 @@ impl OrderKey {
             origin,
             caller,
             edge,
-            topic: request.name.as_str().to_owned(),
+            topic: request.name.to_string(),
         })
     }
 }

@@ -39,8 +39,6 @@ pub(crate) struct Components {
     pub(crate) descriptors: Arc<DescriptorBudget>,
     /// Sessions held here.
     pub(crate) sessions: Arc<SessionRegistry>,
-    /// Routes to edges.
-    pub(crate) edges: Arc<EdgeRoutes>,
     /// The other nodes.
     pub(crate) peers: Arc<PeerTable>,
     /// The methods of edges here.
@@ -123,7 +121,6 @@ impl Components {
             memory,
             descriptors,
             sessions,
-            edges,
             peers,
             edge_methods,
             router,

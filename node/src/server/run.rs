@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use limes_raft::{Config, PeerAddr, Replica};
 use limes_routing::NodeAddrs;
-use limes_wire::driver::tls::TlsServer;
 use limes_wire::frame::Role;
+use limes_wire::transport::tls::TlsServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tracing::{info, warn};

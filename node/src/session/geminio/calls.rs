@@ -54,7 +54,7 @@ pub(super) fn on_word(session: &mut Session, id: u64, word: Word, cx: &mut Gemin
 
 /// The peer offers a method. For an edge that is a matter of its own.
 fn register(session: &mut Session, id: u64, method: Bytes, cx: &mut GeminioCx) {
-    let method = Str::new(method).ok().filter(|name| !name.is_empty() && name.len() <= limits::NAME_MAX);
+    let method = Str::try_from(method).ok().filter(|name| !name.is_empty() && name.len() <= limits::NAME_MAX);
     let error = match &method {
         Some(method) if session.role == Role::Edge => {
             let most = session.ctx.limits.names;
@@ -84,7 +84,7 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
     let deadline = cx.now() + left;
     let MessageData { key, value, topic, mut custom, .. } = data;
     let name = match kind {
-        Kind::Call => Str::new(key).unwrap_or_default(),
+        Kind::Call => Str::try_from(key).unwrap_or_default(),
         Kind::Message => Str::from(topic),
     };
     let id = session.questions.note(PendingRequest { id, name: name.clone(), in_time });

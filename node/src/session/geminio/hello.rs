@@ -36,7 +36,7 @@ pub(super) fn on_hello(session: &mut Session, hello: geminio::Hello, cx: &mut Ge
     session.topics = topics;
     session.state = State::Admitting;
     session.place.spoke();
-    let claim = (hello.client != 0 && session.role == Role::Service).then_some(hello.client);
+    let claim = hello.client.filter(|_| session.role == Role::Service);
     let pending = PendingAdmission {
         no: session.no,
         handle: SessionHandle::Geminio(session.handle.clone()),

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use limes_wire::driver::{GeminioCx, GeminioHandler};
+use limes_wire::driver::{GeminioCx, Handler};
 use limes_wire::frame::{GoAway, Role};
 use limes_wire::geminio::{DEFAULT_SESSION, Event, Word};
 use limes_wire::{By, CloseReason, Code, Str};
@@ -323,7 +323,8 @@ impl Session {
     }
 }
 
-impl GeminioHandler for Session {
+impl Handler for Session {
+    type Protocol = limes_wire::geminio::Conn;
     type Mail = GeminioMessage;
 
     fn on_event(&mut self, event: Event, cx: &mut GeminioCx) {

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use limes_wire::driver::{Cx, Handler, Stream};
+use limes_wire::driver::{Cx, Handler, Native, PeerEvent, Stream};
 use limes_wire::frame::{Frame, GoAway, Hello, Names, Role};
 use limes_wire::{By, CloseReason, Code};
 use tracing::{debug, info, warn};
@@ -222,9 +222,7 @@ impl Session {
     }
 }
 
-impl Handler for Session {
-    type Mail = NativeMessage;
-
+impl Session {
     fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
         // PROTOCOL 1.1.
         if hello.role != self.role {
@@ -250,21 +248,41 @@ impl Handler for Session {
         tasks::spawn(tasks::Kind::Session, admit(self.ctx.presence.clone(), pending));
     }
 
-    fn on_welcome(&mut self, _: limes_wire::frame::Welcome, cx: &mut Cx) {
-        self.close(GoAway::new(Code::PROTOCOL, "only the gateway says welcome"), cx);
-    }
-
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx) {
-        requests::on_frame(self, frame, cx);
-        self.close_if_finished(cx);
-    }
-
     fn on_goaway(&mut self, goaway: GoAway, cx: &mut Cx) {
         debug!(session = self.no, code = %goaway.code, text = %goaway.text, "peer is leaving");
         // PROTOCOL 3.6.
         self.left = goaway.code == Code::OK;
         let code = if self.outgoing.is_empty() { Code::OK } else { Code::CANCELLED };
         self.close(GoAway::new(code, "good-bye"), cx);
+    }
+
+    fn on_stream(&mut self, stream: Stream) {
+        if self.state != State::Open {
+            return;
+        }
+        let caller = streams::Caller { role: self.role, id: self.id, remote: self.remote, tunnel: false };
+        tasks::spawn(tasks::Kind::Stream, streams::serve(self.ctx.router.clone(), caller, stream));
+    }
+}
+
+impl Handler for Session {
+    type Protocol = Native;
+    type Mail = NativeMessage;
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx) {
+        match event {
+            PeerEvent::Hello(hello) => self.on_hello(hello, cx),
+            PeerEvent::Welcome(_) => {
+                self.close(GoAway::new(Code::PROTOCOL, "only the gateway says welcome"), cx);
+            }
+            PeerEvent::Frame(frame) => {
+                requests::on_frame(self, frame, cx);
+                self.close_if_finished(cx);
+            }
+            PeerEvent::GoAway(goaway) => self.on_goaway(goaway, cx),
+            PeerEvent::Stream(stream) => self.on_stream(stream),
+            PeerEvent::Silence(silent) => self.ctx.sessions.set_silent(self.no, silent),
+        }
     }
 
     fn on_mail(&mut self, message: NativeMessage, cx: &mut Cx) {
@@ -280,21 +298,9 @@ impl Handler for Session {
         self.close_if_finished(cx);
     }
 
-    fn on_stream(&mut self, stream: Stream, _: &mut Cx) {
-        if self.state != State::Open {
-            return;
-        }
-        let caller = streams::Caller { role: self.role, id: self.id, remote: self.remote, tunnel: false };
-        tasks::spawn(tasks::Kind::Stream, streams::serve(self.ctx.router.clone(), caller, stream));
-    }
-
     fn on_timeout(&mut self, now: Instant, cx: &mut Cx) {
         requests::expire(self, now, cx);
         self.close_if_finished(cx);
-    }
-
-    fn on_silence(&mut self, silent: bool, _: &mut Cx) {
-        self.ctx.sessions.set_silent(self.no, silent);
     }
 
     fn may_hold(&self) -> bool {
