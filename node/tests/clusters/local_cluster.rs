@@ -120,9 +120,9 @@ async fn nodes_serve_are_killed_and_frozen() {
     a_learner_serves(&cluster).await;
 
     cluster.kill9(1).await.unwrap();
-    let death = cluster.next_death().await;
-    assert_eq!(death.node, "node-1");
-    assert!(death.to_string().contains("signal: 9"), "{death}");
+    let exit = cluster.next_exit().await;
+    assert_eq!(exit.node, "node-1");
+    assert!(exit.to_string().contains("signal: 9"), "{exit}");
     assert_eq!(cluster.node(1).pid(), None);
     assert!(!cluster.node(1).folder().join("limes.pid").exists(), "a dead process's id is left");
     assert!(cluster.kill9(1).await.is_err(), "a dead node cannot be killed");
