@@ -1,16 +1,12 @@
-//! What clients and scripts of the reference ask beside the data plane: its control plane and its
-//! directory, each gRPC and REST on one port, answered by any node for the whole cluster.
+//! The reference's APIs for clients and scripts beside the data plane: its control plane and its
+//! directory, each gRPC and REST on one port. Any node answers for the whole cluster.
 //!
-//! [`control`] and [`discovery`] compute the answers from this node's tables, behind a read barrier
-//! ([`reader`]). [`rest`] is the other way in to the same calls: a query becomes a request by the
-//! descriptors of `limes-api`, an answer becomes JSON by them. [`grpc`] has what every gRPC server is expected
-//! to have.
+//! [`control`] and [`discovery`] translate requests to operations of [`crate::control`] and to reads of the
+//! tables behind a read barrier. [`rest`] offers their gRPC methods over HTTP: by the descriptors of
+//! `limes-api` it decodes a query string as a request and writes the answer as JSON.
 
 mod control;
-mod descriptors;
 mod discovery;
-mod grpc;
-mod health;
 mod list;
 mod rest;
 
@@ -20,8 +16,11 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use crate::config::NodeConfig;
-use crate::control::Limes;
+use crate::control::descriptors;
+use crate::control::grpc::{GrpcPort, REQUEST_MAX};
+use crate::control::operations::Operations;
 use crate::control::reader::Reader;
+use crate::control::service::Limes;
 use crate::node::Node;
 use crate::telemetry::port::Port;
 use crate::{accept, tasks};
@@ -29,9 +28,6 @@ use limes_api::control::control_plane_server::ControlPlaneServer;
 use limes_api::discovery::cluster_service_server::ClusterServiceServer;
 use limes_api::discovery::health_server::HealthServer;
 use limes_api::v1::limes_server::LimesServer;
-
-/// Largest request that is taken, in bytes: the largest of honest ones name some hundred edges.
-const REQUEST_MAX: usize = 256 << 10;
 
 /// The listeners that are switched on.
 pub(crate) struct Bound {
@@ -69,26 +65,29 @@ impl Bound {
 /// Serves the control plane until the task is dropped.
 async fn serve_control(node: Arc<Node>, listener: TcpListener) {
     let read_only = node.config.controlplane.read_only;
-    let control = Arc::new(control::Control::new(Reader::new(node.clone()), read_only));
+    let operations = Arc::new(Operations::new(Reader::new(node.clone()), read_only));
+    let control = Arc::new(control::Control::new(operations.clone()));
     let rest = control::rest(control.clone());
-    let grpc = grpc::Surface::new(node.clone(), descriptors::control_pool(), limes_api::CONTROL_DESCRIPTORS)
-        .add(LimesServer::new(Limes::new(Reader::new(node.clone()))).max_decoding_message_size(REQUEST_MAX))
+    let pool = descriptors::control_pool();
+    let grpc = GrpcPort::new(node.clone(), pool, limes_api::CONTROL_DESCRIPTORS)
+        .add(LimesServer::new(Limes::new(operations)).max_decoding_message_size(REQUEST_MAX))
         .add(ControlPlaneServer::from_arc(control).max_decoding_message_size(REQUEST_MAX));
     accept::serve_http(node, Port::Control, listener, grpc.beside(rest)).await;
 }
 
 /// Serves the directory until the task is dropped.
 async fn serve_discovery(node: Arc<Node>, listener: TcpListener) {
-    let discovery = match discovery::Discovery::new(Reader::new(node.clone())) {
+    let upstream = node.config.discovery.upstream.as_ref();
+    let discovery = match discovery::Discovery::new(Reader::new(node.clone()), upstream) {
         Ok(discovery) => Arc::new(discovery),
         Err(error) => {
-            return tracing::error!(%error, "discovery is not served: discovery.upstream is no address");
+            return tracing::error!(%error, "discovery is not served: discovery.upstream is not an address");
         }
     };
     let rest = discovery::rest(discovery.clone());
-    let grpc =
-        grpc::Surface::new(node.clone(), descriptors::discovery_pool(), limes_api::DISCOVERY_DESCRIPTORS)
-            .add(ClusterServiceServer::from_arc(discovery.clone()).max_decoding_message_size(REQUEST_MAX))
-            .add(HealthServer::from_arc(discovery).max_decoding_message_size(REQUEST_MAX));
+    let pool = descriptors::discovery_pool();
+    let grpc = GrpcPort::new(node.clone(), pool, limes_api::DISCOVERY_DESCRIPTORS)
+        .add(ClusterServiceServer::from_arc(discovery.clone()).max_decoding_message_size(REQUEST_MAX))
+        .add(HealthServer::from_arc(discovery).max_decoding_message_size(REQUEST_MAX));
     accept::serve_http(node, Port::Discovery, listener, grpc.beside(rest)).await;
 }

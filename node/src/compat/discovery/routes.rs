@@ -7,9 +7,9 @@ use axum::extract::State;
 use axum::http::{Method, Uri};
 use axum::response::Response;
 
-use super::Discovery;
-use crate::compat::descriptors::discovery_pool;
+use super::service::Discovery;
 use crate::compat::rest::{Call, moved, not_found};
+use crate::control::descriptors::discovery_pool;
 use limes_api::discovery::cluster_service_server::ClusterService;
 use limes_api::discovery::health_server::Health;
 

@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: whether this node can serve.
+//! `grpc.health.v1.Health`: whether this node serves.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::node::Node;
 
-/// How often a watched state is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval at which a watch checks the state.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The health of this node, and of the services on one port.
+/// The health service of one port: all its services have the health of the node.
 pub(super) struct NodeHealth {
     node: Arc<Node>,
-    /// Full names of what the port serves.
+    /// Full names of the port's services.
     services: Vec<String>,
 }
 
@@ -37,8 +37,8 @@ fn status(node: &Node) -> HealthCheckResponse {
     HealthCheckResponse { status: status as i32 }
 }
 
-/// Whether the node feels the quorum and is not leaving.
-pub(super) fn is_serving(node: &Node) -> bool {
+/// Whether the node has a quorum and is not draining.
+pub(crate) fn is_serving(node: &Node) -> bool {
     node.is_ready() && !node.is_draining()
 }
 
@@ -57,7 +57,7 @@ impl Health for NodeHealth {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    /// The state now, and each time that it changes.
+    /// Streams the state now and each time it changes.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
@@ -72,7 +72,7 @@ impl Health for NodeHealth {
                 if last != Some(now) {
                     return Some((Ok(now), (node, Some(now))));
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         });
         Ok(Response::new(changes.boxed()))

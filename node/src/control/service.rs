@@ -1,54 +1,42 @@
-//! The service's calls.
+//! `limes.v1`: the cluster as `limesctl` sees it, on the control port of any node.
+//!
+//! Each method translates its request to operations, and their results to messages.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use limes_routing::Tables;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Limes, rows, watch};
-use crate::tasks;
+use super::error::OperationError;
+use super::operations::Operations;
+use super::pages::{Pages, pages};
+use super::{rows, watch};
 use limes_api::v1::limes_server::Limes as Api;
 use limes_api::v1::{
     Change, EdgePage, ListEdgesRequest, ListServicesRequest, ServicePage, StatusReply, StatusRequest,
     WatchRequest,
 };
 
-/// Rows in one message: some 100 KiB.
+/// Rows in one message: about 100 KiB.
 const PAGE: usize = 1_000;
-/// Pages that wait for a slow reader.
-const WAITING: usize = 2;
-/// How long a reader may leave a page waiting before its list is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 type Answer<T> = Result<Response<T>, Status>;
-type Pages<T> = ReceiverStream<Result<T, Status>>;
+
+/// The service.
+pub(crate) struct Limes {
+    operations: Arc<Operations>,
+}
 
 impl Limes {
-    async fn tables(&self, local: bool) -> Result<Tables, Status> {
-        if local { self.reader.local_tables() } else { self.reader.tables().await }
+    /// The service that offers these operations.
+    pub(crate) fn new(operations: Arc<Operations>) -> Self {
+        Limes { operations }
     }
-}
 
-/// Sends rows in pages; a task of its own, so that a slow reader holds up nobody.
-fn pages<T, F>(work: impl FnOnce(Sink<T>) -> F) -> Answer<Pages<T>>
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let (sink, pages) = mpsc::channel(WAITING);
-    tasks::spawn(tasks::Kind::Control, work(Sink(sink)));
-    Ok(Response::new(ReceiverStream::new(pages)))
-}
-
-/// Where pages go.
-pub(super) struct Sink<T>(mpsc::Sender<Result<T, Status>>);
-
-impl<T> Sink<T> {
-    /// Whether the reader has room for one more within its time.
-    pub(super) async fn send(&self, page: T) -> bool {
-        matches!(timeout(PATIENCE, self.0.send(Ok(page))).await, Ok(Ok(())))
+    /// The tables: as this node has applied them if `local`, else behind a read barrier.
+    async fn tables(&self, local: bool) -> Result<Tables, OperationError> {
+        let reader = self.operations.reader();
+        if local { reader.local_tables() } else { reader.tables().await }
     }
 }
 
@@ -60,15 +48,15 @@ impl Api for Limes {
 
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusReply> {
         let tables = self.tables(request.into_inner().local).await?;
-        let node = self.reader.node();
-        let replica = node.replica().ok_or_else(|| Status::unavailable("this node is still starting"))?;
+        let node = self.operations.reader().node();
+        let replica = node.replica().ok_or(OperationError::Starting)?;
         Ok(Response::new(rows::status(node, replica, &tables)))
     }
 
     async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<Self::ListEdgesStream> {
         let ListEdgesRequest { local, node } = request.into_inner();
         let tables = self.tables(local).await?;
-        pages(move |sink| async move {
+        Ok(pages(move |sink| async move {
             let names = rows::Names::of(&tables);
             let mut page = EdgePage { revision: tables.revision().0, edges: Vec::new() };
             for (id, row) in tables.edges().filter(|(_, row)| names.is(row.home.node, &node)) {
@@ -80,15 +68,15 @@ impl Api for Limes {
                     }
                 }
             }
-            // The last page is sent even if it is empty: its revision is an answer.
+            // The last page is sent even if it is empty, because the client needs its revision.
             sink.send(page).await;
-        })
+        }))
     }
 
     async fn list_services(&self, request: Request<ListServicesRequest>) -> Answer<Self::ListServicesStream> {
         let ListServicesRequest { local, node } = request.into_inner();
         let tables = self.tables(local).await?;
-        pages(move |sink| async move {
+        Ok(pages(move |sink| async move {
             let names = rows::Names::of(&tables);
             let mut page = ServicePage { revision: tables.revision().0, services: Vec::new() };
             for row in tables.services().filter(|row| names.is(row.home.node, &node)) {
@@ -101,15 +89,15 @@ impl Api for Limes {
                 }
             }
             sink.send(page).await;
-        })
+        }))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
         let WatchRequest { from, local } = request.into_inner();
-        let node = self.reader.node().clone();
+        let node = self.operations.reader().node().clone();
         let start = watch::Start::parse(&from, node.cluster())?;
         let tables = self.tables(local).await?;
         start.check(&tables)?;
-        pages(move |sink| watch::follow(node, start, tables, sink))
+        Ok(pages(move |sink| watch::follow(node, start, tables, sink)))
     }
 }
