@@ -40,7 +40,7 @@ impl fmt::Display for ConfigError {
         match self.problems.as_slice() {
             [one] => write!(f, "{}: {one}", self.source_name),
             many => {
-                write!(f, "{}: {} mistakes", self.source_name, many.len())?;
+                write!(f, "{}: {} problems", self.source_name, many.len())?;
                 many.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
             }
         }

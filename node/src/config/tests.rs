@@ -132,7 +132,7 @@ fn environment_overrides_the_file() {
 }
 
 #[test]
-fn a_mesh_beyond_loopback_must_be_called_insecure() {
+fn mesh_beyond_loopback_must_be_marked_insecure() {
     let open = "cluster: {listen: {addr: '0.0.0.0:30013'}}";
     let found = problems(open);
     assert!(matches!(found.as_slice(), [one] if one.contains("set cluster.insecure: true")), "{found:?}");

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_one_three_or_five_foldersvote() {
+    fn first_one_three_or_five_nodes_vote() {
         let voting: Vec<_> = (1..=7).map(voters).collect();
         assert_eq!(voting, [1, 1, 3, 3, 5, 5, 5]);
     }

@@ -217,7 +217,7 @@ fn config_commands_print_what_can_be_served() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(
-        said.contains("2 mistakes") && said.contains("exchange.hashby: ") && said.contains("limits.body: "),
+        said.contains("2 problems") && said.contains("exchange.hashby: ") && said.contains("limits.body: "),
         "{said}"
     );
     let mut nothing = String::new();
