@@ -2,6 +2,9 @@
 
 use tonic::Status;
 
+use crate::consensus::handle::ConsensusError;
+use crate::router::edge_methods::EdgeMethodsError;
+
 /// Why an operation on the cluster failed. Front ends turn it into the code of their protocol; the
 /// conversion to [`Status`] is that of gRPC.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +27,21 @@ pub(crate) enum OperationError {
     /// The task that walked the tables did not finish.
     #[error("the list was not finished: {0}")]
     Unfinished(String),
+}
+
+impl From<ConsensusError> for OperationError {
+    fn from(error: ConsensusError) -> Self {
+        match error {
+            ConsensusError::Starting => OperationError::Starting,
+            error => OperationError::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<EdgeMethodsError> for OperationError {
+    fn from(error: EdgeMethodsError) -> Self {
+        OperationError::Unavailable(error.to_string())
+    }
 }
 
 impl From<OperationError> for Status {

@@ -1,7 +1,6 @@
 //! What every gRPC port offers: health, reflection, and REST beside it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -20,7 +19,7 @@ use tower::ServiceExt;
 use tracing::error;
 
 use super::health::NodeHealth;
-use crate::node::Node;
+use crate::consensus::handle::Consensus;
 
 /// Largest request that is accepted, in bytes. Honest requests name at most some hundred edges.
 pub(crate) const REQUEST_MAX: usize = 256 << 10;
@@ -33,9 +32,14 @@ pub(crate) struct GrpcPort {
 
 impl GrpcPort {
     /// A port with health and both versions of reflection for the services of `pool`.
-    pub(crate) fn new(node: Arc<Node>, pool: &'static DescriptorPool, descriptors: &'static [u8]) -> Self {
+    pub(crate) fn new(
+        consensus: Consensus,
+        pool: &'static DescriptorPool,
+        descriptors: &'static [u8],
+    ) -> Self {
         let names = pool.services().map(|service| service.full_name().to_owned()).collect();
-        let health = HealthServer::new(NodeHealth::new(node, names)).max_decoding_message_size(REQUEST_MAX);
+        let health =
+            HealthServer::new(NodeHealth::new(consensus, names)).max_decoding_message_size(REQUEST_MAX);
         let mut routes = Routes::new(health);
         let builder = || {
             Builder::configure()

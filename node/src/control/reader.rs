@@ -7,9 +7,9 @@ use limes_routing::{NodeId, Tables};
 use tokio::sync::Semaphore;
 
 use super::error::OperationError;
-use crate::node::Node;
+use crate::consensus::handle::Consensus;
 
-/// How long a request may wait for the read barrier, unless electing a leader may take longer; and for a
+/// How long a request may wait for the read barrier, unless an election may take longer; and for a
 /// permit to walk the tables.
 const WAIT: Duration = Duration::from_secs(3);
 /// Concurrent walks over the tables: each holds a copy of them and occupies one thread.
@@ -17,24 +17,27 @@ const WALKERS: usize = 4;
 
 /// Reads the tables for the requests of one port.
 pub(crate) struct Reader {
-    node: Arc<Node>,
+    consensus: Consensus,
+    /// How long a request may wait for the read barrier.
+    barrier_wait: Duration,
     walkers: Arc<Semaphore>,
 }
 
 impl Reader {
-    /// A reader for one port.
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Reader { node, walkers: Arc::new(Semaphore::new(WALKERS)) }
+    /// A reader for one port; `no_quorum_after` is how long an election may take.
+    pub(crate) fn new(consensus: Consensus, no_quorum_after: Duration) -> Self {
+        let barrier_wait = WAIT.max(no_quorum_after);
+        Reader { consensus, barrier_wait, walkers: Arc::new(Semaphore::new(WALKERS)) }
     }
 
-    /// The node that reads.
-    pub(crate) fn node(&self) -> &Arc<Node> {
-        &self.node
+    /// The replica whose tables it reads.
+    pub(crate) fn consensus(&self) -> &Consensus {
+        &self.consensus
     }
 
     /// This node's id while it is draining: clients must not be sent to it then.
     pub(crate) fn leaving(&self) -> Option<NodeId> {
-        self.node.is_draining().then(|| self.node.id())
+        self.consensus.node().filter(|_| self.consensus.is_draining())
     }
 
     /// A copy of the tables with everything that was committed before this was called. The copy is cheap.
@@ -42,9 +45,7 @@ impl Reader {
     /// # Errors
     /// [`OperationError::Unavailable`]: the cluster has no quorum. [`OperationError::Starting`].
     pub(crate) async fn tables(&self) -> Result<Tables, OperationError> {
-        let wait = WAIT.max(self.node.config.cluster.timing().no_quorum_after());
-        let barrier = self.node.barrier(Instant::now() + wait).await;
-        barrier.map_err(|failure| OperationError::Unavailable(failure.text.to_string()))?;
+        self.consensus.barrier(Instant::now() + self.barrier_wait).await?;
         self.local_tables()
     }
 
@@ -53,7 +54,7 @@ impl Reader {
     /// # Errors
     /// [`OperationError::Starting`].
     pub(crate) fn local_tables(&self) -> Result<Tables, OperationError> {
-        let replica = self.node.replica().ok_or(OperationError::Starting)?;
+        let replica = self.consensus.replica().ok_or(OperationError::Starting)?;
         Ok(replica.tables())
     }
 

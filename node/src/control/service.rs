@@ -11,6 +11,7 @@ use super::error::OperationError;
 use super::operations::Operations;
 use super::pages::{Pages, pages};
 use super::{rows, watch};
+use crate::presence::Presence;
 use limes_api::v1::limes_server::Limes as Api;
 use limes_api::v1::{
     Change, EdgePage, ListEdgesRequest, ListServicesRequest, ServicePage, StatusReply, StatusRequest,
@@ -25,12 +26,16 @@ type Answer<T> = Result<Response<T>, Status>;
 /// The service.
 pub(crate) struct Limes {
     operations: Arc<Operations>,
+    /// This node's name.
+    name: String,
+    /// Keeps the changes that watches read.
+    presence: Arc<Presence>,
 }
 
 impl Limes {
-    /// The service that offers these operations.
-    pub(crate) fn new(operations: Arc<Operations>) -> Self {
-        Limes { operations }
+    /// The service of the node with this name.
+    pub(crate) fn new(operations: Arc<Operations>, name: String, presence: Arc<Presence>) -> Self {
+        Limes { operations, name, presence }
     }
 
     /// The tables: as this node has applied them if `local`, else behind a read barrier.
@@ -48,9 +53,9 @@ impl Api for Limes {
 
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusReply> {
         let tables = self.tables(request.into_inner().local).await?;
-        let node = self.operations.reader().node();
-        let replica = node.replica().ok_or(OperationError::Starting)?;
-        Ok(Response::new(rows::status(node, replica, &tables)))
+        let consensus = self.operations.reader().consensus();
+        let replica = consensus.replica().ok_or(OperationError::Starting)?;
+        Ok(Response::new(rows::status(&self.name, consensus, replica, &tables)))
     }
 
     async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<Self::ListEdgesStream> {
@@ -94,10 +99,12 @@ impl Api for Limes {
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
         let WatchRequest { from, local } = request.into_inner();
-        let node = self.operations.reader().node().clone();
-        let start = watch::Start::parse(&from, node.cluster())?;
+        let consensus = self.operations.reader().consensus().clone();
+        let cluster = consensus.cluster().ok_or(OperationError::Starting)?;
+        let start = watch::Start::parse(&from, cluster)?;
         let tables = self.tables(local).await?;
         start.check(&tables)?;
-        Ok(pages(move |sink| watch::follow(node, start, tables, sink)))
+        let source = watch::Source { cluster, consensus, presence: self.presence.clone() };
+        Ok(pages(move |sink| watch::follow(source, start, tables, sink)))
     }
 }

@@ -8,8 +8,9 @@ use tonic::Status;
 
 use super::pages::Sink;
 use super::rows::{self, Names};
-use crate::node::Node;
-use crate::presence::Seen;
+use crate::consensus::handle::Consensus;
+use crate::presence::Presence;
+use crate::presence::change_log::Change as TableChange;
 use limes_api::v1::change::What;
 use limes_api::v1::{
     Change, Compacted, Drained, Edge, EdgeGone, MembersChanged, NodeDown, NodeUp, ServiceGone, Setting,
@@ -91,10 +92,20 @@ fn token(cluster: [u8; 16], at: Position) -> String {
     }
 }
 
+/// What a watch reads.
+pub(super) struct Source {
+    /// The cluster's id, which is part of every position.
+    pub(super) cluster: [u8; 16],
+    /// Has the names of members.
+    pub(super) consensus: Consensus,
+    /// Keeps the changes.
+    pub(super) presence: Arc<Presence>,
+}
+
 /// Sends changes until the client stops reading, or until the changes after its position have been
 /// compacted.
-pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: Sink<Change>) {
-    let cluster = node.cluster();
+pub(super) async fn follow(source: Source, start: Start, tables: Tables, sink: Sink<Change>) {
+    let cluster = source.cluster;
     let now = Position::end_of(tables.revision());
     let mut position = match start {
         Start::After(position) => position,
@@ -116,7 +127,7 @@ pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: 
     if synced_once && !sink.send(synced(position)).await {
         return;
     }
-    let changes = &node.presence.changes;
+    let changes = &source.presence.changes;
     loop {
         // Read before the changes, so that a change in between is not missed.
         let newest = changes.newest();
@@ -142,7 +153,7 @@ pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: 
             }
             continue;
         }
-        let names = names(&node);
+        let names = names(&source.consensus);
         for entry in entries {
             for (next, seen) in entry.after(position) {
                 let what = Some(what(&names, seen));
@@ -155,8 +166,8 @@ pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: 
     }
 }
 
-fn names(node: &Node) -> Names {
-    node.replica().map_or_else(Names::none, |replica| replica.read(Names::of))
+fn names(consensus: &Consensus) -> Names {
+    consensus.replica().map_or_else(Names::none, |replica| replica.read(Names::of))
 }
 
 /// Sends all rows; returns false if the client does not read.
@@ -174,34 +185,34 @@ async fn state(tables: &Tables, sink: &Sink<Change>) -> bool {
     true
 }
 
-fn what(names: &Names, seen: &Seen) -> What {
+fn what(names: &Names, seen: &TableChange) -> What {
     let name = |node: &NodeId| names.name(*node);
     match seen {
-        Seen::Edge { edge, home, addr, meta } => What::Edge(Edge {
+        TableChange::Edge { edge, home, addr, meta } => What::Edge(Edge {
             id: edge.0,
             node: names.name(home.node),
             addr: addr.to_string(),
             meta: String::from_utf8_lossy(meta).into_owned(),
             incarnation: home.incarnation.to_string(),
         }),
-        Seen::EdgeGone { edge, home, why } => What::EdgeGone(EdgeGone {
+        TableChange::EdgeGone { edge, home, why } => What::EdgeGone(EdgeGone {
             id: edge.0,
             node: names.name(home.node),
             incarnation: home.incarnation.to_string(),
             why: word(*why).to_owned(),
         }),
-        Seen::Service(row) => What::Service(rows::service(names, row)),
-        Seen::ServiceGone { service, home, why } => What::ServiceGone(ServiceGone {
+        TableChange::Service(row) => What::Service(rows::service(names, row)),
+        TableChange::ServiceGone { service, home, why } => What::ServiceGone(ServiceGone {
             id: service.0,
             node: names.name(home.node),
             session: home.session.0,
             why: word(*why).to_owned(),
         }),
-        Seen::NodeUp(node, epoch) => What::NodeUp(NodeUp { name: name(node), epoch: epoch.0 }),
-        Seen::NodeDown(node, epoch) => What::NodeDown(NodeDown { name: name(node), epoch: epoch.0 }),
-        Seen::Members => What::MembersChanged(MembersChanged {}),
-        Seen::Drain(node, on) => What::Drained(Drained { name: name(node), on: *on }),
-        Seen::Setting(key, value) => What::Setting(Setting { key: key.clone(), value: value.clone() }),
+        TableChange::NodeUp(node, epoch) => What::NodeUp(NodeUp { name: name(node), epoch: epoch.0 }),
+        TableChange::NodeDown(node, epoch) => What::NodeDown(NodeDown { name: name(node), epoch: epoch.0 }),
+        TableChange::Members => What::MembersChanged(MembersChanged {}),
+        TableChange::Drain(node, on) => What::Drained(Drained { name: name(node), on: *on }),
+        TableChange::Setting(key, value) => What::Setting(Setting { key: key.clone(), value: value.clone() }),
     }
 }
 

@@ -6,5 +6,5 @@ mod routes;
 mod service;
 mod services;
 
-pub(super) use routes::rest;
-pub(super) use service::Control;
+pub(crate) use routes::rest;
+pub(crate) use service::Control;

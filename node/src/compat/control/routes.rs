@@ -48,7 +48,7 @@ impl<'a> Route<'a> {
 }
 
 /// The routes of the control plane.
-pub(in crate::compat) fn rest(control: Arc<Control>) -> Router {
+pub(crate) fn rest(control: Arc<Control>) -> Router {
     Router::new().fallback(serve).with_state(control)
 }
 

@@ -18,15 +18,11 @@ use limes_api::control::{
 use crate::control::error::OperationError;
 use crate::control::operations::Operations;
 use crate::control::reader::Reader;
-use crate::router::edge_methods::{self, ByEdge};
+use crate::router::edge_methods::ByEdge;
 
 type Answer<T> = Result<Response<T>, Status>;
 
-fn not_found() -> Status {
-    Status::not_found("not found")
-}
-
-/// The reference answers so for an unknown service too.
+/// The error of a kick. For an unknown service, too, it has the words of the reference.
 fn kicked(outcome: Result<(), OperationError>) -> Result<(), Status> {
     outcome.map_err(|error| match error {
         OperationError::NotFound => Status::not_found("edge not online"),
@@ -35,23 +31,18 @@ fn kicked(outcome: Result<(), OperationError>) -> Result<(), Status> {
 }
 
 /// The control plane of one port.
-pub(in crate::compat) struct Control {
+pub(crate) struct Control {
     operations: Arc<Operations>,
 }
 
 impl Control {
     /// The control plane that offers these operations.
-    pub(in crate::compat) fn new(operations: Arc<Operations>) -> Self {
+    pub(crate) fn new(operations: Arc<Operations>) -> Self {
         Control { operations }
     }
 
     fn reader(&self) -> &Reader {
         self.operations.reader()
-    }
-
-    /// The methods of all edges of the cluster.
-    async fn edge_methods(&self) -> Result<ByEdge, Status> {
-        edge_methods::everywhere(self.reader().node()).await.map_err(Status::unavailable)
     }
 }
 
@@ -60,7 +51,7 @@ impl ControlPlane for Control {
     async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<ListEdgesResponse> {
         let request = request.into_inner();
         let methods = match given(request.rpc.as_ref()) {
-            Some(_) => self.edge_methods().await?,
+            Some(_) => self.operations.edge_methods().await?,
             None => ByEdge::new(),
         };
         let list = self.reader().walk(move |tables| edges::list(tables, &methods, &request)).await?;
@@ -70,7 +61,7 @@ impl ControlPlane for Control {
     async fn get_edge(&self, request: Request<GetEdgeRequest>) -> Answer<Edge> {
         let edge = EdgeId(request.into_inner().edge_id);
         let tables = self.reader().tables().await?;
-        let row = tables.edge(edge).ok_or_else(not_found)?;
+        let row = tables.edge(edge).ok_or(OperationError::NotFound)?;
         Ok(Response::new(edges::message(edge, &row)))
     }
 
@@ -81,7 +72,7 @@ impl ControlPlane for Control {
 
     async fn list_edge_rp_cs(&self, request: Request<ListEdgeRpCsRequest>) -> Answer<ListEdgeRpCsResponse> {
         let request = request.into_inner();
-        let methods = self.edge_methods().await?;
+        let methods = self.operations.edge_methods().await?;
         let (rpcs, count) = self.reader().walk(move |tables| edges::rpcs(tables, &methods, &request)).await?;
         Ok(Response::new(ListEdgeRpCsResponse { rpcs, count }))
     }
@@ -95,7 +86,7 @@ impl ControlPlane for Control {
     async fn get_service(&self, request: Request<GetServiceRequest>) -> Answer<Service> {
         let service = ServiceId(request.into_inner().service_id);
         let tables = self.reader().tables().await?;
-        let row = tables.services().find(|row| row.service == service).ok_or_else(not_found)?;
+        let row = tables.services().find(|row| row.service == service).ok_or(OperationError::NotFound)?;
         Ok(Response::new(services::message(row)))
     }
 

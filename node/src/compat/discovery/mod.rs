@@ -7,5 +7,5 @@ mod routes;
 mod service;
 mod upstream;
 
-pub(super) use routes::rest;
-pub(super) use service::Discovery;
+pub(crate) use routes::rest;
+pub(crate) use service::Discovery;

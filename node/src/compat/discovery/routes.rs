@@ -27,7 +27,7 @@ const ROUTES: [&str; 9] = [
 ];
 
 /// The routes of the directory.
-pub(in crate::compat) fn rest(discovery: Arc<Discovery>) -> Router {
+pub(crate) fn rest(discovery: Arc<Discovery>) -> Router {
     Router::new().fallback(serve).with_state(discovery)
 }
 

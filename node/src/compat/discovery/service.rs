@@ -1,6 +1,7 @@
 //! The methods of the directory.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use limes_routing::{EdgeId, Tables};
@@ -12,7 +13,8 @@ use super::upstream::{self, Upstream, UpstreamNodes};
 use crate::config::Addr;
 use crate::control::health::is_serving;
 use crate::control::reader::Reader;
-use crate::router::resolve::{Resolution, find_edge};
+use crate::router::context::Router;
+use crate::router::resolve::{Resolution, resolve_edge};
 use limes_api::discovery::cluster_service_server::ClusterService;
 use limes_api::discovery::health_check_response::ServingStatus;
 use limes_api::discovery::health_server::Health;
@@ -27,8 +29,10 @@ use limes_api::discovery::{
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The directory.
-pub(in crate::compat) struct Discovery {
+pub(crate) struct Discovery {
     reader: Reader,
+    /// Knows which edges are in their reconnect grace.
+    router: Arc<Router>,
     /// The reference's directory, while both systems run side by side.
     upstream: Option<Upstream>,
 }
@@ -38,11 +42,12 @@ impl Discovery {
     ///
     /// # Errors
     /// The address of `upstream` cannot be part of a URI.
-    pub(in crate::compat) fn new(
+    pub(crate) fn new(
         reader: Reader,
+        router: Arc<Router>,
         upstream: Option<&Addr>,
     ) -> Result<Self, tonic::transport::Error> {
-        Ok(Discovery { reader, upstream: upstream.map(Upstream::new).transpose()? })
+        Ok(Discovery { reader, router, upstream: upstream.map(Upstream::new).transpose()? })
     }
 
     /// Looks something up in the tables, behind a read barrier.
@@ -80,7 +85,7 @@ impl Discovery {
     }
 
     fn health(&self) -> HealthCheckResponse {
-        let serving = is_serving(self.reader.node());
+        let serving = is_serving(self.reader.consensus());
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         HealthCheckResponse { status: status.into() }
     }
@@ -103,10 +108,13 @@ impl ClusterService for Discovery {
                 old.frontier_id = self.listed_name(&old.frontier_id).await?;
             }
         }
-        let node = self.reader.node();
-        if found.is_none() && matches!(find_edge(node, edge, None), Resolution::InGrace(_)) {
+        let in_grace = || matches!(resolve_edge(&self.router, edge, None), Resolution::InGrace(_));
+        if found.is_none()
+            && in_grace()
+            && let Some(own) = self.reader.consensus().node()
+        {
             // The edge is expected to reconnect: any node holds calls for it meanwhile, so this one does.
-            found = self.read(|_, nodes| Ok(nodes.of_node(node.id()))).await?.into_inner();
+            found = self.read(|_, nodes| Ok(nodes.of_node(own))).await?.into_inner();
         }
         let fontier = Some(found.ok_or_else(lists::nil)?);
         Ok(Response::new(GetFrontierByEdgeIdResponse { fontier }))
