@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
+use super::operator_ports::OperatorContext;
 use crate::accept::http::HttpServer;
 use crate::accept::nodes::NodePort;
-use crate::compat::CompatContext;
 use crate::config::NodeConfig;
 use crate::consensus::handle::Consensus;
 use crate::control::status::StatusPage;
@@ -154,8 +154,8 @@ impl Components {
     }
 
     /// What the control plane and the directory use.
-    pub(crate) fn compat(&self) -> CompatContext {
-        CompatContext {
+    pub(super) fn operator_ports(&self) -> OperatorContext {
+        OperatorContext {
             config: self.config.clone(),
             consensus: self.consensus.clone(),
             router: self.router.clone(),

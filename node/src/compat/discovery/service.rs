@@ -1,15 +1,19 @@
-//! The directory's calls.
+//! The methods of the directory.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use limes_routing::{EdgeId, Tables};
 use tonic::{Request, Response, Status};
 
 use super::frontiers::Frontiers;
-use super::upstream::Beside;
-use super::{Discovery, lists, upstream};
-use crate::compat::health::is_serving;
+use super::lists;
+use super::upstream::{self, Upstream, UpstreamNodes};
+use crate::config::Addr;
+use crate::control::health::is_serving;
+use crate::control::reader::Reader;
+use crate::router::context::Router;
 use crate::router::resolve::{Resolution, resolve_edge};
 use limes_api::discovery::cluster_service_server::ClusterService;
 use limes_api::discovery::health_check_response::ServingStatus;
@@ -24,14 +28,35 @@ use limes_api::discovery::{
 
 type Answer<T> = Result<Response<T>, Status>;
 
+/// The directory.
+pub(crate) struct Discovery {
+    reader: Reader,
+    /// Knows which edges are in their reconnect grace.
+    router: Arc<Router>,
+    /// The reference's directory, while both systems run side by side.
+    upstream: Option<Upstream>,
+}
+
 impl Discovery {
-    /// PeekBackoff something up in the tables of now.
+    /// A directory of the cluster and of `upstream`. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// The address of `upstream` cannot be part of a URI.
+    pub(crate) fn new(
+        reader: Reader,
+        router: Arc<Router>,
+        upstream: Option<&Addr>,
+    ) -> Result<Self, tonic::transport::Error> {
+        Ok(Discovery { reader, router, upstream: upstream.map(Upstream::new).transpose()? })
+    }
+
+    /// Looks something up in the tables, behind a read barrier.
     async fn read<T>(&self, look: impl FnOnce(&Tables, &Frontiers<'_>) -> Result<T, Status>) -> Answer<T> {
         let tables = self.reader.tables().await?;
         look(&tables, &Frontiers::of(&tables, self.reader.leaving())).map(Response::new)
     }
 
-    /// As [`Discovery::read`], over many rows.
+    /// As [`Discovery::read`], on a thread for a walk over many rows.
     async fn walk<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Tables, &Frontiers<'_>) -> Result<T, Status> + Send + 'static,
@@ -41,22 +66,22 @@ impl Discovery {
         self.reader.walk(walk).await?.map(Response::new)
     }
 
-    /// What the old directory adds to a list of nodes.
-    async fn beside(&self, request: &ListFrontiersRequest) -> Result<Beside, Status> {
-        let Some(upstream) = &self.upstream else { return Ok(Beside::default()) };
+    /// The nodes that the reference's directory adds to a list.
+    async fn upstream_nodes(&self, request: &ListFrontiersRequest) -> Result<UpstreamNodes, Status> {
+        let Some(upstream) = &self.upstream else { return Ok(UpstreamNodes::default()) };
         let paged = request.cursor.is_some() && request.count.is_some();
         if request.edge_ids.is_empty() || paged {
-            return Ok(Beside { frontiers: upstream.frontiers().await?, ..Beside::default() });
+            return Ok(UpstreamNodes { frontiers: upstream.frontiers().await?, ..UpstreamNodes::default() });
         }
         let tables = self.reader.tables().await?;
         let unknown = request.edge_ids.iter().copied().filter(|edge| tables.edge(EdgeId(*edge)).is_none());
-        Ok(Beside { homes: upstream.homes(unknown.collect()).await?, ..Beside::default() })
+        Ok(UpstreamNodes { homes: upstream.homes(unknown.collect()).await?, ..UpstreamNodes::default() })
     }
 
-    /// The name under which an old node is known here.
-    async fn apart(&self, name: &str) -> Result<String, Status> {
-        let apart = self.read(|_, nodes| Ok(upstream::apart(nodes, name.to_owned()))).await?;
-        Ok(apart.into_inner())
+    /// The name under which this directory lists a node of the reference.
+    async fn listed_name(&self, name: &str) -> Result<String, Status> {
+        let name = self.read(|_, nodes| Ok(upstream::listed_name(nodes, name.to_owned()))).await?;
+        Ok(name.into_inner())
     }
 
     fn health(&self) -> HealthCheckResponse {
@@ -80,7 +105,7 @@ impl ClusterService for Discovery {
         if let (None, Some(upstream)) = (&found, &self.upstream) {
             found = upstream.home(edge.0).await?;
             if let Some(old) = &mut found {
-                old.frontier_id = self.apart(&old.frontier_id).await?;
+                old.frontier_id = self.listed_name(&old.frontier_id).await?;
             }
         }
         let in_grace = || matches!(resolve_edge(&self.router, edge, None), Resolution::InGrace(_));
@@ -88,7 +113,7 @@ impl ClusterService for Discovery {
             && in_grace()
             && let Some(own) = self.reader.consensus().node()
         {
-            // It is about to connect again: calls wait for it here as well as elsewhere.
+            // The edge is expected to reconnect: any node holds calls for it meanwhile, so this one does.
             found = self.read(|_, nodes| Ok(nodes.of_node(own))).await?.into_inner();
         }
         let fontier = Some(found.ok_or_else(lists::nil)?);
@@ -97,8 +122,8 @@ impl ClusterService for Discovery {
 
     async fn list_frontiers(&self, request: Request<ListFrontiersRequest>) -> Answer<ListFrontiersResponse> {
         let request = request.into_inner();
-        let beside = self.beside(&request).await?;
-        self.read(|tables, nodes| lists::frontiers(tables, nodes, &beside.apart(nodes), &request)).await
+        let upstream = self.upstream_nodes(&request).await?;
+        self.read(|tables, nodes| lists::frontiers(tables, nodes, &upstream.renamed(nodes), &request)).await
     }
 
     async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<ListEdgesResponse> {
@@ -115,7 +140,7 @@ impl ClusterService for Discovery {
         if let (None, Some(upstream)) = (&found, &self.upstream) {
             found = upstream.edge(edge.0).await?;
             if let Some(old) = &mut found {
-                old.frontier_id = self.apart(&old.frontier_id).await?;
+                old.frontier_id = self.listed_name(&old.frontier_id).await?;
             }
         }
         Ok(Response::new(GetEdgeByIdResponse { edge: Some(found.ok_or_else(lists::nil)?) }))

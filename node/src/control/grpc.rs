@@ -1,4 +1,4 @@
-//! What every gRPC server of ours has: health, reflection, and a port shared with REST.
+//! What every gRPC port offers: health, reflection, and REST beside it.
 
 use std::convert::Infallible;
 
@@ -18,19 +18,21 @@ use tonic_reflection::server::Builder;
 use tower::ServiceExt;
 use tracing::error;
 
-use super::REQUEST_MAX;
 use super::health::NodeHealth;
 use crate::consensus::handle::Consensus;
 
+/// Largest request that is accepted, in bytes. Honest requests name at most some hundred edges.
+pub(crate) const REQUEST_MAX: usize = 256 << 10;
+
 /// The gRPC services of one port.
-pub(super) struct Surface {
+pub(crate) struct GrpcPort {
     routes: Routes,
     pool: &'static DescriptorPool,
 }
 
-impl Surface {
-    /// With health and both versions of reflection for the services of `pool`.
-    pub(super) fn new(
+impl GrpcPort {
+    /// A port with health and both versions of reflection for the services of `pool`.
+    pub(crate) fn new(
         consensus: Consensus,
         pool: &'static DescriptorPool,
         descriptors: &'static [u8],
@@ -50,13 +52,13 @@ impl Surface {
                     .add_service(v1.max_decoding_message_size(REQUEST_MAX))
                     .add_service(v1alpha.max_decoding_message_size(REQUEST_MAX));
             }
-            (Err(error), _) | (_, Err(error)) => error!(%error, "no gRPC reflection"),
+            (Err(error), _) | (_, Err(error)) => error!(%error, "gRPC reflection is not served"),
         }
-        Surface { routes, pool }
+        GrpcPort { routes, pool }
     }
 
-    /// With another service.
-    pub(super) fn add<S>(self, service: S) -> Self
+    /// Adds a service.
+    pub(crate) fn add<S>(self, service: S) -> Self
     where
         S: Service<axum::http::Request<Body>, Error = Infallible>
             + NamedService
@@ -67,11 +69,12 @@ impl Surface {
         S::Response: axum::response::IntoResponse,
         S::Future: Send + 'static,
     {
-        Surface { routes: self.routes.add_service(service), ..self }
+        GrpcPort { routes: self.routes.add_service(service), ..self }
     }
 
-    /// On one port with REST: whatever calls itself gRPC goes here, everything else there.
-    pub(super) fn beside(self, rest: Router) -> Router {
+    /// A router for gRPC and REST on one port: requests with a content type of gRPC go to the services, all
+    /// others to `rest`.
+    pub(crate) fn beside(self, rest: Router) -> Router {
         let grpc = Grpc { router: self.routes.into_axum_router(), pool: self.pool };
         rest.layer(from_fn_with_state(grpc, split))
     }
@@ -97,7 +100,7 @@ async fn split(State(grpc): State<Grpc>, request: Request, next: Next) -> Respon
     }
 }
 
-/// What is said about a method that a service of ours does not have.
+/// The error text for a method that one of our services does not have.
 fn unknown_method(pool: &DescriptorPool, path: &str) -> Option<String> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     let known = pool.get_service_by_name(service)?;

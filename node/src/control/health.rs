@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: whether this node can serve.
+//! `grpc.health.v1.Health`: whether this node serves.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::consensus::handle::Consensus;
 
-/// How often a watched state is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval at which a watch checks the state.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The health of this node, and of the services on one port.
+/// The health service of one port: all its services have the health of the node.
 pub(super) struct NodeHealth {
     consensus: Consensus,
-    /// Full names of what the port serves.
+    /// Full names of the port's services.
     services: Vec<String>,
 }
 
@@ -36,8 +36,8 @@ fn status(consensus: &Consensus) -> HealthCheckResponse {
     HealthCheckResponse { status: status as i32 }
 }
 
-/// Whether the node feels the quorum and is not leaving.
-pub(super) fn is_serving(consensus: &Consensus) -> bool {
+/// Whether the node has a quorum and is not draining.
+pub(crate) fn is_serving(consensus: &Consensus) -> bool {
     consensus.is_ready() && !consensus.is_draining()
 }
 
@@ -56,7 +56,7 @@ impl Health for NodeHealth {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    /// The state now, and each time that it changes.
+    /// Streams the state now and each time it changes.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
@@ -71,7 +71,7 @@ impl Health for NodeHealth {
                 if last != Some(now) {
                     return Some((Ok(now), (consensus, Some(now))));
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         });
         Ok(Response::new(changes.boxed()))

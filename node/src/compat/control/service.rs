@@ -1,9 +1,12 @@
-//! The control plane's calls.
+//! The methods of the control plane.
+
+use std::sync::Arc;
 
 use limes_routing::{EdgeId, ServiceId};
 use tonic::{Request, Response, Status};
 
-use super::{Control, edges, given, services};
+use super::filter::given;
+use super::{edges, services};
 use limes_api::control::control_plane_server::ControlPlane;
 use limes_api::control::{
     Edge, GetEdgeRequest, GetServiceRequest, KickEdgeRequest, KickEdgeResponse, KickServiceRequest,
@@ -12,18 +15,34 @@ use limes_api::control::{
     ListServicesRequest, ListServicesResponse, Service,
 };
 
+use crate::control::error::OperationError;
+use crate::control::operations::Operations;
+use crate::control::reader::Reader;
 use crate::router::edge_methods::ByEdge;
 
 type Answer<T> = Result<Response<T>, Status>;
 
-fn not_found() -> Status {
-    Status::not_found("not found")
+/// The error of a kick. For an unknown service, too, it has the words of the reference.
+fn kicked(outcome: Result<(), OperationError>) -> Result<(), Status> {
+    outcome.map_err(|error| match error {
+        OperationError::NotFound => Status::not_found("edge not online"),
+        error => error.into(),
+    })
+}
+
+/// The control plane of one port.
+pub(crate) struct Control {
+    operations: Arc<Operations>,
 }
 
 impl Control {
-    async fn edge_methods(&self) -> Result<ByEdge, Status> {
-        let methods = self.edge_methods.of_cluster(&self.peers).await;
-        methods.map_err(|error| Status::unavailable(error.to_string()))
+    /// The control plane that offers these operations.
+    pub(crate) fn new(operations: Arc<Operations>) -> Self {
+        Control { operations }
+    }
+
+    fn reader(&self) -> &Reader {
+        self.operations.reader()
     }
 }
 
@@ -32,45 +51,47 @@ impl ControlPlane for Control {
     async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<ListEdgesResponse> {
         let request = request.into_inner();
         let methods = match given(request.rpc.as_ref()) {
-            Some(_) => self.edge_methods().await?,
+            Some(_) => self.operations.edge_methods().await?,
             None => ByEdge::new(),
         };
-        self.reader.walk(move |tables| edges::list(tables, &methods, &request)).await.map(Response::new)
+        let list = self.reader().walk(move |tables| edges::list(tables, &methods, &request)).await?;
+        Ok(Response::new(list))
     }
 
     async fn get_edge(&self, request: Request<GetEdgeRequest>) -> Answer<Edge> {
         let edge = EdgeId(request.into_inner().edge_id);
-        let tables = self.reader.tables().await?;
-        let row = tables.edge(edge).ok_or_else(not_found)?;
+        let tables = self.reader().tables().await?;
+        let row = tables.edge(edge).ok_or(OperationError::NotFound)?;
         Ok(Response::new(edges::message(edge, &row)))
     }
 
     async fn kick_edge(&self, request: Request<KickEdgeRequest>) -> Answer<KickEdgeResponse> {
-        self.kick_edge(EdgeId(request.into_inner().edge_id)).await?;
+        kicked(self.operations.kick_edge(EdgeId(request.into_inner().edge_id)).await)?;
         Ok(Response::new(KickEdgeResponse {}))
     }
 
     async fn list_edge_rp_cs(&self, request: Request<ListEdgeRpCsRequest>) -> Answer<ListEdgeRpCsResponse> {
         let request = request.into_inner();
-        let methods = self.edge_methods().await?;
-        let walked = self.reader.walk(move |tables| edges::rpcs(tables, &methods, &request)).await;
-        walked.map(|(rpcs, count)| Response::new(ListEdgeRpCsResponse { rpcs, count }))
+        let methods = self.operations.edge_methods().await?;
+        let (rpcs, count) = self.reader().walk(move |tables| edges::rpcs(tables, &methods, &request)).await?;
+        Ok(Response::new(ListEdgeRpCsResponse { rpcs, count }))
     }
 
     async fn list_services(&self, request: Request<ListServicesRequest>) -> Answer<ListServicesResponse> {
         let request = request.into_inner();
-        self.reader.walk(move |tables| services::list(tables, &request)).await.map(Response::new)
+        let list = self.reader().walk(move |tables| services::list(tables, &request)).await?;
+        Ok(Response::new(list))
     }
 
     async fn get_service(&self, request: Request<GetServiceRequest>) -> Answer<Service> {
         let service = ServiceId(request.into_inner().service_id);
-        let tables = self.reader.tables().await?;
-        let row = tables.services().find(|row| row.service == service).ok_or_else(not_found)?;
+        let tables = self.reader().tables().await?;
+        let row = tables.services().find(|row| row.service == service).ok_or(OperationError::NotFound)?;
         Ok(Response::new(services::message(row)))
     }
 
     async fn kick_service(&self, request: Request<KickServiceRequest>) -> Answer<KickServiceResponse> {
-        self.kick_service(ServiceId(request.into_inner().service_id)).await?;
+        kicked(self.operations.kick_service(ServiceId(request.into_inner().service_id)).await)?;
         Ok(Response::new(KickServiceResponse {}))
     }
 
@@ -79,8 +100,8 @@ impl ControlPlane for Control {
         request: Request<ListServiceRpCsRequest>,
     ) -> Answer<ListServiceRpCsResponse> {
         let names = services::NamesOf::from(request.into_inner());
-        let walked = self.reader.walk(move |tables| names.list(tables, |row| &row.methods)).await;
-        walked.map(|(rpcs, count)| Response::new(ListServiceRpCsResponse { rpcs, count }))
+        let (rpcs, count) = self.reader().walk(move |tables| names.list(tables, |row| &row.methods)).await?;
+        Ok(Response::new(ListServiceRpCsResponse { rpcs, count }))
     }
 
     async fn list_service_topics(
@@ -88,7 +109,7 @@ impl ControlPlane for Control {
         request: Request<ListServiceTopicsRequest>,
     ) -> Answer<ListServiceTopicsResponse> {
         let names = services::NamesOf::from(request.into_inner());
-        let walked = self.reader.walk(move |tables| names.list(tables, |row| &row.topics)).await;
-        walked.map(|(topics, count)| Response::new(ListServiceTopicsResponse { topics, count }))
+        let (topics, count) = self.reader().walk(move |tables| names.list(tables, |row| &row.topics)).await?;
+        Ok(Response::new(ListServiceTopicsResponse { topics, count }))
     }
 }
