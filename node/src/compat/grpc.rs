@@ -1,7 +1,6 @@
 //! What every gRPC server of ours has: health, reflection, and a port shared with REST.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -21,7 +20,7 @@ use tracing::error;
 
 use super::REQUEST_MAX;
 use super::health::NodeHealth;
-use crate::node::Node;
+use crate::consensus::handle::Consensus;
 
 /// The gRPC services of one port.
 pub(super) struct Surface {
@@ -31,9 +30,14 @@ pub(super) struct Surface {
 
 impl Surface {
     /// With health and both versions of reflection for the services of `pool`.
-    pub(super) fn new(node: Arc<Node>, pool: &'static DescriptorPool, descriptors: &'static [u8]) -> Self {
+    pub(super) fn new(
+        consensus: Consensus,
+        pool: &'static DescriptorPool,
+        descriptors: &'static [u8],
+    ) -> Self {
         let names = pool.services().map(|service| service.full_name().to_owned()).collect();
-        let health = HealthServer::new(NodeHealth::new(node, names)).max_decoding_message_size(REQUEST_MAX);
+        let health =
+            HealthServer::new(NodeHealth::new(consensus, names)).max_decoding_message_size(REQUEST_MAX);
         let mut routes = Routes::new(health);
         let builder = || {
             Builder::configure()

@@ -1,7 +1,6 @@
 //! `grpc.health.v1.Health`: whether this node can serve.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -10,21 +9,21 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::node::Node;
+use crate::consensus::handle::Consensus;
 
 /// How often a watched state is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The health of this node, and of the services on one port.
 pub(super) struct NodeHealth {
-    node: Arc<Node>,
+    consensus: Consensus,
     /// Full names of what the port serves.
     services: Vec<String>,
 }
 
 impl NodeHealth {
-    pub(super) fn new(node: Arc<Node>, services: Vec<String>) -> Self {
-        NodeHealth { node, services }
+    pub(super) fn new(consensus: Consensus, services: Vec<String>) -> Self {
+        NodeHealth { consensus, services }
     }
 
     fn knows(&self, service: &str) -> bool {
@@ -32,14 +31,14 @@ impl NodeHealth {
     }
 }
 
-fn status(node: &Node) -> HealthCheckResponse {
-    let status = if is_serving(node) { ServingStatus::Serving } else { ServingStatus::NotServing };
+fn status(consensus: &Consensus) -> HealthCheckResponse {
+    let status = if is_serving(consensus) { ServingStatus::Serving } else { ServingStatus::NotServing };
     HealthCheckResponse { status: status as i32 }
 }
 
 /// Whether the node feels the quorum and is not leaving.
-pub(super) fn is_serving(node: &Node) -> bool {
-    node.is_ready() && !node.is_draining()
+pub(super) fn is_serving(consensus: &Consensus) -> bool {
+    consensus.is_ready() && !consensus.is_draining()
 }
 
 #[tonic::async_trait]
@@ -49,7 +48,7 @@ impl Health for NodeHealth {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         if self.knows(&request.into_inner().service) {
-            Ok(Response::new(status(&self.node)))
+            Ok(Response::new(status(&self.consensus)))
         } else {
             Err(Status::not_found("unknown service"))
         }
@@ -66,11 +65,11 @@ impl Health for NodeHealth {
             let unknown = HealthCheckResponse { status: ServingStatus::Unknown as i32 };
             return Ok(Response::new(stream::iter([Ok(unknown)]).chain(stream::pending()).boxed()));
         }
-        let changes = stream::unfold((self.node.clone(), None), |(node, last)| async move {
+        let changes = stream::unfold((self.consensus.clone(), None), |(consensus, last)| async move {
             loop {
-                let now = status(&node);
+                let now = status(&consensus);
                 if last != Some(now) {
-                    return Some((Ok(now), (node, Some(now))));
+                    return Some((Ok(now), (consensus, Some(now))));
                 }
                 tokio::time::sleep(LOOK).await;
             }

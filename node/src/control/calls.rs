@@ -1,14 +1,13 @@
 //! The service's calls.
 
-use std::time::Duration;
-
 use limes_routing::Tables;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Limes, rows, watch};
+use super::context::Limes;
+use super::sink::Sink;
+use super::{rows, watch};
 use crate::tasks;
 use limes_api::v1::limes_server::Limes as Api;
 use limes_api::v1::{
@@ -20,8 +19,6 @@ use limes_api::v1::{
 const PAGE: usize = 1_000;
 /// Pages that wait for a slow reader.
 const WAITING: usize = 2;
-/// How long a reader may leave a page waiting before its list is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 type Answer<T> = Result<Response<T>, Status>;
 type Pages<T> = ReceiverStream<Result<T, Status>>;
@@ -38,18 +35,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let (sink, pages) = mpsc::channel(WAITING);
-    tasks::spawn(tasks::Kind::Control, work(Sink(sink)));
+    tasks::spawn(tasks::Kind::Control, work(Sink::new(sink)));
     Ok(Response::new(ReceiverStream::new(pages)))
-}
-
-/// Where pages go.
-pub(super) struct Sink<T>(mpsc::Sender<Result<T, Status>>);
-
-impl<T> Sink<T> {
-    /// Whether the reader has room for one more within its time.
-    pub(super) async fn send(&self, page: T) -> bool {
-        matches!(timeout(PATIENCE, self.0.send(Ok(page))).await, Ok(Ok(())))
-    }
 }
 
 #[tonic::async_trait]
@@ -60,9 +47,10 @@ impl Api for Limes {
 
     async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusReply> {
         let tables = self.tables(request.into_inner().local).await?;
-        let node = self.reader.node();
-        let replica = node.replica().ok_or_else(|| Status::unavailable("this node is still starting"))?;
-        Ok(Response::new(rows::status(node, replica, &tables)))
+        let consensus = self.reader.consensus();
+        let replica =
+            consensus.replica().ok_or_else(|| Status::unavailable("this node is still starting"))?;
+        Ok(Response::new(rows::status(&self.name, consensus, replica, &tables)))
     }
 
     async fn list_edges(&self, request: Request<ListEdgesRequest>) -> Answer<Self::ListEdgesStream> {
@@ -106,10 +94,13 @@ impl Api for Limes {
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
         let WatchRequest { from, local } = request.into_inner();
-        let node = self.reader.node().clone();
-        let start = watch::Start::parse(&from, node.cluster())?;
+        let consensus = self.reader.consensus().clone();
+        let starting = || Status::unavailable("this node is still starting");
+        let cluster = consensus.cluster().ok_or_else(starting)?;
+        let start = watch::Start::parse(&from, cluster)?;
         let tables = self.tables(local).await?;
         start.check(&tables)?;
-        pages(move |sink| watch::follow(node, start, tables, sink))
+        let source = watch::Source { cluster, consensus, presence: self.presence.clone() };
+        pages(move |sink| watch::follow(source, start, tables, sink))
     }
 }

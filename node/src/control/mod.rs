@@ -1,19 +1,11 @@
 //! `limes.v1`: what operators see of the cluster, on the control port of any node.
 
 mod calls;
+pub(crate) mod context;
 pub(crate) mod reader;
 mod rows;
+mod sink;
+pub(crate) mod status;
 mod watch;
 
-use crate::control::reader::Reader;
-
-/// The service.
-pub(crate) struct Limes {
-    reader: Reader,
-}
-
-impl Limes {
-    pub(crate) fn new(reader: Reader) -> Self {
-        Limes { reader }
-    }
-}
+pub(crate) use context::Limes;

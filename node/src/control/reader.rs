@@ -7,7 +7,7 @@ use limes_routing::{NodeId, Tables};
 use tokio::sync::Semaphore;
 use tonic::Status;
 
-use crate::node::Node;
+use crate::consensus::handle::Consensus;
 
 /// How long a request may wait for the cluster, its own reading not counted, unless a leader may take
 /// longer to be found.
@@ -17,23 +17,26 @@ const WALKERS: usize = 4;
 
 /// Reads for one listener.
 pub(crate) struct Reader {
-    node: Arc<Node>,
+    consensus: Consensus,
+    patience: Duration,
     walkers: Arc<Semaphore>,
 }
 
 impl Reader {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Reader { node, walkers: Arc::new(Semaphore::new(WALKERS)) }
+    /// A reader of this node's tables; `no_quorum_after` is how long an election may take.
+    pub(crate) fn new(consensus: Consensus, no_quorum_after: Duration) -> Self {
+        let patience = PATIENCE.max(no_quorum_after);
+        Reader { consensus, patience, walkers: Arc::new(Semaphore::new(WALKERS)) }
     }
 
-    /// The node that reads.
-    pub(crate) fn node(&self) -> &Arc<Node> {
-        &self.node
+    /// The replica that it reads.
+    pub(crate) fn consensus(&self) -> &Consensus {
+        &self.consensus
     }
 
     /// The node itself while it is leaving: clients shall not be sent to it any more.
     pub(crate) fn leaving(&self) -> Option<NodeId> {
-        self.node.is_draining().then(|| self.node.id())
+        self.consensus.node().filter(|_| self.consensus.is_draining())
     }
 
     /// The tables, with all that was committed before this was called. A copy, cheap.
@@ -41,9 +44,8 @@ impl Reader {
     /// # Errors
     /// `UNAVAILABLE`: the cluster has no quorum, or this node is starting.
     pub(crate) async fn tables(&self) -> Result<Tables, Status> {
-        let patience = PATIENCE.max(self.node.config.cluster.timing().no_quorum_after());
-        let barrier = self.node.barrier(Instant::now() + patience).await;
-        barrier.map_err(|failure| Status::unavailable(failure.text))?;
+        let barrier = self.consensus.barrier(Instant::now() + self.patience).await;
+        barrier.map_err(|error| Status::unavailable(error.to_string()))?;
         self.local_tables()
     }
 
@@ -53,7 +55,7 @@ impl Reader {
     /// `UNAVAILABLE`: this node is starting.
     pub(crate) fn local_tables(&self) -> Result<Tables, Status> {
         let replica =
-            self.node.replica().ok_or_else(|| Status::unavailable("this node is still starting"))?;
+            self.consensus.replica().ok_or_else(|| Status::unavailable("this node is still starting"))?;
         Ok(replica.tables())
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use limes_raft::Replica;
 use limes_routing::{EdgeId, EdgeRow, NodeId, ServiceRow, Tables};
 
-use crate::node::Node;
+use crate::consensus::handle::Consensus;
 use limes_api::v1::{Edge, Node as Row, Service, StatusReply};
 
 /// The names of members.
@@ -32,7 +32,7 @@ impl Names {
     }
 }
 
-pub(super) fn status(node: &Node, replica: &Replica, tables: &Tables) -> StatusReply {
+pub(super) fn status(name: &str, consensus: &Consensus, replica: &Replica, tables: &Tables) -> StatusReply {
     let status = replica.status();
     let mut services: BTreeMap<NodeId, u64> = BTreeMap::new();
     for row in tables.services() {
@@ -62,8 +62,8 @@ pub(super) fn status(node: &Node, replica: &Replica, tables: &Tables) -> StatusR
         revision: tables.revision().0,
         leader: status.leader.map(|leader| names.name(leader)).unwrap_or_default(),
         term: status.term,
-        asked: node.name().to_owned(),
-        ready: node.is_ready() && !node.is_draining(),
+        asked: name.to_owned(),
+        ready: consensus.is_ready() && !consensus.is_draining(),
         nodes: nodes.collect(),
     }
 }

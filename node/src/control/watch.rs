@@ -6,10 +6,11 @@ use std::time::Duration;
 use limes_routing::{NodeId, Position, Revision, Tables, Why};
 use tonic::Status;
 
-use super::calls::Sink;
 use super::rows::{self, Names};
-use crate::node::Node;
-use crate::presence::Seen;
+use super::sink::Sink;
+use crate::consensus::handle::Consensus;
+use crate::presence::Presence;
+use crate::presence::change_log::Change as Seen;
 use limes_api::v1::change::What;
 use limes_api::v1::{
     Change, Compacted, Drained, Edge, EdgeGone, MembersChanged, NodeDown, NodeUp, ServiceGone, Setting,
@@ -91,9 +92,19 @@ fn token(cluster: [u8; 16], at: Position) -> String {
     }
 }
 
+/// What a watch reads.
+pub(super) struct Source {
+    /// The cluster's id, part of every position.
+    pub(super) cluster: [u8; 16],
+    /// For the names of members.
+    pub(super) consensus: Consensus,
+    /// Keeps the changes.
+    pub(super) presence: Arc<Presence>,
+}
+
 /// Sends changes for as long as the follower reads them.
-pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: Sink<Change>) {
-    let cluster = node.cluster();
+pub(super) async fn follow(source: Source, start: Start, tables: Tables, sink: Sink<Change>) {
+    let cluster = source.cluster;
     let now = Position::end_of(tables.revision());
     let mut position = match start {
         Start::After(position) => position,
@@ -115,7 +126,7 @@ pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: 
     if told && !sink.send(synced(position)).await {
         return;
     }
-    let changes = &node.presence.changes;
+    let changes = &source.presence.changes;
     loop {
         // Before the look: what comes in between is found by it.
         let newest = changes.newest();
@@ -141,7 +152,7 @@ pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: 
             }
             continue;
         }
-        let names = names(&node);
+        let names = names(&source.consensus);
         for entry in entries {
             for (next, seen) in entry.after(position) {
                 let what = Some(what(&names, seen));
@@ -154,8 +165,8 @@ pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: 
     }
 }
 
-fn names(node: &Node) -> Names {
-    node.replica().map_or_else(Names::none, |replica| replica.read(Names::of))
+fn names(consensus: &Consensus) -> Names {
+    consensus.replica().map_or_else(Names::none, |replica| replica.read(Names::of))
 }
 
 /// Sends all rows; false: the follower does not read.

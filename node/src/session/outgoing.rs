@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use limes_wire::Code;
 
-use crate::node::Node;
-use crate::router::message::{Failure, Key, Kind, Mail, Outbox};
+use super::context::SessionContext;
+use crate::router::message::{Delivery, Failure, Key, Kind, Receiver};
 
 /// Deadlines are looked at no finer than this: one scan serves all that end within it.
 const GRAIN: Duration = Duration::from_millis(5);
@@ -18,7 +18,7 @@ pub(crate) struct Sent {
     pub(crate) kind: Kind,
     deadline: Instant,
     bytes: usize,
-    to: Option<Outbox>,
+    to: Option<Receiver>,
     /// The peer no longer waits. It counts until its answer comes: so long somebody still holds it.
     given_up: bool,
 }
@@ -71,13 +71,13 @@ impl Outgoing {
     /// Why it is not to be sent.
     pub(crate) fn admit(
         &mut self,
-        node: &Node,
+        ctx: &SessionContext,
         id: u64,
         kind: Kind,
         deadline: Instant,
         bytes: usize,
     ) -> Result<(), Failure> {
-        let limits = &node.config.limits;
+        let limits = &ctx.limits;
         if self.sent.contains_key(&id) {
             return Err(Failure::not_run(Code::PROTOCOL, "the number is in use by a call in flight"));
         }
@@ -90,8 +90,8 @@ impl Outgoing {
             let text = format!("too many bytes in flight on this connection: {most} at most (limits.queued)");
             return Err(Failure::not_run(Code::BUSY, text));
         }
-        if let Some(failure) = node.pressure.busy() {
-            return Err(failure);
+        if let Some(text) = ctx.memory.refusal() {
+            return Err(Failure::not_run(Code::BUSY, text));
         }
         self.insert(id, kind, deadline, bytes);
         Ok(())
@@ -111,10 +111,10 @@ impl Outgoing {
     }
 
     /// Notes who has it, so that a cancel finds the way.
-    pub(crate) fn sent_to(&mut self, id: u64, to: Outbox) {
+    pub(crate) fn sent_to(&mut self, id: u64, to: Receiver) {
         let Some(sent) = self.sent.get_mut(&id) else { return };
         if sent.given_up {
-            to.push_always(Mail::Cancel(Key { origin: self.no, id }));
+            to.deliver_always(Delivery::Cancel(Key { origin: self.no, id }));
         }
         sent.to = Some(to);
     }
@@ -137,7 +137,7 @@ impl Outgoing {
         sent.given_up = true;
         self.given_up += 1;
         if let Some(to) = &sent.to {
-            to.push_always(Mail::Cancel(Key { origin: self.no, id }));
+            to.deliver_always(Delivery::Cancel(Key { origin: self.no, id }));
         }
         Some(sent.kind)
     }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_given_up_on_its_way_is_cancelled_where_it_arrives() {
-        let (now, receiver) = (Instant::now(), Outbox::new());
+        let (now, receiver) = (Instant::now(), Receiver::new());
         let mut outgoing = Outgoing::new(7);
         assert!(outgoing.insert(1, Kind::Call, now, 8));
         assert!(outgoing.cancel(1).is_some());
@@ -212,7 +212,7 @@ mod tests {
         outgoing.sent_to(1, receiver.clone());
         let told = receiver.take_all();
         assert!(
-            matches!(told.iter().collect::<Vec<_>>()[..], [Mail::Cancel(Key { origin: 7, id: 1 })]),
+            matches!(told.iter().collect::<Vec<_>>()[..], [Delivery::Cancel(Key { origin: 7, id: 1 })]),
             "{told:?}"
         );
         assert!(outgoing.is_empty() && outgoing.cancel(1).is_none(), "the peer waits for nothing");

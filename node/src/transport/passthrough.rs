@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use super::peek::PeekBackoff;
 use crate::config;
-use crate::node::Node;
+use crate::telemetry::log_limit::LogLimiter;
 use crate::telemetry::port::Port;
 
 /// How long the other gateway may take to accept.
@@ -43,12 +43,12 @@ impl Passthrough {
     }
 
     /// Carries a connection to its end.
-    pub(crate) async fn carry(&self, node: &Node, mut near: AnyTransport, remote: SocketAddr) {
+    pub(crate) async fn carry(&self, log: &LogLimiter, mut near: AnyTransport, remote: SocketAddr) {
         // Boxed: what lasts for long does not keep the room of its beginning.
         let mut far = match Box::pin(timeout(DIAL, self.dial())).await {
             Ok(Ok(far)) => far,
-            Ok(Err(error)) => return unreached(node, remote, &error.to_string()),
-            Err(_) => return unreached(node, remote, "no answer in time"),
+            Ok(Err(error)) => return unreached(log, remote, &error.to_string()),
+            Err(_) => return unreached(log, remote, "no answer in time"),
         };
         // Nothing is known of what they say, so only the kernel can find out that one of them is dead.
         for socket in [near.socket(), far.socket()].into_iter().flatten() {
@@ -78,8 +78,8 @@ fn keepalive() -> TcpKeepalive {
 }
 
 /// One line a second at most: while the bypass is down, each of its clients comes again and again.
-fn unreached(node: &Node, remote: SocketAddr, text: &str) {
-    if let Some(more) = node.notices.first(Port::Edges, Code::NO_SERVICE, Instant::now()) {
+fn unreached(log: &LogLimiter, remote: SocketAddr, text: &str) {
+    if let Some(more) = log.first(Port::Edges, Code::NO_SERVICE, Instant::now()) {
         warn!(%remote, text, more, "the bypass cannot be reached");
     }
 }

@@ -12,7 +12,7 @@ use limes_api::control::{
     ListServicesRequest, ListServicesResponse, Service,
 };
 
-use crate::router::edge_methods::{self, ByEdge};
+use crate::router::edge_methods::ByEdge;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -22,7 +22,8 @@ fn not_found() -> Status {
 
 impl Control {
     async fn edge_methods(&self) -> Result<ByEdge, Status> {
-        edge_methods::everywhere(self.reader.node()).await.map_err(Status::unavailable)
+        let methods = self.edge_methods.of_cluster(&self.peers).await;
+        methods.map_err(|error| Status::unavailable(error.to_string()))
     }
 }
 

@@ -27,7 +27,7 @@ impl Control {
             let text = "this control plane is read-only: it is reached beyond this machine without TLS";
             return Err(Status::permission_denied(text));
         }
-        let replica = self.reader.node().replica();
+        let replica = self.reader.consensus().replica();
         let replica = replica.ok_or_else(|| Status::unavailable("this node is still starting"))?;
         match replica.decide(event).await {
             // The reference says so of services too.

@@ -6,20 +6,33 @@ mod kick;
 mod routes;
 mod services;
 
+use std::sync::Arc;
+
 use crate::control::reader::Reader;
+use crate::router::edge_methods::EdgeMethods;
+use crate::router::peers::PeerTable;
 
 pub(super) use routes::rest;
 
 /// The control plane.
 pub(super) struct Control {
     reader: Reader,
+    /// The methods of edges on this node.
+    edge_methods: Arc<EdgeMethods>,
+    /// The other nodes, which know those of theirs.
+    peers: Arc<PeerTable>,
     /// Nobody may be kicked through this listener.
     read_only: bool,
 }
 
 impl Control {
-    pub(super) fn new(reader: Reader, read_only: bool) -> Self {
-        Control { reader, read_only }
+    pub(super) fn new(
+        reader: Reader,
+        edge_methods: Arc<EdgeMethods>,
+        peers: Arc<PeerTable>,
+        read_only: bool,
+    ) -> Self {
+        Control { reader, edge_methods, peers, read_only }
     }
 }
 

@@ -10,7 +10,7 @@ use super::frontiers::Frontiers;
 use super::upstream::Beside;
 use super::{Discovery, lists, upstream};
 use crate::compat::health::is_serving;
-use crate::router::resolve::{Resolution, find_edge};
+use crate::router::resolve::{Resolution, resolve_edge};
 use limes_api::discovery::cluster_service_server::ClusterService;
 use limes_api::discovery::health_check_response::ServingStatus;
 use limes_api::discovery::health_server::Health;
@@ -60,7 +60,7 @@ impl Discovery {
     }
 
     fn health(&self) -> HealthCheckResponse {
-        let serving = is_serving(self.reader.node());
+        let serving = is_serving(self.reader.consensus());
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         HealthCheckResponse { status: status.into() }
     }
@@ -83,10 +83,13 @@ impl ClusterService for Discovery {
                 old.frontier_id = self.apart(&old.frontier_id).await?;
             }
         }
-        let node = self.reader.node();
-        if found.is_none() && matches!(find_edge(node, edge, None), Resolution::InGrace(_)) {
+        let in_grace = || matches!(resolve_edge(&self.router, edge, None), Resolution::InGrace(_));
+        if found.is_none()
+            && in_grace()
+            && let Some(own) = self.reader.consensus().node()
+        {
             // It is about to connect again: calls wait for it here as well as elsewhere.
-            found = self.read(|_, nodes| Ok(nodes.of_node(node.id()))).await?.into_inner();
+            found = self.read(|_, nodes| Ok(nodes.of_node(own))).await?.into_inner();
         }
         let fontier = Some(found.ok_or_else(lists::nil)?);
         Ok(Response::new(GetFrontierByEdgeIdResponse { fontier }))

@@ -9,7 +9,7 @@ use limes_wire::Str;
 
 /// What an answer needs to know of its question.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct PendingRequest {
     /// The packet's id: that of the answer.
     pub(super) id: u64,
     /// Method or topic; the answer to a call repeats it.
@@ -18,18 +18,18 @@ pub(super) struct Asked {
     pub(super) in_time: bool,
 }
 
-/// Questions that are not answered yet, by numbers of ours.
+/// PendingRequests that are not answered yet, by numbers of ours.
 #[derive(Debug, Default)]
-pub(super) struct Questions {
+pub(super) struct PendingRequests {
     last: u64,
-    open: HashMap<u64, Asked>,
+    open: HashMap<u64, PendingRequest>,
     /// The newest under each packet id.
     newest: HashMap<u64, u64>,
 }
 
-impl Questions {
+impl PendingRequests {
     /// Notes a question and gives its number.
-    pub(super) fn note(&mut self, asked: Asked) -> u64 {
+    pub(super) fn note(&mut self, asked: PendingRequest) -> u64 {
         self.last += 1;
         self.newest.insert(asked.id, self.last);
         self.open.insert(self.last, asked);
@@ -43,7 +43,7 @@ impl Questions {
 
     /// Takes a question that has its answer, and whether the peer waits for that: under one id it waits for
     /// the answer to the newest only, and would take any other for it.
-    pub(super) fn take(&mut self, no: u64) -> Option<(Asked, bool)> {
+    pub(super) fn take(&mut self, no: u64) -> Option<(PendingRequest, bool)> {
         let asked = self.open.remove(&no)?;
         let is_newest = self.newest.get(&asked.id) == Some(&no);
         if is_newest {
@@ -59,8 +59,8 @@ mod tests {
 
     #[test]
     fn under_one_id_only_the_newest_question_is_answered() {
-        let asked = |id| Asked { id, ..Asked::default() };
-        let mut questions = Questions::default();
+        let asked = |id| PendingRequest { id, ..PendingRequest::default() };
+        let mut questions = PendingRequests::default();
         let (first, other, second) =
             (questions.note(asked(7)), questions.note(asked(8)), questions.note(asked(7)));
         assert_eq!((questions.newest(7), questions.newest(8)), (Some(second), Some(other)));

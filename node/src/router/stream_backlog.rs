@@ -14,9 +14,9 @@ use limes_wire::frame::Role;
 use tokio::sync::Notify;
 
 /// Bytes of one stream that may wait for its receiver.
-pub(super) const STREAM_MAX: usize = 16 << 20;
+pub(crate) const STREAM_MAX: usize = 16 << 20;
 /// Bytes of all streams of a connection that may wait for their receivers.
-pub(super) const CONNECTION_MAX: usize = 64 << 20;
+pub(crate) const CONNECTION_MAX: usize = 64 << 20;
 /// A queue that is so much shorter has room again: soon, for other streams wait as well.
 const ROOM: usize = 256 << 10;
 /// How long an edge's connection is not read, before the stream for whose sake is closed.
@@ -27,7 +27,7 @@ const PACE: u64 = 4 << 20;
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Bytes that are beyond what leaves room.
-pub(super) fn excess(waiting: usize, most: usize) -> usize {
+pub(crate) fn excess(waiting: usize, most: usize) -> usize {
     waiting.saturating_sub(most - ROOM)
 }
 
@@ -38,7 +38,7 @@ fn gets_room(before: usize, taken: usize, most: usize) -> bool {
 
 /// What is too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Crowd {
+pub(crate) enum Crowd {
     /// One stream.
     Stream,
     /// All of a connection together.
@@ -47,7 +47,7 @@ pub(super) enum Crowd {
 
 /// Bytes of one stream, and of all of its connection, that wait for their receivers.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     stream: AtomicUsize,
     all: Arc<AtomicUsize>,
     cut: Notify,
@@ -55,49 +55,49 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Of a stream of a connection that counts here.
-    pub(super) fn new(all: Arc<AtomicUsize>) -> Arc<Self> {
+    pub(crate) fn new(all: Arc<AtomicUsize>) -> Arc<Self> {
         Arc::new(Waiting { all, ..Waiting::default() })
     }
 
     /// Bytes of this stream.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.stream.load(Ordering::Acquire)
     }
 
     /// What is too much, if anything is: the stream itself, if it is alone.
-    pub(super) fn crowd(&self) -> Option<Crowd> {
+    pub(crate) fn crowd(&self) -> Option<Crowd> {
         let all = || (self.all.load(Ordering::Acquire) > CONNECTION_MAX).then_some(Crowd::All);
         if self.bytes() > STREAM_MAX { Some(Crowd::Stream) } else { all() }
     }
 
     /// Counts bytes for as long as what is returned lives.
-    pub(super) fn load(self: &Arc<Self>, bytes: usize) -> Load {
+    pub(crate) fn load(self: &Arc<Self>, bytes: usize) -> Load {
         self.stream.fetch_add(bytes, Ordering::AcqRel);
         self.all.fetch_add(bytes, Ordering::AcqRel);
         Load { waiting: self.clone(), bytes }
     }
 
     /// Ends the stream's task, and with it what waits.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.notify_one();
     }
 
     /// Ready when the stream shall be cut.
-    pub(super) async fn is_cut(&self) {
+    pub(crate) async fn is_cut(&self) {
         self.cut.notified().await;
     }
 }
 
 /// Something that waits.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     waiting: Arc<Waiting>,
     bytes: usize,
 }
 
 impl Load {
     /// It waits no more. Whether the stream, or the connection, has got room by that.
-    pub(super) fn take(mut self) -> bool {
+    pub(crate) fn take(mut self) -> bool {
         self.release()
     }
 
@@ -118,11 +118,11 @@ impl Drop for Load {
 /// For how long a connection has stood still for one receiver, or for all together, beyond what the pace
 /// allows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Late(Duration);
+pub(crate) struct Late(Duration);
 
 impl Late {
     /// How long the connection may stand still now, for so many bytes to be taken.
-    pub(super) fn patience(self, role: Role, bytes: usize) -> Duration {
+    pub(crate) fn patience(self, role: Role, bytes: usize) -> Duration {
         match role {
             Role::Service => at_pace(bytes) + GRACE.saturating_sub(self.0),
             _ => PATIENCE,
@@ -130,7 +130,7 @@ impl Late {
     }
 
     /// It has stood still for so long, and so many bytes have been taken.
-    pub(super) fn stood(&mut self, time: Duration, bytes: usize) {
+    pub(crate) fn stood(&mut self, time: Duration, bytes: usize) {
         self.0 = (self.0 + time).saturating_sub(at_pace(bytes));
     }
 }

@@ -1,5 +1,5 @@
-//! The other nodes as this node sees them: their epoch by the tables, their links, their last sign
-//! of life.
+//! The other nodes as this node sees them: their epoch by the tables, the links to them, and when they were
+//! last heard.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,30 +8,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use limes_routing::{Epoch, NodeId};
-use limes_wire::driver::{Mailbox, drive};
+use limes_wire::Code;
 use limes_wire::frame::GoAway;
-use limes_wire::transport::tune;
-use limes_wire::{Code, Conn, limits::Limits};
-use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
-use tracing::{debug, info, warn};
+use tokio::sync::watch;
 
-use super::handshake;
-use super::link::Link;
-use crate::node::Node;
-use crate::router::message::{Mail, Outbox};
-use crate::tasks;
+use super::message::{LinkCommand, LinkHandle};
 
-/// The pause after a line about a node that was refused.
+/// The pause between two log lines about refused nodes.
 const REFUSALS_QUIET: Duration = Duration::from_secs(10);
-/// How long one attempt to reach a node may take.
-const DIAL_TIME: Duration = Duration::from_secs(1);
-/// Heartbeats without a sign of life after which other nodes are preferred.
-const SILENT: u32 = 4;
-/// Times `cluster.down_after` without a sign of life after which a link is given up. By then the
-/// cluster, if there is one, has declared the node down.
-const DEAD: u32 = 2;
 
 /// One other node.
 #[derive(Debug, Clone)]
@@ -42,39 +26,41 @@ pub(crate) struct Peer {
     pub(crate) addr: String,
     /// Its live epoch; `None` while it is down.
     pub(crate) epoch: Option<Epoch>,
-    calls: Option<Outbox>,
-    streams: Option<Outbox>,
-    signs: Arc<Liveness>,
+    calls: Option<LinkHandle>,
+    streams: Option<LinkHandle>,
+    pub(crate) signs: Arc<Liveness>,
 }
 
 /// What stands between this node and another.
 #[derive(Debug)]
 pub(crate) enum Reachability {
     /// A link.
-    Linked(Outbox),
+    Linked(LinkHandle),
     /// The node lives, and is not linked now.
     Unlinked,
     /// The node does not live, or in another epoch.
     Down,
 }
 
+/// The signs of life of one node; milliseconds count from the start of the table.
 #[derive(Debug, Default)]
-struct Liveness {
+pub(crate) struct Liveness {
     /// Anything came from it.
     heard_ms: AtomicU64,
     /// It answered a ping over this node's link.
-    answered_ms: AtomicU64,
+    pub(crate) answered_ms: AtomicU64,
     /// It has missed several pings: others are preferred.
-    silent: AtomicBool,
+    pub(crate) silent: AtomicBool,
     /// It has said last that it feels the quorum.
     quorum: AtomicBool,
-    dialling: AtomicBool,
+    /// A dial is under way.
+    pub(crate) dialling: AtomicBool,
 }
 
 /// All other nodes; readers never wait.
 #[derive(Debug)]
 pub(crate) struct PeerTable {
-    born: Instant,
+    pub(crate) born: Instant,
     /// Milliseconds from `born` until which refused nodes are not logged.
     quiet_ms: AtomicU64,
     map: ArcSwap<BTreeMap<NodeId, Peer>>,
@@ -136,7 +122,7 @@ impl PeerTable {
     }
 
     /// The link for calls to a node, if it is up in that epoch and the link is.
-    pub(crate) fn calls(&self, node: NodeId, epoch: Epoch) -> Option<Outbox> {
+    pub(crate) fn calls(&self, node: NodeId, epoch: Epoch) -> Option<LinkHandle> {
         match self.reach(node, epoch) {
             Reachability::Linked(link) => Some(link),
             Reachability::Unlinked | Reachability::Down => None,
@@ -144,12 +130,12 @@ impl PeerTable {
     }
 
     /// The link for streams to a node.
-    pub(crate) fn streams(&self, node: NodeId) -> Option<Outbox> {
+    pub(crate) fn streams(&self, node: NodeId) -> Option<LinkHandle> {
         self.map.load().get(&node)?.streams.clone().filter(|link| !link.is_closed())
     }
 
     /// The link for calls, whatever the node's epoch.
-    pub(crate) fn any_calls(&self, node: NodeId) -> Option<Outbox> {
+    pub(crate) fn any_calls(&self, node: NodeId) -> Option<LinkHandle> {
         self.map.load().get(&node)?.calls.clone().filter(|link| !link.is_closed())
     }
 
@@ -184,7 +170,7 @@ impl PeerTable {
     }
 
     /// Notes what a node says of the quorum.
-    pub(crate) fn feels(&self, node: NodeId, quorum: bool) {
+    pub(crate) fn set_quorum(&self, node: NodeId, quorum: bool) {
         if let Some(peer) = self.map.load().get(&node) {
             peer.signs.quorum.store(quorum, Ordering::Relaxed);
         }
@@ -200,7 +186,7 @@ impl PeerTable {
     }
 
     /// The links for calls to all nodes that are heard, but for one.
-    pub(crate) fn others(&self, but: NodeId) -> Vec<Outbox> {
+    pub(crate) fn others(&self, but: NodeId) -> Vec<LinkHandle> {
         let heard = |id: &NodeId| *id != but && !self.is_silent(*id);
         let ids: Vec<NodeId> = self.map.load().keys().copied().filter(heard).collect();
         ids.into_iter().filter_map(|id| self.any_calls(id)).collect()
@@ -220,7 +206,7 @@ impl PeerTable {
     }
 
     /// Gives up both links to a node; what was sent over them fails at once, and may have run.
-    fn hang_up(&self, node: NodeId) {
+    pub(crate) fn hang_up(&self, node: NodeId) {
         let Some(peer) = self.map.load().get(&node).cloned() else { return };
         self.update(|map| {
             if let Some(peer) = map.get_mut(&node) {
@@ -228,139 +214,40 @@ impl PeerTable {
             }
         });
         for link in [peer.calls, peer.streams].into_iter().flatten() {
-            link.push_urgent(Mail::PeerDown);
+            link.command_urgent(LinkCommand::PeerDown);
             let goaway = GoAway::new(Code::KEEPALIVE, "no sign of life over this link");
-            link.push_urgent(Mail::Close(goaway));
+            link.command_urgent(LinkCommand::Close(goaway));
         }
     }
 
-    fn set_link(&self, node: NodeId, lane: Lane, link: &Outbox) {
+    pub(crate) fn set_link(&self, node: NodeId, lane: LinkKind, link: &LinkHandle) {
         self.update(|map| {
             if let Some(peer) = map.get_mut(&node) {
                 match lane {
-                    Lane::Calls => peer.calls = Some(link.clone()),
-                    Lane::Streams => peer.streams = Some(link.clone()),
+                    LinkKind::Calls => peer.calls = Some(link.clone()),
+                    LinkKind::Streams => peer.streams = Some(link.clone()),
                 }
             }
         });
     }
 }
 
-#[cfg(test)]
-impl PeerTable {
-    /// A mailbox in the place of the link for calls to a node, which has been silent for long or not.
-    pub(crate) fn pretend(&self, node: NodeId, link: &Outbox, silent: bool) {
-        self.set_link(node, Lane::Calls, link);
-        if let Some(peer) = self.map.load().get(&node) {
-            peer.signs.silent.store(silent, Ordering::Relaxed);
-        }
-    }
-}
-
 /// What a link carries.
 #[derive(Debug, Clone, Copy)]
-enum Lane {
+pub(crate) enum LinkKind {
+    /// Calls and messages.
     Calls,
+    /// Streams.
     Streams,
 }
 
-/// Dials what is not linked and pings what is, once a heartbeat, until the node stops. A link that
-/// has brought no sign of life for long is closed: its connection may be half-open, and what waits on
-/// it must end.
-pub(crate) async fn keep_links(node: Arc<Node>) {
-    let heartbeat = node.config.cluster.heartbeat;
-    let mut tick = interval(heartbeat);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut changes = node.peers.linked();
-    let (mut last, mut regular_since) = (Instant::now(), Instant::now());
-    loop {
-        // A node that has just come is dialled at once; pings keep their beat.
-        let is_beat = tokio::select! {
-            _ = tick.tick() => true,
-            _ = changes.changed() => false,
-        };
-        let now = Instant::now();
-        if is_beat {
-            // SessionOwner was asleep itself takes nobody for silent.
-            if now - last > heartbeat * SILENT {
-                regular_since = now;
-            }
-            last = now;
-        }
-        for (id, peer) in node.peers.all() {
-            if let Some(link) = node.peers.any_calls(id).filter(|_| is_beat) {
-                let answered = Duration::from_millis(peer.signs.answered_ms.load(Ordering::Relaxed));
-                let silence = now - (node.peers.born + answered).max(regular_since).min(now);
-                peer.signs.silent.store(silence > heartbeat * SILENT, Ordering::Relaxed);
-                if silence > node.config.cluster.down_after() * DEAD {
-                    warn!(peer = %peer.name, ?silence, "no sign of life: the links are given up and dialled anew");
-                    node.peers.hang_up(id);
-                    continue;
-                }
-                link.push_always(Mail::Ping);
-            }
-            let missing = node.peers.any_calls(id).is_none() || node.peers.streams(id).is_none();
-            if missing && !peer.signs.dialling.swap(true, Ordering::AcqRel) {
-                tasks::spawn(tasks::Kind::Mesh, dial(node.clone(), id, peer));
-            }
-        }
-    }
-}
-
-async fn dial(node: Arc<Node>, id: NodeId, peer: Peer) {
-    for lane in [Lane::Calls, Lane::Streams] {
-        let linked = match lane {
-            Lane::Calls => node.peers.any_calls(id).is_some(),
-            Lane::Streams => node.peers.streams(id).is_some(),
-        };
-        if linked {
-            continue;
-        }
-        match timeout(DIAL_TIME, link(&node, id, &peer.addr)).await {
-            Ok(Ok(outbox)) => {
-                node.peers.set_link(id, lane, &outbox);
-                info!(peer = %peer.name, ?lane, "linked");
-            }
-            Ok(Err(error)) => {
-                debug!(peer = %peer.name, addr = %peer.addr, %error, "cannot link");
-                break;
-            }
-            Err(_) => break,
-        }
-    }
-    peer.signs.dialling.store(false, Ordering::Release);
-}
-
-/// One connection, greeted.
-async fn link(node: &Arc<Node>, id: NodeId, addr: &str) -> std::io::Result<Outbox> {
-    let socket = TcpStream::connect(addr).await?;
-    tune(&socket)?;
-    let outbox = Mailbox::new();
-    let (ready, welcomed) = oneshot::channel();
-    let handler = Link::dialled(node.clone(), outbox.clone(), id, ready);
-    let limits = Limits { streams: usize::MAX, ..Limits::default() };
-    let conn = Conn::client(handshake::ours(node, id), Instant::now(), limits);
-    tasks::spawn(tasks::Kind::Mesh, drive(socket, conn, handler, outbox.clone()));
-    let refused = || std::io::Error::other("the node did not say welcome");
-    let guard = Guard(Some(outbox.clone()));
-    welcomed.await.map_err(|_| refused())?;
-    guard.keep();
-    Ok(outbox)
-}
-
-/// Closes a link whose greeting is given up.
-struct Guard(Option<Outbox>);
-
-impl Guard {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(outbox) = self.0.take() {
-            outbox.push_always(Mail::Close(GoAway::new(Code::HANDSHAKE_TIMEOUT, "no welcome in time")));
+#[cfg(test)]
+impl PeerTable {
+    /// A mailbox in the place of the link for calls to a node, which has been silent for long or not.
+    pub(crate) fn pretend(&self, node: NodeId, link: &LinkHandle, silent: bool) {
+        self.set_link(node, LinkKind::Calls, link);
+        if let Some(peer) = self.map.load().get(&node) {
+            peer.signs.silent.store(silent, Ordering::Relaxed);
         }
     }
 }
