@@ -345,9 +345,7 @@ impl Link {
             }
         }
     }
-}
 
-impl Link {
     fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
         let checked = handshake::check(&self.mesh, &hello);
         match checked.map(|peer| (peer, handshake::welcome(&self.mesh))) {
@@ -410,10 +408,8 @@ impl Handler for Link {
                 debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "mesh peer leaves");
             }
             PeerEvent::Stream(stream) if self.open => {
-                tasks::spawn(
-                    tasks::Kind::Stream,
-                    streams::serve_mesh(self.mesh.router.clone(), self.mesh.edge_methods.clone(), stream),
-                );
+                let (router, methods) = (self.mesh.router.clone(), self.mesh.edge_methods.clone());
+                tasks::spawn(tasks::Kind::Stream, streams::serve_mesh(router, methods, stream));
             }
             PeerEvent::Stream(_) | PeerEvent::Silence(_) => {}
         }

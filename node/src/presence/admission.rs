@@ -18,7 +18,7 @@ use super::callbacks::{self, CallbackOutcome};
 use super::context::Presence;
 use super::tickets;
 use crate::router::grace::Absentee;
-use crate::router::message::{LinkCommand, SessionCommand, SessionHandle};
+use crate::router::message::{SessionCommand, SessionHandle};
 use crate::router::registry::{SessionEntry, SessionOwner};
 use crate::router::service_index::Offer;
 

@@ -19,7 +19,7 @@ impl Router {
     /// Selects among service sessions: the service by the configured policy over service ids, then one of its
     /// sessions, preferably on this node. Sessions that cannot be reached or were tried in vain are passed
     /// over; those that have missed a keepalive, or whose node has, are used only if there is no other.
-    pub(super) fn select(
+    pub(crate) fn select(
         &self,
         candidates: &[Candidate],
         key: u64,
@@ -110,7 +110,7 @@ mod tests {
     fn node(hashby: HashBy) -> Arc<Router> {
         let mut config = NodeConfig::default();
         config.exchange.hashby = hashby;
-        Node::new(Arc::new(config))
+        crate::server::assemble::Components::new(Arc::new(config)).router
     }
 
     #[test]

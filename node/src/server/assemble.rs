@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
+use super::operator_ports::OperatorContext;
 use crate::accept::http::HttpServer;
 use crate::accept::nodes::NodePort;
-use crate::compat::CompatContext;
 use crate::config::NodeConfig;
 use crate::consensus::handle::Consensus;
 use crate::control::status::StatusPage;
@@ -39,8 +39,6 @@ pub(crate) struct Components {
     pub(crate) descriptors: Arc<DescriptorBudget>,
     /// Sessions held here.
     pub(crate) sessions: Arc<SessionRegistry>,
-    /// Routes to edges.
-    pub(crate) edges: Arc<EdgeRoutes>,
     /// The other nodes.
     pub(crate) peers: Arc<PeerTable>,
     /// The methods of edges here.
@@ -123,7 +121,6 @@ impl Components {
             memory,
             descriptors,
             sessions,
-            edges,
             peers,
             edge_methods,
             router,
@@ -157,8 +154,8 @@ impl Components {
     }
 
     /// What the control plane and the directory use.
-    pub(crate) fn compat(&self) -> CompatContext {
-        CompatContext {
+    pub(super) fn operator_ports(&self) -> OperatorContext {
+        OperatorContext {
             config: self.config.clone(),
             consensus: self.consensus.clone(),
             router: self.router.clone(),

@@ -3,6 +3,7 @@
 pub(crate) mod assemble;
 mod drain;
 mod memory_watch;
+mod operator_ports;
 mod quorum_watch;
 mod run;
 

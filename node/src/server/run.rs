@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::assemble::Components;
+use super::operator_ports::OperatorPorts;
 use super::quorum_watch::QuorumWatch;
 use super::{drain, memory_watch};
 use crate::accept::peers::{PeerPort, tls};
@@ -25,7 +26,7 @@ use crate::limits::descriptors;
 use crate::mesh::dialer::keep_links;
 use crate::presence::applier::Applier;
 use crate::transport::passthrough::Passthrough;
-use crate::{compat, presence, tasks};
+use crate::{presence, tasks};
 
 /// Connections of other nodes that may wait for Raft's server.
 const RAFT_WAITING: usize = 64;
@@ -56,7 +57,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     let status = status::serve(node.status_page(), node.http.clone(), ports.metrics);
     tasks::vital(tasks::Kind::Listener, status);
     tasks::vital(tasks::Kind::Listener, nodes::serve(node.node_port(), ports.mesh, raft_io));
-    ports.control.serve(node.compat());
+    ports.operators.serve(node.operator_ports());
     tokio::pin!(shutdown);
     let observer = Arc::new(Applier(node.presence.clone()));
     let replica = tokio::select! {
@@ -95,7 +96,7 @@ struct Ports {
     services: BoundPort,
     mesh: TcpListener,
     metrics: TcpListener,
-    control: compat::Bound,
+    operators: OperatorPorts,
 }
 
 /// A port of edges or services.
@@ -129,7 +130,7 @@ impl Ports {
             },
             mesh: bind("nodes", &config.cluster.listen.addr.to_string()).await?,
             metrics: bind("metrics", &config.metrics.listen.addr.to_string()).await?,
-            control: compat::bind(config).await?,
+            operators: OperatorPorts::bind(config).await?,
         })
     }
 }

@@ -172,19 +172,22 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use limes_wire::driver::Mailbox;
+
     use super::*;
+    use crate::router::message::{LinkHandle, Message};
 
     #[test]
     fn so_many_bytes_may_be_in_flight() {
-        let node = Node::new(Default::default());
+        let ctx = crate::server::assemble::Components::new(Default::default()).session;
         let deadline = Instant::now() + Duration::from_secs(5);
         for (mut outgoing, most) in [(Outgoing::new(7), 16), (Outgoing::with_bytes(7, 256 << 20), 256)] {
-            let mut ask = |id| outgoing.admit(&node, id, Kind::Call, deadline, 1 << 20);
+            let mut ask = |id| outgoing.admit(&ctx, id, Kind::Call, deadline, 1 << 20);
             assert!((0..most).all(|id| ask(id).is_ok()));
             let refused = ask(most).unwrap_err();
             assert!(refused.code == Code::BUSY && refused.text.contains("limits.queued"), "{refused:?}");
             assert!(outgoing.complete(0).is_some());
-            assert!(outgoing.admit(&node, most, Kind::Call, deadline, 1 << 20).is_ok());
+            assert!(outgoing.admit(&ctx, most, Kind::Call, deadline, 1 << 20).is_ok());
         }
     }
 
@@ -204,17 +207,15 @@ mod tests {
 
     #[test]
     fn what_is_given_up_on_its_way_is_cancelled_where_it_arrives() {
-        let (now, receiver) = (Instant::now(), Receiver::new());
+        let (now, mailbox) = (Instant::now(), Mailbox::new());
+        let receiver = Receiver::Link(LinkHandle::new(mailbox.clone()));
         let mut outgoing = Outgoing::new(7);
         assert!(outgoing.insert(1, Kind::Call, now, 8));
         assert!(outgoing.cancel(1).is_some());
         assert!(!outgoing.insert(1, Kind::Call, now, 8), "the cancel would hit the wrong one");
         outgoing.sent_to(1, receiver.clone());
-        let told = receiver.take_all();
-        assert!(
-            matches!(told.iter().collect::<Vec<_>>()[..], [Delivery::Cancel(Key { origin: 7, id: 1 })]),
-            "{told:?}"
-        );
+        let told: Vec<Delivery> = mailbox.take_all().into_iter().filter_map(Message::into_delivery).collect();
+        assert!(matches!(told[..], [Delivery::Cancel(Key { origin: 7, id: 1 })]), "{told:?}");
         assert!(outgoing.is_empty() && outgoing.cancel(1).is_none(), "the peer waits for nothing");
         assert_eq!((outgoing.len(), outgoing.bytes()), (1, 8), "the receiver has it");
         assert!(outgoing.complete(1).is_none());

@@ -146,7 +146,7 @@ async fn acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_cha
     until("calls", || async { (takeovers.calls() > CALLS).then_some(()) }).await;
     // Somebody begins to watch in the middle of it.
     let middle = watch(bed, 2, "", 0).await;
-    judge(&takeovers.finish().await);
+    judge(&takeovers.finish().await.unwrap());
 
     // All are gone in the end, and each node says so.
     let revision = until("nobody is left", || async {

@@ -11,14 +11,14 @@ use limes_wire::frame::Role;
 use limes_wire::geminio::Word;
 use limes_wire::stream::Open;
 use limes_wire::{Code, Str, limits};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
 use super::carry::{self, Link};
 use super::{Session, State};
 use crate::router::geminio_stream::{StreamCommand, StreamEvent, StreamHandle};
 use crate::router::message::StreamReply;
-use crate::router::stream_backlog::{CONNECTION_MAX, Crowd, Late, Load, STREAM_MAX, Waiting, excess};
+use crate::router::stream_backlog::{CONNECTION_MAX, Crowd, Late, STREAM_MAX, Waiting, excess};
 use crate::router::streams::{self, Caller};
 use crate::tasks;
 use crate::telemetry::port::Port;
