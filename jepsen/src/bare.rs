@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use limes_wire::driver::{Cx, Handler, Mailbox, Stream, drive, tune};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, drive};
 use limes_wire::frame::{Frame, GoAway, Hello, Reply, Role, Welcome};
 use limes_wire::limits::Limits;
+use limes_wire::transport::tune;
 use limes_wire::{CloseReason, Code, Conn};
 use scopeguard::ScopeGuard;
 use tokio::net::TcpStream;
@@ -106,13 +107,7 @@ pub fn incarnation(body: &[u8]) -> Option<Incarnation> {
     Some((u64::from_be_bytes(*revision), u32::from_be_bytes(ordinal.try_into().ok()?)))
 }
 
-impl Handler for Answering {
-    type Mail = Close;
-
-    fn on_hello(&mut self, _: Hello, cx: &mut Cx<'_>) {
-        cx.close(GoAway::new(Code::PROTOCOL, "an edge takes no hello"));
-    }
-
+impl Answering {
     fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx<'_>) {
         let mut body = BytesMut::with_capacity(12);
         body.put_u64(welcome.incarnation.0);
@@ -123,23 +118,30 @@ impl Handler for Answering {
             cx.close(GoAway::new(Code::OK, "too late"));
         }
     }
+}
 
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        if let Frame::Call(call) = frame {
-            cx.send(Frame::Reply(Reply { id: call.id, body: self.incarnation.clone() }));
+impl Handler for Answering {
+    type Protocol = Native;
+    type Mail = Close;
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Hello(_) => cx.close(GoAway::new(Code::PROTOCOL, "an edge takes no hello")),
+            PeerEvent::Welcome(welcome) => self.on_welcome(welcome, cx),
+            PeerEvent::Frame(Frame::Call(call)) => {
+                cx.send(Frame::Reply(Reply { id: call.id, body: self.incarnation.clone() }));
+            }
+            PeerEvent::GoAway(_) => {
+                self.note_end();
+                cx.close(GoAway::new(Code::OK, "good-bye"));
+            }
+            PeerEvent::Frame(_) | PeerEvent::Stream(_) | PeerEvent::Silence(_) => {}
         }
-    }
-
-    fn on_goaway(&mut self, _: GoAway, cx: &mut Cx<'_>) {
-        self.note_end();
-        cx.close(GoAway::new(Code::OK, "good-bye"));
     }
 
     fn on_mail(&mut self, _: Close, cx: &mut Cx<'_>) {
         cx.close(GoAway::new(Code::OK, "good-bye"));
     }
-
-    fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
 
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
 

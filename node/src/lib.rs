@@ -15,7 +15,6 @@ pub mod demo;
 pub mod dev;
 mod limits;
 mod mesh;
-mod node;
 mod presence;
 mod router;
 mod server;

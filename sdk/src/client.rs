@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::tls::TlsClient;
 use limes_wire::limits;
+use limes_wire::transport::tls::TlsClient;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;

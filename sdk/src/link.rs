@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use limes_wire::driver::{Cx, Handler, RecordStream, Stream as RawStream};
+use limes_wire::driver::{Cx, Handler, Native, PeerEvent, RecordStream, Stream as RawStream};
 use limes_wire::frame::{
-    Ack, Call as CallFrame, CallError as ErrorFrame, Done, Execution, Frame, GoAway, Hello,
-    Message as MessageFrame, Names, Reply, Welcome,
+    Ack, Call as CallFrame, CallError as ErrorFrame, Done, Execution, Frame, GoAway, Message as MessageFrame,
+    Names, Reply, Welcome,
 };
 use limes_wire::{By, CloseReason, Code, limits};
 use tokio::sync::mpsc::UnboundedSender;
@@ -202,16 +202,7 @@ impl Link {
     }
 }
 
-impl Handler for Link {
-    type Mail = LinkCommand;
-
-    fn on_hello(&mut self, _: Hello, _: &mut Cx<'_>) {}
-
-    fn on_welcome(&mut self, welcome: Welcome, _: &mut Cx<'_>) {
-        self.max_body = welcome.max_body as usize;
-        let _ = self.events.send(LinkEvent::Opened(Box::new(welcome)));
-    }
-
+impl Link {
     fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
         match frame {
             Frame::Reply(Reply { id, body }) => self.resolve(id, Ok(body)),
@@ -232,9 +223,28 @@ impl Handler for Link {
         }
         self.close_if_finished(cx);
     }
+}
 
-    fn on_goaway(&mut self, goaway: GoAway, _: &mut Cx<'_>) {
-        let _ = self.events.send(LinkEvent::GoAway(goaway));
+impl Handler for Link {
+    type Protocol = Native;
+    type Mail = LinkCommand;
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Welcome(welcome) => {
+                self.max_body = welcome.max_body as usize;
+                let _ = self.events.send(LinkEvent::Opened(Box::new(welcome)));
+            }
+            PeerEvent::Frame(frame) => self.on_frame(frame, cx),
+            PeerEvent::GoAway(goaway) => {
+                let _ = self.events.send(LinkEvent::GoAway(goaway));
+            }
+            PeerEvent::Stream(stream) => {
+                while self.accepting.try_join_next().is_some() {}
+                self.accepting.spawn(accept(self.client.clone(), stream));
+            }
+            PeerEvent::Hello(_) | PeerEvent::Silence(_) => {}
+        }
     }
 
     fn on_mail(&mut self, command: LinkCommand, cx: &mut Cx<'_>) {
@@ -261,11 +271,6 @@ impl Handler for Link {
             LinkCommand::Close => return self.leave(cx),
         }
         self.close_if_finished(cx);
-    }
-
-    fn on_stream(&mut self, stream: RawStream, _: &mut Cx<'_>) {
-        while self.accepting.try_join_next().is_some() {}
-        self.accepting.spawn(accept(self.client.clone(), stream));
     }
 
     fn on_timeout(&mut self, _: Instant, cx: &mut Cx<'_>) {

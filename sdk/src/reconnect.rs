@@ -6,9 +6,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Mailbox, Transport, drive, tune};
+use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::{Role, Welcome};
 use limes_wire::limits::{self, Limits};
+use limes_wire::transport::{AnyTransport, tune};
 use limes_wire::{CloseReason, Code, Conn};
 use rand::Rng;
 use scopeguard::ScopeGuard;
@@ -140,8 +141,8 @@ async fn try_address(
     let socket = socket.map_err(|error| retry(address, error))?;
     tune(&socket).map_err(|error| retry(address, error))?;
     let transport = match &client.tls {
-        None => Transport::Plain(socket),
-        Some(tls) => tls.connect(address, socket).await.map_err(|error| retry(address, error))?,
+        None => AnyTransport::from(socket),
+        Some(tls) => tls.connect(address, socket).await.map_err(|error| retry(address, error))?.into(),
     };
     let link = Mailbox::new();
     let (sender, mut events) = unbounded_channel();

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use limes_wire::driver::tls::{Identity, Roots, TlsClient};
+use limes_wire::transport::tls::{Identity, Roots, TlsClient};
 
-pub use limes_wire::driver::tls::TlsError;
+pub use limes_wire::transport::tls::TlsError;
 
 /// Which certificates a client trusts, and which one it presents; for
 /// [`EdgeBuilder::tls`](crate::EdgeBuilder::tls) or [`ServiceBuilder::tls`](crate::ServiceBuilder::tls).

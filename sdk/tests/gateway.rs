@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use limes_sdk::{Bytes, ConnectError, Edge, Kind, Service, State};
-use limes_wire::driver::{Cx, Handler, Mailbox, Stream, drive};
-use limes_wire::frame::{Call, Done, Execution, Frame, GoAway, Hello, Names, Reply, Welcome};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, drive};
+use limes_wire::frame::{Call, Done, Execution, Frame, GoAway, Names, Reply, Welcome};
 use limes_wire::limits::Limits;
 use limes_wire::{CloseReason, Code, Conn};
 use tokio::net::TcpListener;
@@ -109,28 +109,24 @@ impl Echo {
 }
 
 impl Handler for Echo {
+    type Protocol = Native;
     type Mail = Command;
 
-    fn on_hello(&mut self, _: Hello, cx: &mut Cx<'_>) {
-        cx.welcome(Welcome { id: 7, node: "node-1".into(), ..Welcome::default() });
-    }
-
-    fn on_welcome(&mut self, _: Welcome, _: &mut Cx<'_>) {}
-
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        match frame {
-            Frame::Register(names) | Frame::Subscribe(names) => self.add_names(names, cx),
-            Frame::Call(call) => {
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Hello(_) => {
+                cx.welcome(Welcome { id: 7, node: "node-1".into(), ..Welcome::default() });
+            }
+            PeerEvent::Frame(Frame::Register(names) | Frame::Subscribe(names)) => self.add_names(names, cx),
+            PeerEvent::Frame(Frame::Call(call)) => {
                 cx.send(Frame::Reply(Reply { id: call.id, body: call.body }));
             }
-            answer => {
+            PeerEvent::Frame(answer) => {
                 let _ = self.frames.send(answer);
             }
+            PeerEvent::GoAway(_) => cx.close(GoAway::new(Code::OK, "good-bye")),
+            PeerEvent::Welcome(_) | PeerEvent::Stream(_) | PeerEvent::Silence(_) => {}
         }
-    }
-
-    fn on_goaway(&mut self, _: GoAway, cx: &mut Cx<'_>) {
-        cx.close(GoAway::new(Code::OK, "good-bye"));
     }
 
     fn on_mail(&mut self, command: Command, cx: &mut Cx<'_>) {
@@ -141,8 +137,6 @@ impl Handler for Echo {
             Command::Close(code) => cx.close(GoAway::new(code, "closed by the test")),
         }
     }
-
-    fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
 
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
 

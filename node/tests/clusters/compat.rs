@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::program::output;
 use crate::support::{self, Bed, brisk, until};
 use limes_api::control::control_plane_client::ControlPlaneClient;
 use limes_api::control::{
@@ -136,8 +137,8 @@ async fn ordinary(addr: &str, services: &[&str]) {
 async fn grpcurl(addr: &str, services: &[&str]) {
     let run = async |arguments: &[&str]| {
         let mut command = tokio::process::Command::new("grpcurl");
-        command.args(["-plaintext", "-max-time", "60"]).args(arguments).stdin(std::process::Stdio::null());
-        match command.kill_on_drop(true).output().await {
+        command.args(["-plaintext", "-max-time", "60"]).args(arguments);
+        match output(&mut command).await {
             Err(error) => {
                 eprintln!("SKIPPED: gRPC by grpcurl: {error}");
                 None
