@@ -2,17 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::net::TcpListener;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use limes_node::config::{Addr, NodeConfig};
 use limes_node::dev::free_ports;
 use limes_sdk::{Bytes, Edge, Service};
 use serde_json::Value;
+use tokio::process::Command;
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-/// How long anything may take on a busy machine.
+/// How long anything may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node on free ports, in this process.
@@ -26,7 +28,7 @@ struct Bed {
 }
 
 impl Bed {
-    /// A node that is ready. Somebody else may take a port that was free a moment ago: then on others.
+    /// A node that is ready. When another process has taken one of its ports meanwhile, it tries others.
     async fn start() -> Bed {
         for _ in 0..5 {
             let bed = Bed::begin();
@@ -43,7 +45,7 @@ impl Bed {
             let ended = bed.node.await.unwrap().unwrap_err().to_string();
             assert!(ended.contains("in use"), "{ended}");
         }
-        panic!("no ports are to be had");
+        panic!("no free ports after five attempts");
     }
 
     fn begin() -> Bed {
@@ -75,7 +77,13 @@ impl Bed {
         ctl(&self.control, args).await
     }
 
-    /// Waits until a command prints JSON that holds something, and gives it.
+    /// The JSON that a command prints.
+    async fn json(&self, args: &[&str]) -> Value {
+        let output = self.ctl(args).await;
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {output:?}"))
+    }
+
+    /// Waits until a command prints JSON for which the condition holds, and returns it.
     async fn until(&self, args: &[&str], holds: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -98,8 +106,9 @@ impl Bed {
 
 async fn ctl(endpoint: &str, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_limesctl"));
-    command.args(["--endpoint", endpoint]).args(args).stdin(Stdio::null());
-    spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    command.args(["--endpoint", endpoint]).args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(PATIENCE, command.output()).await;
+    output.unwrap_or_else(|_| panic!("{args:?} does not end within {PATIENCE:?}")).unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -109,7 +118,7 @@ fn text(bytes: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_shows_the_cluster_its_edges_and_its_services() {
     let bed = Bed::start().await;
-    let status: Value = serde_json::from_slice(&bed.ctl(&["status", "--json"]).await.stdout).unwrap();
+    let status = bed.json(&["status", "--json"]).await;
     let node = &status["nodes"][0];
     assert_eq!((&status["leader"], &status["asked"]), (&"node-1".into(), &"node-1".into()), "{status}");
     assert_eq!((&node["name"], &node["voter"], &node["up"]), (&"node-1".into(), &true.into(), &true.into()));
@@ -122,19 +131,18 @@ async fn it_shows_the_cluster_its_edges_and_its_services() {
     service.register("greet", |_| async { Ok(Bytes::new()) }).await.unwrap();
     service.subscribe(["alarms"]).await.unwrap();
 
-    // What was acknowledged is shown at once.
-    let edges: Value = serde_json::from_slice(&bed.ctl(&["edge", "list", "--json"]).await.stdout).unwrap();
+    // What is acknowledged is shown at once.
+    let edges = bed.json(&["edge", "list", "--json"]).await;
     let shown = &edges["edges"][0];
     assert_eq!((&shown["id"], &shown["node"]), (&edge.id().into(), &"node-1".into()), "{edges}");
     assert_eq!(shown["meta"], "camera");
-    let services = bed.ctl(&["service", "list", "--json", "--node", "1"]).await;
-    let services: Value = serde_json::from_slice(&services.stdout).unwrap();
+    let services = bed.json(&["service", "list", "--json", "--node", "1"]).await;
     let shown = &services["services"][0];
     assert_eq!((&shown["id"], &shown["name"]), (&service.id().into(), &"greeter".into()), "{services}");
     assert_eq!(shown["methods"], serde_json::json!(["greet"]));
     assert_eq!(shown["topics"], serde_json::json!(["alarms"]));
-    let elsewhere = bed.ctl(&["edge", "list", "--json", "--node", "node-2"]).await;
-    assert_eq!(serde_json::from_slice::<Value>(&elsewhere.stdout).unwrap()["edges"], serde_json::json!([]));
+    let elsewhere = bed.json(&["edge", "list", "--json", "--node", "node-2"]).await;
+    assert_eq!(elsewhere["edges"], serde_json::json!([]));
 
     // The state, and from there on what changes.
     let watched = |output: &Output| -> Vec<Value> {
@@ -159,7 +167,7 @@ async fn it_shows_the_cluster_its_edges_and_its_services() {
     let wrong = bed.ctl(&["watch", "--from", "yesterday", "--once"]).await;
     assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stderr));
 
-    // For people.
+    // As tables.
     let table = text(&bed.ctl(&["edge", "list"]).await.stdout);
     let mut lines = table.lines();
     assert!(lines.next().is_some_and(|line| line.trim_start().starts_with("EDGE")), "{table}");
@@ -175,19 +183,19 @@ async fn it_shows_the_cluster_its_edges_and_its_services() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_one_line_and_an_exit_status() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let output = ctl(&nobody, &["status"]).await;
+async fn errors_are_one_line_and_an_exit_status() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let output = ctl(&unused, &["status"]).await;
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
-    assert!(said.lines().count() == 1 && said.contains(&nobody), "{said}");
+    assert!(said.lines().count() == 1 && said.contains(&unused), "{said}");
     assert!(output.stdout.is_empty());
-    assert_eq!(ctl(&nobody, &["launch"]).await.status.code(), Some(2));
+    assert_eq!(ctl(&unused, &["launch"]).await.status.code(), Some(2));
 }
 
 /// Each bench, briefly, against a folder as `limes dev` makes it, whose one node is this process.
 #[tokio::test(flavor = "multi_thread")]
-async fn it_puts_load_on_a_cluster_and_says_what_it_costs() {
+async fn bench_puts_load_on_a_cluster_and_reports_its_cost() {
     let bed = Bed::start().await;
     let dir = tempfile::tempdir().unwrap();
     let node = dir.path().join("node-1");
@@ -215,7 +223,8 @@ async fn it_puts_load_on_a_cluster_and_says_what_it_costs() {
         let output = bed.ctl(&args).await;
         assert!(output.status.success(), "{run:?}: {output:?}");
         let stdout = text(&output.stdout);
-        let report: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        let report: Value = serde_json::from_str(stdout.lines().last().unwrap_or_default())
+            .unwrap_or_else(|error| panic!("{run:?}: {error}: {output:?}"));
         assert_eq!(report["errors"], 0, "{run:?}: {report}");
         if run.contains(&"idle") {
             assert!(report["edges"] == 3 && report["rss_kb_per_edge"].is_number(), "{report}");
@@ -230,10 +239,10 @@ async fn it_puts_load_on_a_cluster_and_says_what_it_costs() {
         assert!(report["gateway_cpu_us_per_op"].is_number(), "{run:?}: {report}");
         assert!(report["p50_us"].as_u64() <= report["p99_us"].as_u64(), "{report}");
     }
-    // For people, and from a node that is asked: what its processes spend is not known then.
+    // As a table, and without the folder of the cluster: the cost in CPU time is not known then.
     let table = text(&bed.ctl(&["bench", "call", "--edges", "1", "--duration", "100ms"]).await.stdout);
     assert!(table.contains("unknown (see --dir)") && table.contains(" a second"), "{table}");
-    let nobody = bed.ctl(&["bench", "call", "--dir", "/nowhere"]).await;
-    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    let failed = bed.ctl(&["bench", "call", "--dir", "/nowhere"]).await;
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     bed.end().await;
 }

@@ -97,15 +97,17 @@ impl Cluster {
         let stdout = dev.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
         let mut lines = BufReader::new(stdout).lines();
         let ready = async {
+            let mut printed = Vec::new();
             while let Some(line) = lines.next_line().await? {
                 if line.starts_with("cluster ready") {
                     return Ok(());
                 }
+                printed.push(line);
             }
-            Err(io::Error::other("limes dev ended before the cluster was ready"))
+            Err(io::Error::other(format!("limes dev ended before the cluster was ready: {printed:?}")))
         };
         timeout(START, ready).await.map_err(|_| io::Error::other("the cluster did not become ready"))??;
-        // What it says later is read and dropped: a full pipe would stop it.
+        // Later output is read and dropped: a full pipe would block it, and a closed one would end it.
         tokio::spawn(async move { while matches!(lines.next_line().await, Ok(Some(_))) {} });
         let addrs = (1..=nodes).map(|i| settings::read(dir, i)).collect::<io::Result<_>>()?;
         let restarted = (0..nodes).map(|_| None).collect();
