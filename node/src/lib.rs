@@ -15,7 +15,6 @@ pub mod demo;
 pub mod dev;
 mod limits;
 mod mesh;
-mod node;
 mod presence;
 mod router;
 mod server;
@@ -24,5 +23,4 @@ mod tasks;
 mod telemetry;
 mod transport;
 
-pub use compat::api;
 pub use server::{StartError, run};

@@ -33,7 +33,7 @@ openraft::declare_raft_types!(
 /// A member's address in Raft's configuration.
 pub type Node = BasicNode;
 /// The consensus.
-pub type Raft = openraft::Raft<TypeConfig, crate::machine::Machine>;
+pub type Raft = openraft::Raft<TypeConfig, crate::consensus::state_machine::Machine>;
 /// Term, leader and index of an entry.
 pub type LogId = alias::LogIdOf<TypeConfig>;
 /// Term and candidate.

@@ -23,8 +23,9 @@ use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
 use super::ACCEPT_PAUSE;
-use crate::node::Node;
+use crate::limits::descriptors::DescriptorBudget;
 use crate::tasks;
+use crate::telemetry::Telemetry;
 use crate::telemetry::port::Port;
 use crate::transport::idle::{Guest, Guests, Stay};
 use crate::transport::peek::{HTTP2, plain};
@@ -39,28 +40,42 @@ const REQUEST: Duration = Duration::from_secs(60);
 /// How often a connection of HTTP/2 is asked whether it lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
 
-/// Accepts until the task is dropped.
-pub(crate) async fn serve(node: Arc<Node>, port: Port, listener: TcpListener, router: Router) {
-    // 1,024 as a rule; past it one that is idle makes room.
-    let guests = Guests::new(node.files.part());
-    loop {
-        match listener.accept().await {
-            Ok((socket, remote)) => {
-                let client = Client { node: node.clone(), port, remote: plain(remote) };
-                let work = client.serve(socket, guests.enter(), router.clone());
-                tasks::spawn(tasks::Kind::Control, work);
-            }
-            Err(error) => {
-                warn!(port = port.name(), %error, "cannot accept; is the limit of open files reached?");
-                sleep(ACCEPT_PAUSE).await;
+/// Serves HTTP on the ports of operators.
+pub(crate) struct HttpServer {
+    /// `limits.handshake`: until the first request.
+    pub(crate) handshake: Duration,
+    /// `self.server.stall`.
+    pub(crate) stall: Duration,
+    /// Bounds the connections of each port.
+    pub(crate) descriptors: Arc<DescriptorBudget>,
+    /// Metrics and the log limiter.
+    pub(crate) telemetry: Arc<Telemetry>,
+}
+
+impl HttpServer {
+    /// Accepts until the task is dropped.
+    pub(crate) async fn serve(self: Arc<Self>, port: Port, listener: TcpListener, router: Router) {
+        // 1,024 as a rule; past it an idle connection is evicted.
+        let guests = Guests::new(self.descriptors.part());
+        loop {
+            match listener.accept().await {
+                Ok((socket, remote)) => {
+                    let client = Client { server: self.clone(), port, remote: plain(remote) };
+                    let work = client.serve(socket, guests.enter(), router.clone());
+                    tasks::spawn(tasks::Kind::Control, work);
+                }
+                Err(error) => {
+                    warn!(port = port.name(), %error, "cannot accept; is the limit of open files reached?");
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 }
 
-/// Whoever is at the other end of a connection.
+/// The client at the other end of a connection.
 struct Client {
-    node: Arc<Node>,
+    server: Arc<HttpServer>,
     port: Port,
     remote: SocketAddr,
 }
@@ -68,10 +83,9 @@ struct Client {
 impl Client {
     async fn serve(self, socket: TcpStream, stay: Stay, router: Router) {
         let _ = socket.set_nodelay(true);
-        let limits = &self.node.config.limits;
         let guest = stay.guest().clone();
         // Clients of HTTP/2 connect before they have something to ask; they are pinged.
-        let socket = Watched::new(socket, stay, limits.stall).greeted_by(HTTP2);
+        let socket = Watched::new(socket, stay, self.server.stall).greeted_by(HTTP2);
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(REQUEST).max_buf_size(HEAD);
         builder
@@ -86,7 +100,7 @@ impl Client {
         tokio::pin!(serving);
         let result = tokio::select! {
             result = serving.as_mut() => result,
-            () = sleep(limits.handshake) => {
+            () = sleep(self.server.handshake) => {
                 if !guest.has_spoken() {
                     return self.cut(Code::HANDSHAKE_TIMEOUT, "asked for nothing in time");
                 }
@@ -102,7 +116,7 @@ impl Client {
     }
 
     fn cut(&self, code: Code, text: &str) {
-        if let Some(more) = self.node.cut(self.port, code) {
+        if let Some(more) = self.server.telemetry.disconnected(self.port, code) {
             warn!(port = self.port.name(), remote = %self.remote, %code, text, more, "cut off");
         }
     }

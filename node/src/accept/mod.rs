@@ -1,12 +1,8 @@
 //! Accepting connections: edges, services, other nodes, and operators.
 
-mod http;
-mod nodes;
-mod peers;
-
-pub(crate) use http::serve as serve_http;
-pub(crate) use nodes::serve as serve_mesh;
-pub(crate) use peers::{serve as serve_peers, tls};
+pub(crate) mod http;
+pub(crate) mod nodes;
+pub(crate) mod peers;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, UdpSocket};

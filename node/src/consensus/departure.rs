@@ -23,7 +23,7 @@ pub(crate) fn is_leaving(tables: &Tables, node: NodeId, row: &NodeRow) -> bool {
 
 /// Says so, or that it is back. An answer is not waited for for long, nor is a failure told: without a
 /// quorum nobody can be told anything.
-pub(crate) async fn say(replica: &Replica, leaves: bool) {
+pub(crate) async fn announce(replica: &Replica, leaves: bool) {
     let node = replica.status().node;
     let (value, known) = replica.read(|tables| {
         let boot = tables.node(node).filter(|_| leaves).map(|row| limes_raft::hex(&row.boot));

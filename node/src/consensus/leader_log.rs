@@ -1,20 +1,20 @@
 //! Says in the log who leads, each time that this changes.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::node::Node;
+use super::handle::Consensus;
 
 /// PeekBackoff once a heartbeat for as long as the node runs.
-pub(crate) async fn watch(node: Arc<Node>) {
-    let mut tick = interval(node.config.cluster.heartbeat);
+pub(crate) async fn watch(consensus: Consensus, heartbeat: Duration) {
+    let mut tick = interval(heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = None;
     loop {
         tick.tick().await;
-        let Some(replica) = node.replica() else { continue };
+        let Some(replica) = consensus.replica() else { continue };
         let leader = replica.leader();
         if leader == known {
             continue;
@@ -29,6 +29,6 @@ pub(crate) async fn watch(node: Arc<Node>) {
             let row = tables.members().find(|member| member.node == leader);
             row.map_or_else(|| leader.to_string(), |row| row.name.clone())
         });
-        info!(leader = %name, term, here = leader == node.id(), "a leader was elected");
+        info!(leader = %name, term, here = consensus.is_self(leader), "a leader was elected");
     }
 }

@@ -1,79 +1,79 @@
-//! Reading the tables for one request: after a barrier, and without holding up those who apply.
+//! Reads of the tables for one request, without delaying the applier.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use limes_routing::{NodeId, Tables};
 use tokio::sync::Semaphore;
-use tonic::Status;
 
-use crate::node::Node;
+use super::error::OperationError;
+use crate::consensus::handle::Consensus;
 
-/// How long a request may wait for the cluster, its own reading not counted, unless a leader may take
-/// longer to be found.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Requests that walk the tables at once: each keeps a copy of them and one thread busy.
+/// How long a request may wait for the read barrier, unless an election may take longer; and for a
+/// permit to walk the tables.
+const WAIT: Duration = Duration::from_secs(3);
+/// Concurrent walks over the tables: each holds a copy of them and occupies one thread.
 const WALKERS: usize = 4;
 
-/// Reads for one listener.
+/// Reads the tables for the requests of one port.
 pub(crate) struct Reader {
-    node: Arc<Node>,
+    consensus: Consensus,
+    /// How long a request may wait for the read barrier.
+    barrier_wait: Duration,
     walkers: Arc<Semaphore>,
 }
 
 impl Reader {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Reader { node, walkers: Arc::new(Semaphore::new(WALKERS)) }
+    /// A reader for one port; `no_quorum_after` is how long an election may take.
+    pub(crate) fn new(consensus: Consensus, no_quorum_after: Duration) -> Self {
+        let barrier_wait = WAIT.max(no_quorum_after);
+        Reader { consensus, barrier_wait, walkers: Arc::new(Semaphore::new(WALKERS)) }
     }
 
-    /// The node that reads.
-    pub(crate) fn node(&self) -> &Arc<Node> {
-        &self.node
+    /// The replica whose tables it reads.
+    pub(crate) fn consensus(&self) -> &Consensus {
+        &self.consensus
     }
 
-    /// The node itself while it is leaving: clients shall not be sent to it any more.
+    /// This node's id while it is draining: clients must not be sent to it then.
     pub(crate) fn leaving(&self) -> Option<NodeId> {
-        self.node.is_draining().then(|| self.node.id())
+        self.consensus.node().filter(|_| self.consensus.is_draining())
     }
 
-    /// The tables, with all that was committed before this was called. A copy, cheap.
+    /// A copy of the tables with everything that was committed before this was called. The copy is cheap.
     ///
     /// # Errors
-    /// `UNAVAILABLE`: the cluster has no quorum, or this node is starting.
-    pub(crate) async fn tables(&self) -> Result<Tables, Status> {
-        let patience = PATIENCE.max(self.node.config.cluster.timing().no_quorum_after());
-        let barrier = self.node.barrier(Instant::now() + patience).await;
-        barrier.map_err(|failure| Status::unavailable(failure.text))?;
+    /// [`OperationError::Unavailable`]: the cluster has no quorum. [`OperationError::Starting`].
+    pub(crate) async fn tables(&self) -> Result<Tables, OperationError> {
+        self.consensus.barrier(Instant::now() + self.barrier_wait).await?;
         self.local_tables()
     }
 
-    /// The tables as this node has applied them, old or not.
+    /// A copy of the tables as this node has applied them; they may be stale.
     ///
     /// # Errors
-    /// `UNAVAILABLE`: this node is starting.
-    pub(crate) fn local_tables(&self) -> Result<Tables, Status> {
-        let replica =
-            self.node.replica().ok_or_else(|| Status::unavailable("this node is still starting"))?;
+    /// [`OperationError::Starting`].
+    pub(crate) fn local_tables(&self) -> Result<Tables, OperationError> {
+        let replica = self.consensus.replica().ok_or(OperationError::Starting)?;
         Ok(replica.tables())
     }
 
-    /// As [`Reader::tables`], and then a walk over many rows, where it disturbs nobody.
+    /// As [`Reader::tables`], followed by a walk over many rows on a thread for blocking work.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Reader::tables`]; [`OperationError::Busy`] if no walk ends in time.
     pub(crate) async fn walk<T: Send + 'static>(
         &self,
         walk: impl FnOnce(&Tables) -> T + Send + 'static,
-    ) -> Result<T, Status> {
-        let busy = || Status::unavailable("this node is busy with other lists, or stopping");
-        let walker = tokio::time::timeout(PATIENCE, self.walkers.clone().acquire_owned());
-        let walker = walker.await.ok().and_then(Result::ok).ok_or_else(busy)?;
+    ) -> Result<T, OperationError> {
+        let permit = tokio::time::timeout(WAIT, self.walkers.clone().acquire_owned());
+        let permit = permit.await.ok().and_then(Result::ok).ok_or(OperationError::Busy)?;
         let tables = self.tables().await?;
         let walked = tokio::task::spawn_blocking(move || {
             let walked = walk(&tables);
-            drop(walker);
+            drop(permit);
             walked
         });
-        walked.await.map_err(|error| Status::internal(format!("the list was not finished: {error}")))
+        walked.await.map_err(|error| OperationError::Unfinished(error.to_string()))
     }
 }

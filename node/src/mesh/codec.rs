@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use limes_routing::{EdgeId, Incarnation};
+use limes_routing::{EdgeId, Incarnation, Revision};
 use limes_wire::frame::{Execution, Extension};
 use limes_wire::{Code, Str};
 
-use crate::router::message::{Answer, Failure, Kind, Target};
+use crate::router::message::{Answer, Destination, Failure, Kind};
 use crate::router::stream_header::{get_target, put_target};
 
 const REQUEST: u8 = 0x81;
@@ -30,7 +30,7 @@ pub(crate) enum MeshFrame {
         /// Call or message.
         kind: Kind,
         /// The session meant.
-        target: Target,
+        destination: Destination,
         /// Shown to the receiver as the caller.
         caller: u64,
         /// Remaining time: wall clocks are not compared.
@@ -62,10 +62,10 @@ impl MeshFrame {
         let mut head = BytesMut::with_capacity(64);
         let mut body = Bytes::new();
         let kind = match self {
-            MeshFrame::Request { id, kind, target, caller, remaining, name, custom, body: payload } => {
+            MeshFrame::Request { id, kind, destination, caller, remaining, name, custom, body: payload } => {
                 head.put_u64(id);
                 head.put_u8(u8::from(kind == Kind::Message));
-                put_target(&mut head, target);
+                put_target(&mut head, destination);
                 head.put_u64(caller);
                 head.put_u32(u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX).max(1));
                 if custom.is_empty() {
@@ -90,7 +90,7 @@ impl MeshFrame {
             }
             MeshFrame::Takeover { id, edge, incarnation, moving } => {
                 head.put_u64(id);
-                put_target(&mut head, Target::Edge(edge, incarnation));
+                put_target(&mut head, Destination::Edge(edge, incarnation));
                 head.put_u8(moving.into());
                 TAKEOVER
             }
@@ -123,7 +123,7 @@ impl MeshFrame {
             REQUEST | REQUEST_BESIDE => {
                 let beside = kind == REQUEST_BESIDE;
                 let kind = if head.try_get_u8().ok()? == 1 { Kind::Message } else { Kind::Call };
-                let target = get_target(&mut head)?;
+                let destination = get_target(&mut head)?;
                 let caller = head.try_get_u64().ok()?;
                 let remaining = Duration::from_millis(head.try_get_u32().ok()?.into());
                 let custom = if beside { head.try_get_u32().ok()? as usize } else { 0 };
@@ -131,17 +131,17 @@ impl MeshFrame {
                     return None;
                 }
                 let custom = body.split_to(custom);
-                let name = Str::new(head).ok()?;
-                MeshFrame::Request { id, kind, target, caller, remaining, name, custom, body }
+                let name = Str::try_from(head).ok()?;
+                MeshFrame::Request { id, kind, destination, caller, remaining, name, custom, body }
             }
             ANSWER => MeshFrame::Answer(id, get_answer(&mut head, body)?),
             CANCEL => MeshFrame::Cancel(id),
             TAKEOVER => match get_target(&mut head)? {
-                Target::Edge(edge, incarnation) => {
+                Destination::Edge(edge, incarnation) => {
                     let moving = head.try_get_u8().ok()? == 1;
                     MeshFrame::Takeover { id, edge, incarnation, moving }
                 }
-                Target::Service(..) => return None,
+                Destination::Service(..) => return None,
             },
             TOLD => MeshFrame::Told(id),
             _ => return None,
@@ -167,7 +167,8 @@ fn put_answer(head: &mut BytesMut, answer: Answer) -> Bytes {
                 Execution::Unknown => 1,
                 Execution::Completed => 2,
             });
-            head.put_u64(failure.revision);
+            // 0 on the wire: no revision.
+            head.put_u64(failure.revision.map_or(0, |revision| revision.0));
             Bytes::from(failure.text)
         }
     }
@@ -184,7 +185,7 @@ fn get_answer(head: &mut Bytes, body: Bytes) -> Option<Answer> {
                 2 => Execution::Completed,
                 _ => Execution::Unknown,
             },
-            revision: head.try_get_u64().ok()?,
+            revision: Some(head.try_get_u64().ok()?).filter(|revision| *revision != 0).map(Revision),
             text: String::from_utf8_lossy(&body).into_owned(),
         }),
         _ => return None,
@@ -204,18 +205,18 @@ mod tests {
 
     #[test]
     fn a_request_crosses_whole() {
-        let target = Target::Service(ServiceId(3), SessionNo(9), Epoch(77));
+        let target = Destination::Service(ServiceId(3), SessionNo(9), Epoch(77));
         let frame = MeshFrame::Request {
             id: 5,
             kind: Kind::Message,
-            target,
+            destination: target,
             caller: 12,
             remaining: Duration::from_millis(250),
             name: Str::from_static("alarm"),
             custom: Bytes::from_static(b"beside"),
             body: Bytes::from_static(b"payload"),
         };
-        let Some(MeshFrame::Request { id, kind, target: read, caller, remaining, name, custom, body }) =
+        let Some(MeshFrame::Request { id, kind, destination: read, caller, remaining, name, custom, body }) =
             MeshFrame::decode(frame.encode())
         else {
             panic!("not a request")
@@ -229,7 +230,7 @@ mod tests {
     fn a_cut_head_is_refused() {
         let whole = MeshFrame::Answer(
             7,
-            Answer::Failed(Failure { revision: 9, ..Failure::not_run(Code::MOVED, "there") }),
+            Answer::Failed(Failure { revision: Some(Revision(9)), ..Failure::not_run(Code::MOVED, "there") }),
         )
         .encode();
         for cut in 0..whole.head.len() {

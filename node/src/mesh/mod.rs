@@ -2,9 +2,7 @@
 //! node to each other, apart from Raft's own.
 
 mod codec;
+pub(crate) mod context;
+pub(crate) mod dialer;
 mod handshake;
-mod link;
-mod peers;
-
-pub(crate) use link::Link;
-pub(crate) use peers::{PeerTable, Reachability, keep_links};
+pub(crate) mod link;

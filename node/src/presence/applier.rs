@@ -1,7 +1,6 @@
 //! Every applied batch becomes routes and mail. Runs in the task that applies and never waits.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use limes_raft::Observer;
@@ -13,35 +12,35 @@ use limes_wire::frame::GoAway;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::Identity;
+use super::context::Presence;
 use crate::consensus::departure::is_leaving;
-use crate::mesh::Reachability;
-use crate::node::Node;
+use crate::consensus::handle::Identity;
 use crate::router::edge_routes::EdgeLocation;
 use crate::router::grace::Absentee;
-use crate::router::message::{Mail, Target};
+use crate::router::message::{Destination, LinkCommand, SessionCommand};
+use crate::router::peers::Reachability;
 use crate::router::registry::SessionOwner;
 use crate::router::service_index::ServiceIndex;
 use crate::session::native::RETIRE;
 
 /// The node as the replica's observer.
-pub(crate) struct Applier(pub(crate) Arc<Node>);
+pub(crate) struct Applier(pub(crate) Arc<Presence>);
 
 impl Observer for Applier {
     fn identified(&self, node: NodeId, cluster: [u8; 16], boot: [u8; 16]) {
-        let _ = self.0.presence.identity.set(Identity { node, cluster, boot });
+        self.0.consensus.identify(Identity { node, cluster, boot });
     }
 
     fn applied(&self, revision: Revision, _: &Batch, _: &[Verdict], effects: &[Effect], tables: &Tables) {
         self.follow(effects, tables);
-        self.0.presence.changes.note(revision, effects, tables);
-        self.0.presence.applied.store(revision.0, Ordering::Release);
+        self.0.changes.note(revision, effects, tables);
+        self.0.consensus.set_applied(revision);
     }
 
     fn installed(&self, effects: &[Effect], tables: &Tables) {
         self.follow(effects, tables);
-        self.0.presence.changes.reset(tables.revision());
-        self.0.presence.applied.store(tables.revision().0, Ordering::Release);
+        self.0.changes.reset(tables.revision());
+        self.0.consensus.set_applied(tables.revision());
     }
 }
 
@@ -78,7 +77,7 @@ impl Applier {
                     self.node_down(*node, *epoch, tables);
                 }
                 Effect::MembersChanged => nodes = true,
-                Effect::OfflineDue { .. } => self.0.presence.owed.notify_one(),
+                Effect::OfflineDue { .. } => self.0.callback_due.notify_one(),
                 Effect::Drain { .. } | Effect::SettingChanged { .. } => {}
             }
         }
@@ -86,35 +85,35 @@ impl Applier {
             self.set_peers(tables);
         }
         if services {
-            let next = Arc::new(ServiceIndex::of(tables, self.0.config.exchange.ignore_case));
+            let next = Arc::new(ServiceIndex::of(tables, self.0.config.ignore_case));
             let last = self.0.services.swap(next.clone());
             if let Some(planned) = expected {
                 for offer in last.lost(&next) {
-                    self.0.awaited.expect(Absentee::Service(offer), planned, Instant::now());
+                    self.0.grace.expect(Absentee::Service(offer), planned, Instant::now());
                 }
             }
         }
     }
 
     fn is_here(&self, home: &Home) -> bool {
-        home.node == self.0.id() && self.0.presence.is_own_epoch(home.epoch)
+        self.0.consensus.is_self(home.node) && self.0.consensus.is_own_epoch(home.epoch)
     }
 
     fn edge_online(&self, edge: EdgeId, home: Home, replaced: Option<Home>, moving: bool) {
-        let node = &self.0;
+        let presence = &self.0;
         let incarnation = home.incarnation;
-        node.awaited.settle(&Absentee::Edge(edge));
+        presence.grace.settle(&Absentee::Edge(edge));
         if self.is_here(&home) {
-            match node.sessions.applied(home.session.0, SessionOwner::Edge(edge, Some(incarnation))) {
-                Some(outbox) => node.directory.set(edge, EdgeLocation::Local { incarnation, outbox }),
+            match presence.sessions.applied(home.session.0, SessionOwner::Edge(edge, Some(incarnation))) {
+                Some(handle) => presence.edges.set(edge, EdgeLocation::Local { incarnation, handle }),
                 None => {
                     // Its socket is gone already: the row must follow at once (R3).
-                    node.directory.set(edge, EdgeLocation::Remote(home));
-                    node.presence.removals.push(Event::EdgeOffline { edge, incarnation });
+                    presence.edges.set(edge, EdgeLocation::Remote(home));
+                    presence.removals.push(Event::EdgeOffline { edge, incarnation });
                 }
             }
         } else {
-            node.directory.set(edge, EdgeLocation::Remote(home));
+            presence.edges.set(edge, EdgeLocation::Remote(home));
         }
         let Some(old) = replaced.filter(|old| *old != home) else { return };
         if self.is_here(&old) {
@@ -122,10 +121,10 @@ impl Applier {
             return;
         }
         if self.is_here(&home) {
-            self.tell_of_takeover(edge, home, old, moving);
+            self.notify_takeover(edge, home, old, moving);
         }
         if !moving {
-            self.over(old.node, Target::Edge(edge, old.incarnation), Code::REPLACED);
+            self.over(old.node, Destination::Edge(edge, old.incarnation), Code::REPLACED);
         }
     }
 
@@ -134,16 +133,16 @@ impl Applier {
         let Some(entry) = self.0.sessions.get(old.session.0) else { return };
         if moving {
             let goaway = GoAway::new(Code::REPLACED, "moved to a newer connection; finish what is in flight");
-            entry.outbox.push_always(Mail::Retire(goaway, Instant::now() + RETIRE));
+            entry.handle.command(SessionCommand::Retire(goaway, Instant::now() + RETIRE));
         } else {
             let goaway = GoAway::new(Code::REPLACED, "a newer connection took over");
-            entry.outbox.push_urgent(Mail::Close(goaway));
+            entry.handle.command_urgent(SessionCommand::Close(goaway));
         }
     }
 
     /// R4: the old home is told. If it cannot be heard, the others are, so that none of them leads anybody
     /// there any more when the newcomer is welcomed; where the old home is known to be down, nobody does.
-    fn tell_of_takeover(&self, edge: EdgeId, home: Home, old: Home, moving: bool) {
+    fn notify_takeover(&self, edge: EdgeId, home: Home, old: Home, moving: bool) {
         let peers = &self.0.peers;
         let links = match peers.reach(old.node, old.epoch) {
             Reachability::Down => return,
@@ -151,22 +150,27 @@ impl Applier {
             Reachability::Linked(_) | Reachability::Unlinked => peers.others(old.node),
         };
         for link in links {
-            let (told, heard) = oneshot::channel();
-            let told = link.push_always(Mail::Takeover { edge, incarnation: home.incarnation, moving, told });
+            let (confirmed, outstanding) = oneshot::channel();
+            let sent = link.command(LinkCommand::Takeover {
+                edge,
+                incarnation: home.incarnation,
+                moving,
+                confirmed,
+            });
             // Whose admission was given up waits for nothing.
-            if told && self.0.sessions.get(home.session.0).is_some() {
-                self.0.presence.expect_notice(home.session.0, heard);
+            if sent && self.0.sessions.get(home.session.0).is_some() {
+                self.0.expect_confirmation(home.session.0, outstanding);
             }
         }
     }
 
     /// A session on another node is over: what this node has forwarded to it ends, whether or not that
     /// node says so.
-    fn over(&self, at: NodeId, target: Target, code: Code) {
-        if at != self.0.id()
+    fn over(&self, at: NodeId, target: Destination, code: Code) {
+        if !self.0.consensus.is_self(at)
             && let Some(link) = self.0.peers.any_calls(at)
         {
-            link.push_urgent(Mail::SessionOver(target, code));
+            link.command_urgent(LinkCommand::SessionOver(target, code));
         }
     }
 
@@ -174,13 +178,13 @@ impl Applier {
         let planned = why == Why::Ended && leaves(tables, home.node);
         if planned || why == Why::NodeGone {
             // Before the route goes: whoever misses it then, waits.
-            self.0.awaited.expect(Absentee::Edge(edge), planned, Instant::now());
+            self.0.grace.expect(Absentee::Edge(edge), planned, Instant::now());
         }
-        self.0.directory.gone(edge, home.incarnation);
+        self.0.edges.gone(edge, home.incarnation);
         if self.is_here(&home) {
             self.end(home, why);
         } else if why == Why::Kicked {
-            self.over(home.node, Target::Edge(edge, home.incarnation), Code::GONE);
+            self.over(home.node, Destination::Edge(edge, home.incarnation), Code::GONE);
         }
     }
 
@@ -193,21 +197,21 @@ impl Applier {
             Why::Kicked => (Code::KICKED, "closed by an operator"),
             Why::NodeGone => (Code::GONE, "the session is no longer in the tables"),
         };
-        entry.outbox.push_urgent(Mail::Close(GoAway::new(code, text)));
+        entry.handle.command_urgent(SessionCommand::Close(GoAway::new(code, text)));
     }
 
     fn service_online(&self, service: ServiceId, home: Home) {
-        let node = &self.0;
+        let presence = &self.0;
         if self.is_here(&home)
-            && node.sessions.applied(home.session.0, SessionOwner::Service(service, true)).is_none()
+            && presence.sessions.applied(home.session.0, SessionOwner::Service(service, true)).is_none()
         {
             let session = home.session;
-            node.presence.removals.push(Event::ServiceOffline { service, session });
+            presence.removals.push(Event::ServiceOffline { service, session });
         }
     }
 
     fn service_gone(&self, service: ServiceId, home: Home, why: Why) {
-        let target = Target::Service(service, home.session, home.epoch);
+        let target = Destination::Service(service, home.session, home.epoch);
         if self.is_here(&home) {
             self.end(home, why);
         } else if why == Why::Replaced {
@@ -218,43 +222,41 @@ impl Applier {
     }
 
     fn node_up(&self, up: NodeId, epoch: Epoch, tables: &Tables) {
-        let presence = &self.0.presence;
-        self.0.awaited.settle(&Absentee::Node(up));
-        if up != self.0.id() {
+        let presence = &self.0;
+        self.0.grace.settle(&Absentee::Node(up));
+        if !self.0.consensus.is_self(up) {
             info!(node = up.0, epoch = epoch.0, "a node is up");
             return;
         }
-        if !presence.is_own_boot(tables) {
+        if !presence.consensus.is_own_boot(tables) {
             // An earlier process of this member, seen again while the log is replayed.
             return;
         }
-        let first = presence.first_epoch.compare_exchange(0, epoch.0, Ordering::AcqRel, Ordering::Acquire);
-        presence.epoch.store(epoch.0, Ordering::Release);
+        let is_first = presence.consensus.begin_epoch(epoch);
         info!(epoch = epoch.0, "this node is up");
-        if first.is_err() {
+        if !is_first {
             presence.resume.notify_one();
         }
     }
 
     fn node_down(&self, down: NodeId, epoch: Epoch, tables: &Tables) {
-        let presence = &self.0.presence;
-        if down != self.0.id() {
-            self.0.awaited.expect(Absentee::Node(down), leaves(tables, down), Instant::now());
+        let presence = &self.0;
+        if !self.0.consensus.is_self(down) {
+            self.0.grace.expect(Absentee::Node(down), leaves(tables, down), Instant::now());
             warn!(node = down.0, epoch = epoch.0, "a node is down");
             if let Some(link) = self.0.peers.any_calls(down) {
-                link.push_urgent(Mail::PeerDown);
+                link.command_urgent(LinkCommand::PeerDown);
             }
-        } else if presence.is_own_epoch(epoch) {
+        } else if presence.consensus.is_own_epoch(epoch) {
             warn!(epoch = epoch.0, "this node was declared down");
-            presence.epoch.store(0, Ordering::Release);
+            presence.consensus.fence();
         }
     }
 
     fn set_peers(&self, tables: &Tables) {
-        let me = self.0.id();
         let nodes: Vec<_> = tables
             .members()
-            .filter(|member| member.node != me)
+            .filter(|member| !self.0.consensus.is_self(member.node))
             .map(|member| {
                 let row = tables.node(member.node);
                 let addr = row.map_or(&member.mesh, |row| &row.addrs.mesh);

@@ -10,38 +10,43 @@ use limes_wire::{Code, Str};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::node::Node;
-use crate::router::message::{Answer, Failure, Heard, Kind, Mail, Origin, Request, Target};
+use super::context::Presence;
+use crate::router::message::{Address, Answer, Delivery, Failure, Kind, Origin, Request, RequestEvent};
 use crate::router::resolve;
 
 /// How long a service may take to answer what an edge waits for: less than its handshake.
 pub(super) const TIME: Duration = Duration::from_secs(3);
 
 /// What a service said.
-pub(super) enum Said {
+pub(super) enum CallbackOutcome {
     /// Its reply.
-    Yes(Bytes),
+    Accepted(Bytes),
     /// Its own error.
-    No(String),
+    Refused(String),
     /// No answer of its own: nobody was there, or it is not known.
-    Nothing(Failure),
+    Unanswered(Failure),
 }
 
 /// Whether a service offers the callback.
-pub(super) fn has_provider(node: &Node, method: &str) -> bool {
-    !node.services.load().method(method).is_empty()
+pub(super) fn has_provider(presence: &Presence, method: &str) -> bool {
+    !presence.services.load().method(method).is_empty()
 }
 
 /// Asks a service, chosen by the edge, which may take so long to answer.
-pub(super) async fn ask(node: &Arc<Node>, method: &'static str, facts: &EdgeFacts, time: Duration) -> Said {
+pub(super) async fn ask(
+    presence: &Arc<Presence>,
+    method: &'static str,
+    facts: &EdgeFacts,
+    time: Duration,
+) -> CallbackOutcome {
     let (sender, mut answers) = mpsc::unbounded_channel();
     let request = Request {
         kind: Kind::Call,
         origin: Origin::Node(sender),
-        id: node.sessions.issue(),
-        target: Target::any_service(),
+        id: presence.sessions.issue(),
+        to: Address::service(),
         caller: facts.edge,
-        key: node.callback_key(method, facts.edge, &facts.addr),
+        key: presence.router.callback_key(method, facts.edge, &facts.addr),
         deadline: Instant::now() + time,
         name: Str::from_static(method),
         custom: Bytes::new(),
@@ -50,25 +55,27 @@ pub(super) async fn ask(node: &Arc<Node>, method: &'static str, facts: &EdgeFact
         tried: None,
     };
     let key = request.key();
-    let mut at = resolve::dispatch(node, Box::new(request));
+    let mut at = resolve::dispatch(&presence.router, Box::new(request));
     let answer = async {
         loop {
             match answers.recv().await? {
-                Heard::Routed(to) => at = Some(to),
-                Heard::Answer(answer) => return Some(answer),
+                RequestEvent::Routed(to) => at = Some(to),
+                RequestEvent::Answer(answer) => return Some(answer),
             }
         }
     };
     match timeout(time, answer).await {
-        Ok(Some(Answer::Reply(body))) => Said::Yes(body),
-        Ok(Some(Answer::Done)) => Said::Yes(Bytes::new()),
-        Ok(Some(Answer::Failed(failure))) if failure.ran == Execution::Completed => Said::No(failure.text),
-        Ok(Some(Answer::Failed(failure))) => Said::Nothing(failure),
+        Ok(Some(Answer::Reply(body))) => CallbackOutcome::Accepted(body),
+        Ok(Some(Answer::Done)) => CallbackOutcome::Accepted(Bytes::new()),
+        Ok(Some(Answer::Failed(failure))) if failure.ran == Execution::Completed => {
+            CallbackOutcome::Refused(failure.text)
+        }
+        Ok(Some(Answer::Failed(failure))) => CallbackOutcome::Unanswered(failure),
         Ok(None) | Err(_) => {
             if let Some(at) = at {
-                at.push_always(Mail::Cancel(key));
+                at.deliver_always(Delivery::Cancel(key));
             }
-            Said::Nothing(Failure::may_have_run(Code::TIMEOUT, "no answer in time"))
+            CallbackOutcome::Unanswered(Failure::may_have_run(Code::TIMEOUT, "no answer in time"))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What has changed lately, for those who watch: filled by the task that applies, read by any number of
 //! followers, each at its own place.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use limes_routing::watch::{Compacted, Entry, Watch};
 use limes_routing::{
     EdgeId, Effect, Epoch, Home, NodeId, Position, Revision, ServiceId, ServiceRow, Tables, Why,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -19,7 +20,7 @@ const SOME: usize = 64;
 
 /// One change, with what its row said when its entry had been applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum Change {
     /// An edge is at home here; the row it had before, if any, is gone.
     Edge { edge: EdgeId, home: Home, addr: Box<str>, meta: Bytes },
     /// An edge's session has ended.
@@ -42,25 +43,25 @@ pub(crate) enum Seen {
 
 /// The latest changes.
 #[derive(Debug)]
-pub(crate) struct Changes {
+pub(crate) struct ChangeLog {
     // Held for a push or for a handful of counters.
-    watch: Mutex<Watch<Seen>>,
+    watch: Mutex<Watch<Change>>,
     newest: watch::Sender<Revision>,
 }
 
-impl Changes {
+impl ChangeLog {
     pub(super) fn new() -> Self {
         let watch = Mutex::new(Watch::new(Revision(0), KEPT));
-        Changes { watch, newest: watch::Sender::new(Revision(0)) }
+        ChangeLog { watch, newest: watch::Sender::new(Revision(0)) }
     }
 
-    fn watch(&self) -> MutexGuard<'_, Watch<Seen>> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watch(&self) -> MutexGuard<'_, Watch<Change>> {
+        self.watch.lock()
     }
 
     /// Notes an applied entry.
     pub(super) fn note(&self, revision: Revision, effects: &[Effect], tables: &Tables) {
-        let changes: Vec<Seen> = effects.iter().filter_map(|effect| seen(effect, tables)).collect();
+        let changes: Vec<Change> = effects.iter().filter_map(|effect| seen(effect, tables)).collect();
         let bytes = changes.iter().map(weight).sum();
         self.watch().push(revision, changes, bytes);
         self.newest.send_replace(revision);
@@ -81,7 +82,7 @@ impl Changes {
     ///
     /// # Errors
     /// [`Compacted`]: what follows the position is not kept any more.
-    pub(crate) fn after(&self, position: Position) -> Result<Vec<Arc<Entry<Seen>>>, Compacted> {
+    pub(crate) fn after(&self, position: Position) -> Result<Vec<Arc<Entry<Change>>>, Compacted> {
         let watch = self.watch();
         Ok(watch.after(position)?.take(SOME).cloned().collect())
     }
@@ -94,28 +95,28 @@ impl Changes {
 }
 
 /// What of an effect is shown.
-fn seen(effect: &Effect, tables: &Tables) -> Option<Seen> {
+fn seen(effect: &Effect, tables: &Tables) -> Option<Change> {
     Some(match effect {
         Effect::EdgeOnline { edge, home, .. } => {
             let row = tables.edge_row(*edge).filter(|row| row.home == *home);
             // Gone again within its own entry: that follows.
             let (addr, meta) = row.map_or_else(Default::default, |row| (row.addr, row.meta));
-            Seen::Edge { edge: *edge, home: *home, addr: addr.into(), meta: Bytes::copy_from_slice(meta) }
+            Change::Edge { edge: *edge, home: *home, addr: addr.into(), meta: Bytes::copy_from_slice(meta) }
         }
-        Effect::EdgeGone { edge, home, why } => Seen::EdgeGone { edge: *edge, home: *home, why: *why },
+        Effect::EdgeGone { edge, home, why } => Change::EdgeGone { edge: *edge, home: *home, why: *why },
         Effect::ServiceOnline { service, home } | Effect::NamesChanged { service, home } => {
             let row = tables.service_row(*service, home).filter(|row| row.home == *home)?;
-            Seen::Service(Box::new(row.clone()))
+            Change::Service(Box::new(row.clone()))
         }
         Effect::ServiceGone { service, home, why } => {
-            Seen::ServiceGone { service: *service, home: *home, why: *why }
+            Change::ServiceGone { service: *service, home: *home, why: *why }
         }
-        Effect::NodeUp { node, epoch } => Seen::NodeUp(*node, *epoch),
-        Effect::NodeDown { node, epoch } => Seen::NodeDown(*node, *epoch),
-        Effect::MembersChanged => Seen::Members,
-        Effect::Drain { node, on } => Seen::Drain(*node, *on),
+        Effect::NodeUp { node, epoch } => Change::NodeUp(*node, *epoch),
+        Effect::NodeDown { node, epoch } => Change::NodeDown(*node, *epoch),
+        Effect::MembersChanged => Change::Members,
+        Effect::Drain { node, on } => Change::Drain(*node, *on),
         Effect::SettingChanged { key } => {
-            Seen::Setting(key.clone(), tables.setting(key).unwrap_or_default().to_owned())
+            Change::Setting(key.clone(), tables.setting(key).unwrap_or_default().to_owned())
         }
         // Between nodes and services.
         Effect::OfflineDue { .. } => return None,
@@ -123,16 +124,16 @@ fn seen(effect: &Effect, tables: &Tables) -> Option<Seen> {
 }
 
 /// About how many bytes a change takes.
-fn weight(seen: &Seen) -> usize {
+fn weight(seen: &Change) -> usize {
     let names =
         |row: &ServiceRow| row.methods.iter().chain(&row.topics).map(|name| name.len() + 64).sum::<usize>();
-    size_of::<Seen>()
+    size_of::<Change>()
         + match seen {
-            Seen::Edge { addr, meta, .. } => addr.len() + meta.len(),
-            Seen::Service(row) => {
+            Change::Edge { addr, meta, .. } => addr.len() + meta.len(),
+            Change::Service(row) => {
                 size_of::<ServiceRow>() + row.name.len() + row.meta.len() + row.addr.len() + names(row)
             }
-            Seen::Setting(key, value) => key.len() + value.len(),
+            Change::Setting(key, value) => key.len() + value.len(),
             _ => 0,
         }
 }

@@ -1,21 +1,21 @@
-//! Ids in hand: reserved through the log in blocks, given out one by one, never twice.
+//! IdAllocator in hand: reserved through the log in blocks, given out one by one, never twice.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use limes_raft::{ProposeError, Proposer};
 use limes_routing::{Event, Verdict};
+use parking_lot::Mutex;
 
-/// Ids reserved at a time. What a restart leaves unused is lost; there are enough.
+/// IdAllocator reserved at a time. What a restart leaves unused is lost; there are enough.
 const BLOCK: u32 = 1_024;
 
-/// Ids of one kind that this node may give out.
+/// IdAllocator of one kind that this node may give out.
 #[derive(Debug, Default)]
-pub(super) struct Ids(Mutex<Vec<Range<u64>>>);
+pub(super) struct IdAllocator(Mutex<Vec<Range<u64>>>);
 
-impl Ids {
+impl IdAllocator {
     fn take(&self) -> Option<u64> {
-        let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blocks = self.0.lock();
         loop {
             match blocks.last_mut()?.next() {
                 Some(id) => return Some(id),
@@ -26,7 +26,7 @@ impl Ids {
 
     fn put(&self, first: u64, count: u32) {
         let block = first..first.saturating_add(u64::from(count));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(block);
+        self.0.lock().push(block);
     }
 
     /// The next id; reserves a block if none is left.
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn each_id_of_a_block_is_given_once_and_none_beside_it() {
-        let ids = Ids::default();
+        let ids = IdAllocator::default();
         ids.put(10, 3);
         ids.put(20, 2);
         let mut all: Vec<u64> = std::iter::from_fn(|| ids.take()).collect();

@@ -13,8 +13,8 @@ use limes_routing::{Epoch, Event, NodeId};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-use crate::node::Node;
-use crate::router::message::Mail;
+use super::context::Presence;
+use crate::router::message::LinkCommand;
 
 /// Heartbeats after which a tick that has not come was not regular.
 const REGULAR: u32 = 4;
@@ -30,12 +30,12 @@ struct Eye {
 }
 
 /// PeekBackoff for as long as the node runs.
-pub(super) async fn run(node: Arc<Node>) {
+pub(super) async fn run(presence: Arc<Presence>) {
     let now = Instant::now();
     let mut eye = Eye { regular_since: now, ready_since: None, down_since: HashMap::new() };
     let mut last = now;
     // The leader looks once a heartbeat.
-    let heartbeat = node.config.cluster.heartbeat;
+    let heartbeat = presence.config.cluster.heartbeat;
     let mut tick = interval(heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -46,12 +46,14 @@ pub(super) async fn run(node: Arc<Node>) {
         }
         last = now;
         // SessionOwner was cut off has heard nobody, whoever is to blame.
-        eye.ready_since = node.is_ready().then(|| eye.ready_since.unwrap_or(now));
-        let Some(replica) = node.replica().filter(|replica| replica.is_leader()) else { continue };
-        for (silent, epoch) in suspects(&node, replica, &eye, now) {
-            declare(&node, replica, silent, epoch).await;
+        eye.ready_since = presence.consensus.is_ready().then(|| eye.ready_since.unwrap_or(now));
+        let Some(replica) = presence.consensus.replica().filter(|replica| replica.is_leader()) else {
+            continue;
+        };
+        for (silent, epoch) in suspects(&presence, replica, &eye, now) {
+            declare(&presence, replica, silent, epoch).await;
         }
-        drop_suspended(&node, replica, &mut eye, now).await;
+        drop_suspended(&presence, replica, &mut eye, now).await;
     }
 }
 
@@ -62,29 +64,29 @@ impl Eye {
     }
 }
 
-fn suspects(node: &Node, replica: &Replica, eye: &Eye, now: Instant) -> Vec<(NodeId, Epoch)> {
+fn suspects(presence: &Presence, replica: &Replica, eye: &Eye, now: Instant) -> Vec<(NodeId, Epoch)> {
     let live: Vec<_> = replica.read(|tables| {
         tables.nodes().filter(|(_, row)| !row.down).map(|(id, row)| (id, row.epoch)).collect()
     });
     live.into_iter()
-        .filter(|(id, _)| *id != node.id())
+        .filter(|(id, _)| !presence.consensus.is_self(*id))
         .filter(|(id, _)| {
-            let since = eye.silent_since(node.peers.last_heard(*id), now);
-            now.saturating_duration_since(since) > node.config.cluster.down_after()
+            let since = eye.silent_since(presence.peers.last_heard(*id), now);
+            now.saturating_duration_since(since) > presence.config.cluster.down_after()
         })
         .collect()
 }
 
-async fn declare(node: &Node, replica: &Replica, silent: NodeId, epoch: Epoch) {
+async fn declare(presence: &Presence, replica: &Replica, silent: NodeId, epoch: Epoch) {
     let asked = Instant::now();
-    let heartbeat = node.config.cluster.heartbeat;
-    if let Some(link) = node.peers.any_calls(silent) {
-        link.push_always(Mail::Ping);
+    let heartbeat = presence.config.cluster.heartbeat;
+    if let Some(link) = presence.peers.any_calls(silent) {
+        link.command(LinkCommand::Ping);
     }
     sleep(heartbeat * LAST_PING).await;
-    let barrier = node.barrier(asked + node.config.cluster.down_after()).await;
+    let barrier = presence.consensus.barrier(asked + presence.config.cluster.down_after()).await;
     let slept = asked.elapsed() > heartbeat * (LAST_PING + REGULAR);
-    if barrier.is_err() || slept || node.peers.last_heard(silent) >= asked {
+    if barrier.is_err() || slept || presence.peers.last_heard(silent) >= asked {
         return;
     }
     warn!(node = silent.0, epoch = epoch.0, "silent for too long: declaring it down");
@@ -94,13 +96,13 @@ async fn declare(node: &Node, replica: &Replica, silent: NodeId, epoch: Epoch) {
 }
 
 /// Rows of a node that does not come back within the grace are dropped.
-async fn drop_suspended(node: &Node, replica: &Replica, eye: &mut Eye, now: Instant) {
+async fn drop_suspended(presence: &Presence, replica: &Replica, eye: &mut Eye, now: Instant) {
     let down: HashMap<NodeId, Epoch> = replica
         .read(|tables| tables.nodes().filter(|(_, row)| row.down).map(|(id, row)| (id, row.epoch)).collect());
     eye.down_since.retain(|id, (epoch, _)| down.get(id) == Some(epoch));
     for (id, epoch) in down {
         let (_, since) = *eye.down_since.entry(id).or_insert((epoch, now));
-        if now - since < node.config.cluster.suspend_grace {
+        if now - since < presence.config.cluster.suspend_grace {
             continue;
         }
         if replica.read(|tables| tables.has_suspended(id)) {

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::error;
 
-use crate::node::Node;
+use super::context::Presence;
 use crate::router::registry::SessionOwner;
 
 /// The pause between two looks. A look goes over all rows.
@@ -37,29 +37,29 @@ impl Orphan {
 
 /// PeekBackoff for as long as the node runs. A session that ends is taken from the sessions a moment before
 /// its removal is noted: only what is seen twice counts.
-pub(super) async fn run(node: Arc<Node>) {
+pub(super) async fn run(presence: Arc<Presence>) {
     let mut last = BTreeSet::new();
     loop {
         sleep(PAUSE).await;
-        let Some(replica) = node.replica() else { continue };
-        let (tables, looker) = (replica.tables(), node.clone());
+        let Some(replica) = presence.consensus.replica() else { continue };
+        let (tables, looker) = (replica.tables(), presence.clone());
         let Ok(found) = spawn_blocking(move || look(&looker, &tables)).await else { continue };
         for ghost in found.intersection(&last) {
             error!(?ghost, "R11 no ghosts: a row without a session; it is taken out");
-            node.metrics.ghost();
-            node.presence.removals.push(ghost.removal());
+            presence.telemetry.metrics.ghost();
+            presence.removals.push(ghost.removal());
         }
         last = found;
     }
 }
 
 /// Rows of this node's live epoch that have no session here and no removal under way.
-pub(super) fn look(node: &Node, tables: &Tables) -> BTreeSet<Orphan> {
-    let me = node.id();
-    if !tables.live_epoch(me).is_some_and(|epoch| node.presence.is_own_epoch(epoch)) {
+pub(super) fn look(presence: &Presence, tables: &Tables) -> BTreeSet<Orphan> {
+    let Some(me) = presence.consensus.node() else { return BTreeSet::new() };
+    if !tables.live_epoch(me).is_some_and(|epoch| presence.consensus.is_own_epoch(epoch)) {
         return BTreeSet::new();
     }
-    let held = |session: SessionNo| node.sessions.get(session.0).map(|entry| entry.who);
+    let held = |session: SessionNo| presence.sessions.get(session.0).map(|entry| entry.who);
     let edges = tables.edges().filter(|(_, row)| row.home.node == me).filter_map(|(edge, row)| {
         let incarnation = row.home.incarnation;
         let same = held(row.home.session) == Some(SessionOwner::Edge(edge, Some(incarnation)));
@@ -69,5 +69,5 @@ pub(super) fn look(node: &Node, tables: &Tables) -> BTreeSet<Orphan> {
         let same = held(row.home.session) == Some(SessionOwner::Service(row.service, true));
         (!same).then_some(Orphan::Service(row.service, row.home.session))
     });
-    edges.chain(services).filter(|ghost| !node.presence.removals.has(&ghost.removal())).collect()
+    edges.chain(services).filter(|ghost| !presence.removals.has(&ghost.removal())).collect()
 }

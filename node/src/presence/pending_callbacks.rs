@@ -12,8 +12,8 @@ use limes_wire::callback::{EDGE_OFFLINE, EdgeFacts};
 use limes_wire::frame::Execution;
 use tokio::time::timeout;
 
-use super::callbacks::{self, Said};
-use crate::node::Node;
+use super::callbacks::{self, CallbackOutcome};
+use super::context::Presence;
 
 /// How often what is owed is looked at when nothing new is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -27,24 +27,24 @@ const AT_ONCE: usize = 64;
 type Key = (EdgeId, Incarnation);
 
 /// Makes callbacks for as long as the node runs.
-pub(super) async fn run(node: Arc<Node>) {
+pub(super) async fn run(presence: Arc<Presence>) {
     let mut due = Due::default();
     let mut calls = FuturesUnordered::new();
     loop {
         tokio::select! {
-            _ = timeout(TICK, node.presence.owed.notified()) => due.look(&node),
+            _ = timeout(TICK, presence.callback_due.notified()) => due.look(&presence),
             Some((key, done)) = calls.next(), if !calls.is_empty() => {
                 due.ended(key, done);
                 if due.more && due.queue.is_empty() {
-                    due.look(&node);
+                    due.look(&presence);
                 }
             }
         }
         while calls.len() < AT_ONCE {
             let Some((owed, next, since)) = due.queue.pop_front() else { break };
-            let (node, key) = (node.clone(), (owed.edge, owed.incarnation));
+            let (presence, key) = (presence.clone(), (owed.edge, owed.incarnation));
             due.under_way.insert(key);
-            calls.push(async move { (key, settle(&node, &owed, next, since).await) });
+            calls.push(async move { (key, settle(&presence, &owed, next, since).await) });
         }
     }
 }
@@ -66,9 +66,9 @@ struct Due {
 }
 
 impl Due {
-    fn look(&mut self, node: &Node) {
-        let Some(replica) = node.replica() else { return };
-        let has_provider = callbacks::has_provider(node, EDGE_OFFLINE);
+    fn look(&mut self, presence: &Presence) {
+        let Some(replica) = presence.consensus.replica() else { return };
+        let has_provider = callbacks::has_provider(presence, EDGE_OFFLINE);
         let now = Instant::now();
         // While some wait, or there is nobody to tell, each new end is no reason to go through all of them.
         let lately = self.looked.is_some_and(|looked| now - looked < TICK);
@@ -77,7 +77,7 @@ impl Due {
             return;
         }
         self.looked = Some(now);
-        self.take(due(node, replica), has_provider, now);
+        self.take(due(presence, replica), has_provider, now);
     }
 
     fn take(&mut self, due: Vec<Owed>, has_provider: bool, now: Instant) {
@@ -108,10 +108,12 @@ impl Due {
 }
 
 /// What this node is to do: its own, and as the leader that of nodes that are down.
-fn due(node: &Node, replica: &Replica) -> Vec<Owed> {
-    let (me, leads) = (node.id(), replica.is_leader());
+fn due(presence: &Presence, replica: &Replica) -> Vec<Owed> {
+    let leads = replica.is_leader();
     replica.read(|tables| {
-        let mine = |holder: NodeId| holder == me || (leads && tables.live_epoch(holder).is_none());
+        let mine = |holder: NodeId| {
+            presence.consensus.is_self(holder) || (leads && tables.live_epoch(holder).is_none())
+        };
         tables.owed().filter(|owed| mine(owed.node)).cloned().collect()
     })
 }
@@ -138,18 +140,20 @@ impl Next {
 }
 
 /// Says whether it is settled.
-async fn settle(node: &Arc<Node>, owed: &Owed, next: Next, since: Instant) -> bool {
+async fn settle(presence: &Arc<Presence>, owed: &Owed, next: Next, since: Instant) -> bool {
     let facts = EdgeFacts { edge: owed.edge.0, meta: owed.meta.clone(), addr: owed.addr.to_string() };
     let done = match next {
-        Next::Make => match callbacks::ask(node, EDGE_OFFLINE, &facts, TIME).await {
-            Said::Yes(_) | Said::No(_) => true,
+        Next::Make => match callbacks::ask(presence, EDGE_OFFLINE, &facts, TIME).await {
+            CallbackOutcome::Accepted(_) | CallbackOutcome::Refused(_) => true,
             // A service that never answers has had it by then, more than once.
-            Said::Nothing(failure) => failure.ran == Execution::Unknown && since.elapsed() > KEPT,
+            CallbackOutcome::Unanswered(failure) => {
+                failure.ran == Execution::Unknown && since.elapsed() > KEPT
+            }
         },
         Next::Keep => false,
         Next::Forget => true,
     };
-    let Some(replica) = node.replica().filter(|_| done) else { return false };
+    let Some(replica) = presence.consensus.replica().filter(|_| done) else { return false };
     let event = Event::CallbackSettled { edge: owed.edge, incarnation: owed.incarnation };
     // Without a verdict the callback is made again: at least once.
     replica.proposer().submit(event).await.is_ok()

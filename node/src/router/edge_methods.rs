@@ -5,7 +5,6 @@
 //! Only peers of the geminio dialect say them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -13,12 +12,13 @@ use limes_routing::EdgeId;
 use limes_wire::driver::RecordStream;
 use limes_wire::stream::Open;
 use limes_wire::{Code, Str};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::node::Node;
-use crate::router::message::Mail;
+use super::message::{Delivery, LinkHandle};
+use super::peers::PeerTable;
 
 /// What a stream between nodes asks for in place of a session.
 const QUESTION: &str = "limes edge methods";
@@ -39,7 +39,7 @@ type BySession = HashMap<u64, (EdgeId, BTreeSet<Box<str>>)>;
 
 impl EdgeMethods {
     fn map(&self) -> MutexGuard<'_, BySession> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Notes a method of a session; beyond `most` of one session they are not noted.
@@ -99,56 +99,72 @@ fn decode(mut from: Bytes, all: &mut ByEdge) -> Option<()> {
     Some(())
 }
 
-/// The methods of all edges of the cluster.
-///
-/// # Errors
-/// A node that is up could not be asked.
-pub(crate) async fn everywhere(node: &Node) -> Result<ByEdge, String> {
-    let mut all = ByEdge::new();
-    node.edge_methods.add_to(&mut all);
-    let others = node.peers.all().into_iter().filter(|(_, peer)| peer.epoch.is_some());
-    let asked = others.map(|(id, peer)| async move {
-        let answer = match node.peers.streams(id) {
-            Some(link) => timeout(PATIENCE, ask(link)).await.ok().flatten(),
-            None => None,
-        };
-        answer.ok_or_else(|| format!("{} cannot be asked now", peer.name))
-    });
-    for answer in futures::future::join_all(asked).await {
-        decode(answer?, &mut all).ok_or("a node's answer is not whole")?;
+/// Why the methods of all edges are not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EdgeMethodsError {
+    /// A node that is up did not answer; its name.
+    #[error("{0} cannot be asked now")]
+    Unreachable(String),
+    /// A node's answer could not be decoded.
+    #[error("a node's answer is truncated")]
+    Malformed,
+}
+
+impl EdgeMethods {
+    /// The methods of all edges of the cluster: asks every node that is up.
+    ///
+    /// # Errors
+    /// [`EdgeMethodsError`]: a node that is up could not be asked.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the questions.
+    pub(crate) async fn of_cluster(&self, peers: &PeerTable) -> Result<ByEdge, EdgeMethodsError> {
+        let mut all = ByEdge::new();
+        self.add_to(&mut all);
+        let others = peers.all().into_iter().filter(|(_, peer)| peer.epoch.is_some());
+        let asked = others.map(|(id, peer)| async move {
+            let answer = match peers.streams(id) {
+                Some(link) => timeout(PATIENCE, ask(link)).await.ok().flatten(),
+                None => None,
+            };
+            answer.ok_or(EdgeMethodsError::Unreachable(peer.name))
+        });
+        for answer in futures::future::join_all(asked).await {
+            decode(answer?, &mut all).ok_or(EdgeMethodsError::Malformed)?;
+        }
+        Ok(all)
     }
-    Ok(all)
+
+    /// Whether another node's stream asks for the methods of this node's edges.
+    pub(super) fn is_question(open: &Open) -> bool {
+        open.meta.is_empty() && &*open.name == QUESTION
+    }
+
+    /// Answers such a stream.
+    pub(super) async fn answer(&self, mut near: RecordStream) {
+        let bytes = self.encode();
+        if bytes.len() > ANSWER_MAX {
+            return near.reset(Code::TOO_LARGE, "too many methods of edges").await;
+        }
+        let answer = async {
+            near.write_accept(&[]).await.ok()?;
+            near.write_all(&bytes).await.ok()?;
+            near.shutdown().await.ok()
+        };
+        let _ = timeout(PATIENCE, answer).await;
+    }
 }
 
 /// Asks over a link for streams.
-async fn ask(link: crate::router::message::Outbox) -> Option<Bytes> {
+async fn ask(link: LinkHandle) -> Option<Bytes> {
     let (reply, opened) = oneshot::channel();
-    link.push(Mail::Open(reply), 0).ok()?;
+    link.deliver(Delivery::Open(reply), 0).ok()?;
     let mut far = RecordStream::new(opened.await.ok()?.ok()?);
     far.write_open(&Open { name: Str::from_static(QUESTION), ..Open::default() }).await.ok()?;
     far.read_accept().await.ok()?;
     let mut answer = Vec::new();
     far.take(ANSWER_MAX as u64 + 1).read_to_end(&mut answer).await.ok()?;
     (answer.len() <= ANSWER_MAX).then(|| answer.into())
-}
-
-/// Whether another node's stream asks for the methods of this node's edges.
-pub(crate) fn is_question(open: &Open) -> bool {
-    open.meta.is_empty() && &*open.name == QUESTION
-}
-
-/// Answers it.
-pub(crate) async fn answer(node: &Node, mut near: RecordStream) {
-    let bytes = node.edge_methods.encode();
-    if bytes.len() > ANSWER_MAX {
-        return near.reset(Code::TOO_LARGE, "too many methods of edges").await;
-    }
-    let answer = async {
-        near.write_accept(&[]).await.ok()?;
-        near.write_all(&bytes).await.ok()?;
-        near.shutdown().await.ok()
-    };
-    let _ = timeout(PATIENCE, answer).await;
 }
 
 #[cfg(test)]

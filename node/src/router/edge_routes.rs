@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use limes_routing::{EdgeId, Home, Incarnation};
 use parking_lot::RwLock;
 
-use super::message::Outbox;
+use super::message::SessionHandle;
 use super::shards::{SHARDS, spread};
 
 /// Where an edge's live session is.
@@ -20,7 +20,7 @@ pub(crate) enum EdgeLocation {
         /// The session's generation.
         incarnation: Incarnation,
         /// Its mailbox.
-        outbox: Outbox,
+        handle: SessionHandle,
     },
     /// On another node.
     Remote(Home),
@@ -56,7 +56,7 @@ impl EdgeRoutes {
 
     /// Notes that an edge has moved; gives the mailbox of the older session if it was here. A route that
     /// is as new stays.
-    pub(crate) fn moved(&self, edge: EdgeId, to: Incarnation) -> Option<Outbox> {
+    pub(crate) fn moved(&self, edge: EdgeId, to: Incarnation) -> Option<SessionHandle> {
         let mut shard = self.shard(edge).write();
         let route = shard.get_mut(&edge.0)?;
         let known = match route {
@@ -68,7 +68,7 @@ impl EdgeRoutes {
             return None;
         }
         match std::mem::replace(route, EdgeLocation::Superseded(to)) {
-            EdgeLocation::Local { outbox, .. } => Some(outbox),
+            EdgeLocation::Local { handle, .. } => Some(handle),
             EdgeLocation::Remote(_) | EdgeLocation::Superseded(_) => None,
         }
     }

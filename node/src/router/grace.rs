@@ -7,10 +7,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use limes_routing::{EdgeId, NodeId};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::router::service_index::Offer;
 
@@ -42,7 +42,7 @@ pub(crate) struct Wait {
 
 /// All that are expected, [`AWAITED_MAX`] at most; those whose time is over go when somebody asks, or leaves.
 #[derive(Debug, Default)]
-pub(crate) struct Awaited {
+pub(crate) struct ReconnectGrace {
     /// Asked for on every miss; nearly always 0.
     some: AtomicUsize,
     list: Mutex<List>,
@@ -55,9 +55,9 @@ struct List {
     order: VecDeque<(Instant, Absentee)>,
 }
 
-impl Awaited {
+impl ReconnectGrace {
     fn list(&self) -> MutexGuard<'_, List> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock()
     }
 
     /// Somebody has left, and is expected from now on.
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn whoever_left_is_expected_for_a_while() {
-        let (awaited, now) = (Awaited::default(), Instant::now());
+        let (awaited, now) = (ReconnectGrace::default(), Instant::now());
         assert_eq!(awaited.wait(|| edge(1), now), None);
         awaited.expect(edge(1), true, now);
         let later = now + RETURN / 2;
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn whoever_is_back_is_not_expected_and_may_leave_again() {
-        let (awaited, now) = (Awaited::default(), Instant::now());
+        let (awaited, now) = (ReconnectGrace::default(), Instant::now());
         awaited.expect(edge(1), true, now);
         awaited.settle(&edge(1));
         assert_eq!(awaited.wait(|| edge(1), now), None);

@@ -1,61 +1,327 @@
-//! What the tasks of a node say to each other.
+//! The messages that the tasks of a node exchange.
 //!
-//! A session and a mesh link are each one task with one bounded mailbox. A request travels as one
-//! [`Request`] into the mailbox of whoever can deliver it, and exactly one [`Answer`] comes back to
-//! the mailbox named by its [`Origin`]. All maps of what is in flight live inside those tasks, so
-//! that no lock is shared by sessions.
+//! A session and a mesh link are each one task with one bounded mailbox. A call or message travels as one
+//! [`Request`] into the mailbox of the task that can deliver it, and exactly one [`Answer`] returns to the
+//! mailbox of its [`Origin`]. All tables of what is in flight live inside those tasks, so that sessions
+//! share no lock.
+//!
+//! Every task takes [`Delivery`]; beyond that a session takes [`SessionCommand`], a link [`LinkCommand`],
+//! and a geminio session [`StreamCommand`] of its stream tasks.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_routing::{EdgeId, Epoch, Incarnation, ServiceId, SessionNo};
 use limes_wire::driver::{Mailbox, PushError, Stream};
-use limes_wire::frame::{Execution, GoAway, Welcome};
+use limes_wire::frame::GoAway;
 use limes_wire::{Code, Str};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::session::geminio::StreamCommand;
+pub(crate) use super::address::{Address, Destination, Freshness, Key, Kind, Recipient};
+pub(crate) use super::command::{LinkCommand, SessionCommand};
+use super::geminio_stream::StreamCommand;
+pub(crate) use super::outcome::{Answer, Failure};
 
-/// The mailbox of a session or of a mesh link.
-pub(crate) type Outbox = Mailbox<Mail>;
+/// Where the answer to [`Delivery::Open`] goes.
+pub(crate) type StreamReply = oneshot::Sender<Result<Stream, Code>>;
 
-/// One thing that a task is told by another.
+/// What any receiver takes: requests, their answers, and streams.
 #[derive(Debug)]
-pub(crate) enum Mail {
+pub(crate) enum Delivery {
     /// Deliver this and answer its origin.
     Request(Box<Request>),
-    /// A request that had to look for its way has found it; a cancel goes there.
-    Routed(u64, Outbox),
-    /// A request that came from this task has ended.
+    /// A request of this task that had to be resolved was delivered there; a cancel goes there.
+    Routed(u64, Receiver),
+    /// A request of this task has ended.
     Answer(u64, Answer),
     /// The origin no longer waits for its request.
     Cancel(Key),
     /// Open a stream to the peer; the sender writes its first record.
-    Open(oneshot::Sender<Result<Stream, Code>>),
-    /// The session is in the tables: let it begin.
-    Welcome(Box<Welcome>),
-    /// A register, withdraw, subscribe or unsubscribe has been decided.
-    Named { id: u64, code: Code, text: String },
-    /// Say good-bye and close.
-    Close(GoAway),
-    /// Tell the peer that another node would serve it better, and go on serving it.
+    Open(StreamReply),
+}
+
+/// The mailbox item of a native session.
+#[derive(Debug)]
+pub(crate) enum NativeMessage {
+    /// A request, an answer, a stream.
+    Delivery(Delivery),
+    /// A command.
+    Command(SessionCommand),
+    /// Tell the peer that another node would serve it better, and keep serving it. Only the native protocol
+    /// has a frame for that.
     Advise(GoAway),
-    /// Take no new requests; close when nothing is in flight or at the instant given.
-    Retire(GoAway, Instant),
-    /// Fail what was sent to this node: it is gone (mesh links only).
-    PeerDown,
-    /// Tell the node at the other end that one of its edges lives here now (mesh links only).
-    Takeover { edge: EdgeId, incarnation: Incarnation, moving: bool, told: oneshot::Sender<()> },
-    /// A session at the other end is over, by the tables (mesh links only): what has been forwarded to it
-    /// ends with this code.
-    SessionOver(Target, Code),
-    /// Measure that the peer is alive (mesh links only).
-    Ping,
-    /// This node has been without a quorum for long, and others have it: who cannot look for another node
-    /// by itself is closed (edges in the geminio dialect only).
-    Isolated(GoAway),
-    /// Something about a stream of this peer (sessions in the geminio dialect only).
+}
+
+/// The mailbox item of a geminio session.
+#[derive(Debug)]
+pub(crate) enum GeminioMessage {
+    /// A request, an answer, a stream.
+    Delivery(Delivery),
+    /// A command.
+    Command(SessionCommand),
+    /// A stream's task wants something done on the connection.
     Stream(Box<StreamCommand>),
+}
+
+/// The mailbox item of a mesh link.
+#[derive(Debug)]
+pub(crate) enum LinkMessage {
+    /// A request, an answer, a stream.
+    Delivery(Delivery),
+    /// A command.
+    Command(LinkCommand),
+}
+
+/// A mailbox item that can carry a [`Delivery`] or a command.
+pub(crate) trait Message: Send + Sized + 'static {
+    /// The commands of the task that owns the mailbox.
+    type Command;
+    /// Wraps a delivery.
+    fn delivery(delivery: Delivery) -> Self;
+    /// Wraps a command.
+    fn command(command: Self::Command) -> Self;
+    /// Unwraps a delivery.
+    fn into_delivery(self) -> Option<Delivery>;
+}
+
+macro_rules! message {
+    ($message:ident, $command:ident) => {
+        impl Message for $message {
+            type Command = $command;
+
+            fn delivery(delivery: Delivery) -> Self {
+                $message::Delivery(delivery)
+            }
+
+            fn command(command: $command) -> Self {
+                $message::Command(command)
+            }
+
+            fn into_delivery(self) -> Option<Delivery> {
+                if let $message::Delivery(delivery) = self { Some(delivery) } else { None }
+            }
+        }
+    };
+}
+
+message!(NativeMessage, SessionCommand);
+message!(GeminioMessage, SessionCommand);
+message!(LinkMessage, LinkCommand);
+
+/// The sending side of a task's mailbox. Cheap to clone; sending never waits.
+#[derive(Debug)]
+pub(crate) struct TaskHandle<M>(Mailbox<M>);
+
+impl<M> Clone for TaskHandle<M> {
+    fn clone(&self) -> Self {
+        TaskHandle(self.0.clone())
+    }
+}
+
+/// The handle of a mesh link.
+pub(crate) type LinkHandle = TaskHandle<LinkMessage>;
+
+impl<M: Message> TaskHandle<M> {
+    /// The handle of the task that reads this mailbox.
+    pub(crate) fn new(mailbox: Mailbox<M>) -> Self {
+        TaskHandle(mailbox)
+    }
+
+    /// Sends a delivery of `bytes` of payload if the mailbox has room.
+    ///
+    /// # Errors
+    /// The mailbox is full or closed; the delivery is returned.
+    pub(crate) fn deliver(&self, delivery: Delivery, bytes: usize) -> Result<(), PushError<Delivery>> {
+        returned(self.0.push(M::delivery(delivery), bytes))
+    }
+
+    /// Sends a small delivery even if the mailbox is full; false if it is closed.
+    pub(crate) fn deliver_always(&self, delivery: Delivery) -> bool {
+        self.0.push_always(M::delivery(delivery))
+    }
+
+    /// Sends an answer with a payload of `bytes`; answers have a bound of their own.
+    ///
+    /// # Errors
+    /// Too many answers wait unread, or the mailbox is closed; the delivery is returned.
+    pub(crate) fn deliver_answer(&self, answer: Delivery, bytes: usize) -> Result<(), PushError<Delivery>> {
+        returned(self.0.push_answer(M::delivery(answer), bytes))
+    }
+
+    /// Sends a command; false if the mailbox is closed.
+    pub(crate) fn command(&self, command: M::Command) -> bool {
+        self.0.push_always(M::command(command))
+    }
+
+    /// Sends a command ahead of all else; false if the mailbox is closed.
+    pub(crate) fn command_urgent(&self, command: M::Command) -> bool {
+        self.0.push_urgent(M::command(command))
+    }
+
+    /// Whether the task has ended or is closing.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// The mailbox itself.
+    pub(crate) fn mailbox(&self) -> &Mailbox<M> {
+        &self.0
+    }
+}
+
+/// Unwraps the delivery that a mailbox has returned.
+fn returned<M: Message>(pushed: Result<(), PushError<M>>) -> Result<(), PushError<Delivery>> {
+    match pushed {
+        Ok(()) => Ok(()),
+        Err(PushError::Full(item)) => item.into_delivery().map_or(Ok(()), |d| Err(PushError::Full(d))),
+        Err(PushError::Closed(item)) => item.into_delivery().map_or(Ok(()), |d| Err(PushError::Closed(d))),
+    }
+}
+
+/// The handle of a session, by its protocol.
+#[derive(Debug, Clone)]
+pub(crate) enum SessionHandle {
+    /// A peer of the native protocol.
+    Native(TaskHandle<NativeMessage>),
+    /// A peer of the reference's protocol.
+    Geminio(TaskHandle<GeminioMessage>),
+}
+
+/// Calls the same method on the handle of either protocol.
+macro_rules! either {
+    ($handle:expr, $inner:ident => $work:expr) => {
+        match $handle {
+            SessionHandle::Native($inner) => $work,
+            SessionHandle::Geminio($inner) => $work,
+        }
+    };
+}
+
+impl SessionHandle {
+    /// As [`TaskHandle::deliver`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn deliver(&self, delivery: Delivery, bytes: usize) -> Result<(), PushError<Delivery>> {
+        either!(self, handle => handle.deliver(delivery, bytes))
+    }
+
+    /// As [`TaskHandle::deliver_always`].
+    pub(crate) fn deliver_always(&self, delivery: Delivery) -> bool {
+        either!(self, handle => handle.deliver_always(delivery))
+    }
+
+    /// As [`TaskHandle::deliver_answer`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn deliver_answer(&self, answer: Delivery, bytes: usize) -> Result<(), PushError<Delivery>> {
+        either!(self, handle => handle.deliver_answer(answer, bytes))
+    }
+
+    /// As [`TaskHandle::command`].
+    pub(crate) fn command(&self, command: SessionCommand) -> bool {
+        either!(self, handle => handle.command(command))
+    }
+
+    /// As [`TaskHandle::command_urgent`].
+    pub(crate) fn command_urgent(&self, command: SessionCommand) -> bool {
+        either!(self, handle => handle.command_urgent(command))
+    }
+
+    /// Advises the peer to connect elsewhere, if its protocol can express that.
+    pub(crate) fn advise(&self, goaway: &GoAway) {
+        if let SessionHandle::Native(handle) = self {
+            handle.mailbox().push_always(NativeMessage::Advise(goaway.clone()));
+        }
+    }
+
+    /// Whether the peer can be advised to connect elsewhere while it stays connected.
+    pub(crate) fn can_advise(&self) -> bool {
+        matches!(self, SessionHandle::Native(_))
+    }
+
+    /// Whether the session has ended or is closing.
+    pub(crate) fn is_closed(&self) -> bool {
+        either!(self, handle => handle.is_closed())
+    }
+
+    /// Bytes of answers that the peer has not read yet.
+    pub(crate) fn unwritten(&self) -> usize {
+        either!(self, handle => handle.mailbox().unwritten())
+    }
+}
+
+/// A task that takes deliveries: a session here, or the link to another node.
+#[derive(Debug, Clone)]
+pub(crate) enum Receiver {
+    /// A session on this node.
+    Session(SessionHandle),
+    /// The link to the receiver's node.
+    Link(LinkHandle),
+}
+
+impl Receiver {
+    fn deliver(&self, delivery: Delivery, bytes: usize) -> Result<(), PushError<Delivery>> {
+        match self {
+            Receiver::Session(handle) => handle.deliver(delivery, bytes),
+            Receiver::Link(handle) => handle.deliver(delivery, bytes),
+        }
+    }
+
+    /// Sends a small delivery even if the mailbox is full; false if it is closed.
+    pub(crate) fn deliver_always(&self, delivery: Delivery) -> bool {
+        match self {
+            Receiver::Session(handle) => handle.deliver_always(delivery),
+            Receiver::Link(handle) => handle.deliver_always(delivery),
+        }
+    }
+
+    /// Asks the receiver to open a stream to its peer; `reply` is dropped if it cannot.
+    pub(crate) fn open(&self, reply: StreamReply) -> bool {
+        self.deliver(Delivery::Open(reply), 0).is_ok()
+    }
+
+    /// Closes the receiver's connection.
+    pub(crate) fn close(&self, goaway: GoAway) -> bool {
+        match self {
+            Receiver::Session(handle) => handle.command(SessionCommand::Close(goaway)),
+            Receiver::Link(handle) => handle.command(LinkCommand::Close(goaway)),
+        }
+    }
+
+    /// Whether the receiver has ended or is closing.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Receiver::Session(handle) => handle.is_closed(),
+            Receiver::Link(handle) => handle.is_closed(),
+        }
+    }
+
+    /// Hands over a request. Never waits.
+    ///
+    /// # Errors
+    /// The mailbox is full or closed; the request is returned so that another route can be tried.
+    pub(crate) fn try_deliver(&self, request: Box<Request>) -> Result<(), DeliveryError> {
+        let bytes = request.body.len() + request.custom.len() + request.name.len();
+        let request_of = |delivery| match delivery {
+            Delivery::Request(request) => Some(request),
+            _ => None,
+        };
+        match self.deliver(Delivery::Request(request), bytes) {
+            Ok(()) => Ok(()),
+            Err(PushError::Full(d)) => request_of(d).map_or(Ok(()), |r| Err(DeliveryError::Busy(r))),
+            Err(PushError::Closed(d)) => request_of(d).map_or(Ok(()), |r| Err(DeliveryError::Gone(r))),
+        }
+    }
+}
+
+/// Why a request was not handed over.
+#[derive(Debug)]
+pub(crate) enum DeliveryError {
+    /// The receiver has too much queued.
+    Busy(Box<Request>),
+    /// The receiver is gone.
+    Gone(Box<Request>),
 }
 
 /// A call or a message, with all that is needed to deliver it.
@@ -63,88 +329,47 @@ pub(crate) enum Mail {
 pub(crate) struct Request {
     /// Whether a reply or an acknowledgement is expected.
     pub(crate) kind: Kind,
-    /// SessionOwner is answered.
+    /// The task that is answered.
     pub(crate) origin: Origin,
     /// The origin's own number for it.
     pub(crate) id: u64,
-    /// The session it is meant for.
-    pub(crate) target: Target,
+    /// The receiver: as the caller named it, then the session that was chosen.
+    pub(crate) to: Address,
     /// The id shown to the receiver: the calling edge, or the calling service.
     pub(crate) caller: u64,
-    /// Chooses among services; see `exchange.hashby`.
+    /// Selects among services; see `exchange.hashby`.
     pub(crate) key: u64,
     /// When the origin gives up.
     pub(crate) deadline: Instant,
     /// Method or topic.
     pub(crate) name: Str,
-    /// What goes beside the payload, between peers of a dialect that has it; else empty.
+    /// What accompanies the payload between peers of a protocol that has it; else empty.
     pub(crate) custom: Bytes,
     /// The payload, never copied.
     pub(crate) body: Bytes,
-    /// Its caller would not survive a miss: it waits also for whoever was on a node that has died; see
-    /// [`crate::router::grace`].
+    /// The caller's client does not survive a miss: the router also waits for receivers whose node has died;
+    /// see [`crate::router::grace`].
     pub(crate) patient: bool,
-    /// Where it has been sent in vain, after one redirect: there is no second, and not to there.
-    pub(crate) tried: Option<Target>,
+    /// The session that a first attempt failed at: there is one redirect only, and not to that session.
+    pub(crate) tried: Option<Destination>,
 }
 
-/// What sort of request it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    /// Answered by a reply.
-    Call,
-    /// Answered by an acknowledgement.
-    Message,
-}
-
-/// The session that a request is meant for, with its generation.
-///
-/// [`crate::router::resolve`] fills the generation in; before that it is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// This incarnation of an edge.
-    Edge(EdgeId, Incarnation),
-    /// This session of a service, on a node of this epoch.
-    Service(ServiceId, SessionNo, Epoch),
-}
-
-impl Target {
-    /// Whatever session the edge has.
-    pub(crate) fn edge(edge: u64) -> Self {
-        Target::Edge(EdgeId(edge), Incarnation::default())
-    }
-
-    /// Whichever service offers the method or topic.
-    pub(crate) fn any_service() -> Self {
-        Target::Service(ServiceId(0), SessionNo(0), Epoch(0))
-    }
-}
-
-/// Identifies a request within a node: the origin's number and the origin's id for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    /// [`Origin::no`].
-    pub(crate) origin: u64,
-    /// [`Request::id`].
-    pub(crate) id: u64,
-}
-
-/// SessionOwner is answered.
+/// The task that a request came from.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
     /// A session on this node, with its local number.
-    Peer(u64, Outbox),
-    /// A link, with its local number: the node at its other end looks for another way if there is need to.
-    Link(u64, Outbox),
+    Session(u64, SessionHandle),
+    /// A link, with its local number: the node at its other end redirects the request if need be.
+    Link(u64, LinkHandle),
     /// The node itself (callbacks).
-    Node(mpsc::UnboundedSender<Heard>),
+    Node(mpsc::UnboundedSender<RequestEvent>),
 }
 
-/// What the node hears of a request of its own.
+/// What happens to a request of the node itself.
 #[derive(Debug, Clone)]
-pub(crate) enum Heard {
-    /// It had to look for its way, and has found it; a cancel goes there.
-    Routed(Outbox),
+pub(crate) enum RequestEvent {
+    /// It had to be resolved and was delivered there; a cancel goes there.
+    Routed(Receiver),
     /// It has ended.
     Answer(Answer),
 }
@@ -153,87 +378,43 @@ impl Origin {
     /// The local number of the origin; 0 is the node itself.
     pub(crate) fn no(&self) -> u64 {
         match self {
-            Origin::Peer(no, _) | Origin::Link(no, _) => *no,
+            Origin::Session(no, _) | Origin::Link(no, _) => *no,
             Origin::Node(_) => 0,
         }
     }
 
     /// Delivers the answer. An origin that is gone no longer needs it.
     pub(crate) fn answer(&self, id: u64, answer: Answer) {
+        let bytes = if let Answer::Reply(body) = &answer { body.len() } else { 0 };
+        let answer_or_drop = |pushed: Result<(), PushError<Delivery>>| match pushed {
+            Err(PushError::Full(Delivery::Answer(id, answer))) => {
+                // Small, and no more of them than the peer has made requests.
+                Some(Delivery::Answer(id, answer.dropped()))
+            }
+            _ => None,
+        };
         match self {
-            Origin::Peer(_, outbox) | Origin::Link(_, outbox) => {
-                let bytes = if let Answer::Reply(body) = &answer { body.len() } else { 0 };
-                let pushed = outbox.push_answer(Mail::Answer(id, answer), bytes);
-                // Small, and no more of them than the peer has asked for.
-                if let Err(PushError::Full(Mail::Answer(id, answer))) = pushed {
-                    outbox.push_always(Mail::Answer(id, answer.dropped()));
-                }
+            Origin::Session(_, handle) => {
+                let pushed = handle.deliver_answer(Delivery::Answer(id, answer), bytes);
+                answer_or_drop(pushed).map(|dropped| handle.deliver_always(dropped));
+            }
+            Origin::Link(_, handle) => {
+                let pushed = handle.deliver_answer(Delivery::Answer(id, answer), bytes);
+                answer_or_drop(pushed).map(|dropped| handle.deliver_always(dropped));
             }
             Origin::Node(sender) => {
-                let _ = sender.send(Heard::Answer(answer));
+                let _ = sender.send(RequestEvent::Answer(answer));
             }
         }
     }
 
-    /// Says who has a request that had to look for its way; false: the origin is gone.
-    pub(crate) fn routed(&self, id: u64, to: &Outbox) -> bool {
+    /// Reports the receiver of a request that had to be resolved; false if the origin is gone.
+    pub(crate) fn routed(&self, id: u64, to: &Receiver) -> bool {
         match self {
-            Origin::Peer(_, outbox) | Origin::Link(_, outbox) => {
-                outbox.push_always(Mail::Routed(id, to.clone()))
-            }
-            Origin::Node(sender) => sender.send(Heard::Routed(to.clone())).is_ok(),
+            Origin::Node(sender) => sender.send(RequestEvent::Routed(to.clone())).is_ok(),
+            Origin::Session(_, handle) => handle.deliver_always(Delivery::Routed(id, to.clone())),
+            Origin::Link(_, handle) => handle.deliver_always(Delivery::Routed(id, to.clone())),
         }
-    }
-}
-
-/// How a request ended.
-#[derive(Debug, Clone)]
-pub(crate) enum Answer {
-    /// The receiver's reply to a call.
-    Reply(Bytes),
-    /// The receiver has taken a message over.
-    Done,
-    /// It failed.
-    Failed(Failure),
-}
-
-impl Answer {
-    /// What is left of it for a caller that does not take its answers.
-    fn dropped(self) -> Answer {
-        match self {
-            Answer::Reply(_) => Answer::Failed(Failure {
-                code: Code::BUSY,
-                ran: Execution::Completed,
-                text: "too many answers wait for you unread; this reply was dropped".to_owned(),
-                revision: 0,
-            }),
-            small => small,
-        }
-    }
-}
-
-/// Why a request failed and whether it may have run.
-#[derive(Debug, Clone)]
-pub(crate) struct Failure {
-    /// From the closed set.
-    pub(crate) code: Code,
-    /// What the caller may assume.
-    pub(crate) ran: Execution,
-    /// One line for a person.
-    pub(crate) text: String,
-    /// For `MOVED`: the revision at which the answering node knew better; else 0.
-    pub(crate) revision: u64,
-}
-
-impl Failure {
-    /// A failure of a request that certainly was not run.
-    pub(crate) fn not_run(code: Code, text: impl Into<String>) -> Self {
-        Failure { code, ran: Execution::NotStarted, text: text.into(), revision: 0 }
-    }
-
-    /// A failure of a request that was handed to its receiver.
-    pub(crate) fn may_have_run(code: Code, text: impl Into<String>) -> Self {
-        Failure { code, ran: Execution::Unknown, text: text.into(), revision: 0 }
     }
 }
 
@@ -248,61 +429,39 @@ impl Request {
         self.origin.answer(self.id, Answer::Failed(failure));
     }
 
-    /// Ends a request that nobody has read and whose caller does not wait any more.
-    pub(crate) fn unwanted(&self) {
-        self.fail(Failure::not_run(Code::CANCELLED, "its caller does not wait any more"));
+    /// Ends a request that no receiver has read and whose caller has cancelled it.
+    pub(crate) fn fail_cancelled(&self) {
+        self.fail(Failure::not_run(Code::CANCELLED, "the caller has cancelled it"));
     }
 
     /// Time left before the origin gives up.
-    pub(crate) fn remaining(&self, now: Instant) -> std::time::Duration {
+    pub(crate) fn remaining(&self, now: Instant) -> Duration {
         self.deadline.saturating_duration_since(now)
-    }
-}
-
-/// Why a request did not fit into a mailbox; it comes back so that another way can be tried.
-#[derive(Debug)]
-pub(crate) enum DeliveryError {
-    /// The receiver has too much queued.
-    Busy(Box<Request>),
-    /// The receiver is gone.
-    Gone(Box<Request>),
-}
-
-/// Puts a request into the mailbox of whoever delivers it. Never waits.
-pub(crate) fn try_deliver(outbox: &Outbox, request: Box<Request>) -> Result<(), DeliveryError> {
-    let bytes = request.body.len() + request.custom.len() + request.name.len();
-    let unwrap = |mail| match mail {
-        Mail::Request(request) => Some(request),
-        _ => None,
-    };
-    match outbox.push(Mail::Request(request), bytes) {
-        Ok(()) => Ok(()),
-        Err(PushError::Full(mail)) => unwrap(mail).map_or(Ok(()), |r| Err(DeliveryError::Busy(r))),
-        Err(PushError::Closed(mail)) => unwrap(mail).map_or(Ok(()), |r| Err(DeliveryError::Gone(r))),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use limes_wire::frame::Execution;
     use limes_wire::limits::ANSWERS_BYTES_MAX;
 
     use super::*;
 
     #[test]
-    fn who_does_not_take_its_answers_is_told_so_instead() {
-        let outbox = Outbox::new();
-        let origin = Origin::Peer(7, outbox.clone());
+    fn replies_beyond_the_bound_of_unread_answers_become_busy() {
+        let handle = TaskHandle::<NativeMessage>::new(Mailbox::new());
+        let origin = Origin::Session(7, SessionHandle::Native(handle.clone()));
         let body = Bytes::from(vec![0; 1 << 20]);
         for id in 0..600 {
             origin.answer(id, Answer::Reply(body.clone()));
         }
         origin.answer(600, Answer::Done);
         let (mut replies, mut dropped) = (0, 0);
-        for mail in outbox.take_all() {
-            match mail {
-                Mail::Answer(_, Answer::Reply(_)) => replies += 1,
-                Mail::Answer(600, Answer::Done) => {}
-                Mail::Answer(_, Answer::Failed(failure)) => {
+        for message in handle.mailbox().take_all() {
+            match message.into_delivery() {
+                Some(Delivery::Answer(_, Answer::Reply(_))) => replies += 1,
+                Some(Delivery::Answer(600, Answer::Done)) => {}
+                Some(Delivery::Answer(_, Answer::Failed(failure))) => {
                     assert_eq!((failure.code, failure.ran), (Code::BUSY, Execution::Completed));
                     dropped += 1;
                 }

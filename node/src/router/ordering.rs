@@ -6,34 +6,34 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use limes_routing::{EdgeId, Revision};
+use limes_routing::EdgeId;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::router::message::{Kind, Request, Target};
+use super::message::{Freshness, Kind, Recipient, Request};
 
 /// What shares an order: a sender, and a topic or the edge that is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Lane {
+pub(crate) struct OrderKey {
     origin: u64,
     caller: u64,
-    edge: EdgeId,
+    edge: Option<EdgeId>,
     topic: String,
 }
 
-impl Lane {
+impl OrderKey {
     /// The lane of a request; calls have no order.
-    pub(crate) fn of(request: &Request) -> Option<Lane> {
-        let edge = match request.target {
-            Target::Edge(edge, _) => edge,
-            Target::Service(..) => EdgeId(0),
+    pub(crate) fn of(request: &Request) -> Option<OrderKey> {
+        let edge = match request.to.recipient() {
+            Recipient::Edge(edge) => Some(edge),
+            Recipient::Service => None,
         };
         let (origin, caller) = (request.origin.no(), request.caller);
-        (request.kind == Kind::Message).then(|| Lane {
+        (request.kind == Kind::Message).then(|| OrderKey {
             origin,
             caller,
             edge,
-            topic: request.name.as_str().to_owned(),
+            topic: request.name.to_string(),
         })
     }
 }
@@ -43,19 +43,19 @@ impl Lane {
 pub(crate) struct KeyedOrder {
     /// Asked for each message; nearly always 0.
     open: AtomicUsize,
-    waiting: Mutex<HashMap<Lane, Waiting>>,
+    waiting: Mutex<HashMap<OrderKey, Waiting>>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     requests: Vec<Request>,
-    /// What the tables here must have come to; 0: a barrier.
-    revision: Revision,
+    /// How new the tables must be.
+    freshness: Option<Freshness>,
 }
 
 impl KeyedOrder {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Lane, Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, HashMap<OrderKey, Waiting>> {
+        self.waiting.lock()
     }
 
     /// Takes a request if others of its lane look for their way; else it comes back.
@@ -63,9 +63,9 @@ impl KeyedOrder {
         if self.open.load(Ordering::Acquire) == 0 {
             return Some(request);
         }
-        let Some(lane) = Lane::of(&request) else { return Some(request) };
+        let Some(lane) = OrderKey::of(&request) else { return Some(request) };
         match self.waiting().get_mut(&lane) {
-            Some(waiting) => waiting.add(request, Revision(0)),
+            Some(waiting) => waiting.add(request, Freshness::Barrier),
             None => return Some(request),
         }
         None
@@ -73,35 +73,32 @@ impl KeyedOrder {
 
     /// Puts a request into its lane. True: the lane was not open, and whoever asks has to empty it
     /// with [`KeyedOrder::next`] until that gives nothing.
-    pub(crate) fn join(&self, lane: Lane, request: Box<Request>, revision: Revision) -> bool {
+    pub(crate) fn join(&self, lane: OrderKey, request: Box<Request>, freshness: Freshness) -> bool {
         let mut all = self.waiting();
         let is_new = !all.contains_key(&lane);
         if is_new {
             self.open.fetch_add(1, Ordering::Release);
         }
-        all.entry(lane).or_default().add(request, revision);
+        all.entry(lane).or_default().add(request, freshness);
         is_new
     }
 
     /// What waits now, by the sender's numbers, which rise: what came back from a receiver that has gone
     /// may have come here later. Nothing: the lane is closed.
-    pub(crate) fn next(&self, lane: &Lane) -> (Vec<Request>, Revision) {
+    pub(crate) fn next(&self, lane: &OrderKey) -> (Vec<Request>, Freshness) {
         let mut all = self.waiting();
         let mut taken = all.get_mut(lane).map(std::mem::take).unwrap_or_default();
         if taken.requests.is_empty() && all.remove(lane).is_some() {
             self.open.fetch_sub(1, Ordering::Release);
         }
         taken.requests.sort_by_key(|request| request.id);
-        (taken.requests, taken.revision)
+        (taken.requests, taken.freshness.unwrap_or(Freshness::Barrier))
     }
 }
 
 impl Waiting {
-    /// A barrier is as good as any revision.
-    fn add(&mut self, request: Box<Request>, revision: Revision) {
-        let any_barrier = !self.requests.is_empty() && self.revision == Revision(0);
-        self.revision =
-            if any_barrier || revision == Revision(0) { Revision(0) } else { self.revision.max(revision) };
+    fn add(&mut self, request: Box<Request>, freshness: Freshness) {
+        self.freshness = Some(self.freshness.map_or(freshness, |known| known.max(freshness)));
         self.requests.push(*request);
     }
 }
@@ -115,14 +112,16 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::router::message::Origin;
+    use limes_routing::Revision;
+
+    use super::super::message::{Address, Origin};
 
     fn message(id: u64, topic: &'static str, kind: Kind) -> Box<Request> {
         Box::new(Request {
             kind,
             origin: Origin::Node(mpsc::unbounded_channel().0),
             id,
-            target: Target::any_service(),
+            to: Address::service(),
             caller: 5,
             key: 5,
             deadline: Instant::now(),
@@ -137,12 +136,15 @@ mod tests {
     #[test]
     fn who_comes_while_one_looks_waits_behind_it_and_nobody_else() {
         let lanes = KeyedOrder::default();
-        let ids = |all: (Vec<Request>, Revision)| all.0.iter().map(|one| one.id).collect::<Vec<_>>();
+        let ids = |all: (Vec<Request>, Freshness)| all.0.iter().map(|one| one.id).collect::<Vec<_>>();
         let first = message(1, "a", Kind::Message);
-        let lane = Lane::of(&first).unwrap();
+        let lane = OrderKey::of(&first).unwrap();
         assert!(lanes.behind(message(9, "a", Kind::Message)).is_some(), "nobody looks yet");
-        assert!(lanes.join(lane.clone(), message(4, "a", Kind::Message), Revision(7)));
-        assert!(!lanes.join(lane.clone(), message(3, "a", Kind::Message), Revision(8)), "one walks the lane");
+        assert!(lanes.join(lane.clone(), message(4, "a", Kind::Message), Freshness::AtLeast(Revision(7))));
+        assert!(
+            !lanes.join(lane.clone(), message(3, "a", Kind::Message), Freshness::AtLeast(Revision(8))),
+            "one walks the lane"
+        );
         assert!(lanes.behind(message(2, "b", Kind::Message)).is_some(), "another topic");
         assert!(lanes.behind(message(2, "a", Kind::Call)).is_some(), "calls have no order");
         let all = lanes.next(&lane);
@@ -155,15 +157,16 @@ mod tests {
     #[test]
     fn one_that_wants_a_barrier_gets_it_for_all() {
         let lanes = KeyedOrder::default();
-        let lane = Lane::of(&message(1, "a", Kind::Message)).unwrap();
-        let next = |revisions: &[u64]| {
-            for revision in revisions {
-                lanes.join(lane.clone(), message(1, "a", Kind::Message), Revision(*revision));
+        let lane = OrderKey::of(&message(1, "a", Kind::Message)).unwrap();
+        let at_least = |revision| Freshness::AtLeast(Revision(revision));
+        let next = |freshness: &[Freshness]| {
+            for freshness in freshness {
+                lanes.join(lane.clone(), message(1, "a", Kind::Message), *freshness);
             }
             lanes.next(&lane).1
         };
-        assert_eq!(next(&[7, 9, 8]), Revision(9));
-        assert_eq!(next(&[7, 0, 8]), Revision(0));
-        assert_eq!(next(&[0, 8]), Revision(0));
+        assert_eq!(next(&[at_least(7), at_least(9), at_least(8)]), at_least(9));
+        assert_eq!(next(&[at_least(7), Freshness::Barrier, at_least(8)]), Freshness::Barrier);
+        assert_eq!(next(&[Freshness::Barrier, at_least(8)]), Freshness::Barrier);
     }
 }

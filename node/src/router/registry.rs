@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use limes_routing::{EdgeId, Incarnation, ServiceId};
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 
-use super::message::Outbox;
+use super::message::SessionHandle;
 use super::shards::{SHARDS, spread};
 
 /// Whose session it is.
@@ -29,7 +30,7 @@ impl SessionOwner {
 #[derive(Debug, Clone)]
 pub(crate) struct SessionEntry {
     /// Its mailbox.
-    pub(crate) outbox: Outbox,
+    pub(crate) handle: SessionHandle,
     /// Whose it is.
     pub(crate) who: SessionOwner,
     /// It has missed a keepalive: others are preferred.
@@ -42,6 +43,8 @@ pub(crate) struct SessionRegistry {
     last: AtomicU64,
     /// Asked at each connect.
     count: AtomicUsize,
+    /// Fires when the last session is removed.
+    emptied: Notify,
     shards: Vec<Mutex<HashMap<u64, SessionEntry>>>,
 }
 
@@ -51,6 +54,7 @@ impl SessionRegistry {
         SessionRegistry {
             last: AtomicU64::new(0),
             count: AtomicUsize::new(0),
+            emptied: Notify::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
@@ -78,7 +82,7 @@ impl SessionRegistry {
 
     /// Notes that the session's event is applied, and gives its mailbox. Nothing: the session has ended meanwhile, or is
     /// another's; whoever asks must propose the removal.
-    pub(crate) fn applied(&self, no: u64, who: SessionOwner) -> Option<Outbox> {
+    pub(crate) fn applied(&self, no: u64, who: SessionOwner) -> Option<SessionHandle> {
         let mut shard = self.shard(no);
         let entry = shard.get_mut(&no)?;
         let same = match (entry.who, who) {
@@ -86,11 +90,11 @@ impl SessionRegistry {
             (SessionOwner::Service(held, _), SessionOwner::Service(service, _)) => held == service,
             _ => false,
         };
-        if !same || entry.outbox.is_closed() {
+        if !same || entry.handle.is_closed() {
             return None;
         }
         entry.who = who;
-        Some(entry.outbox.clone())
+        Some(entry.handle.clone())
     }
 
     /// Notes whether the session's peer has missed a keepalive.
@@ -104,7 +108,9 @@ impl SessionRegistry {
     pub(crate) fn remove(&self, no: u64) -> Option<SessionEntry> {
         let removed = self.shard(no).remove(&no);
         if removed.is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+            if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.emptied.notify_waiters();
+            }
         }
         removed
     }
@@ -117,6 +123,22 @@ impl SessionRegistry {
             all.extend(shard.iter().map(|(no, entry)| (*no, entry.clone())));
         }
         all
+    }
+
+    /// Waits until this node holds no session.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub(crate) async fn wait_empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            if self.len() == 0 {
+                return;
+            }
+            emptied.await;
+        }
     }
 
     /// How many sessions this node holds.

@@ -1,9 +1,9 @@
-//! Finding the way of a call or message: from the session that asks to the mailbox that delivers.
+//! Resolution: from the recipient of a call or message to the session or link that delivers it.
 //!
-//! A known route costs a lookup and no wait. A miss is believed only after a read barrier that began
-//! after it (R4): that, and the one retry after a redirect, happen in a task of their own, in which
-//! messages keep their order. A receiver that the tables know and that cannot be reached now is waited
-//! for a little, and never denied; so is one that has just been sent away and is expected back.
+//! A known route costs one lookup and no wait. A miss is believed only after a read barrier that began
+//! after it (R4). The barrier, and the one retry after a redirect, run in a task of their own, in which
+//! messages keep their order. A receiver that the tables know but that cannot be reached is waited for
+//! briefly and never reported as absent; so is one that is expected to reconnect.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,37 +12,37 @@ use std::time::{Duration, Instant};
 use limes_routing::{EdgeId, NodeId, Revision};
 use limes_wire::Code;
 
-use crate::mesh::Reachability;
-use crate::node::Node;
-use crate::router::edge_routes::EdgeLocation;
-use crate::router::grace::{Absentee, RETURN, Wait};
-use crate::router::message::{
-    DeliveryError, Failure, Key, Kind, Mail, Origin, Outbox, Request, Target, try_deliver,
+use super::context::Router;
+use super::edge_routes::EdgeLocation;
+use super::grace::{Absentee, RETURN, Wait};
+use super::message::{
+    Delivery, DeliveryError, Destination, Failure, Freshness, Key, Kind, Origin, Receiver, Recipient, Request,
 };
-use crate::router::ordering::Lane;
-use crate::router::registry::SessionOwner;
-use crate::router::service_index::{ANY_TOPIC, Offer};
+use super::ordering::OrderKey;
+use super::peers::Reachability;
+use super::registry::SessionOwner;
+use super::service_index::{ANY_TOPIC, Offer};
 use crate::tasks;
 
-/// The most that a request waits for a barrier or a revision, whatever its deadline, unless a leader
-/// may take longer to be found.
-const LOOK_MAX: Duration = Duration::from_secs(5);
+/// The most that a request waits for a barrier or a revision, whatever its deadline, unless an election
+/// may take longer.
+const RESOLVE_MAX: Duration = Duration::from_secs(5);
 
 /// Heartbeats that a request waits for the link to its receiver's node: a node that has just started
 /// dials within two.
 const LINK_WAIT: u32 = 10;
 
-/// What is said of a receiver that the tables know and that no way leads to.
+/// The error text for a receiver that the tables know and to which no route leads.
 pub(crate) const UNREACHABLE: &str = "the receiver is known but cannot be reached now; try again";
 
-/// What came of looking for the way with what this node knows.
+/// The result of resolving a recipient with what this node knows.
 #[derive(Debug)]
 pub(crate) enum Resolution {
-    /// There it goes.
+    /// A route.
     Routed(Route),
     /// The tables know a receiver, but no link leads there, or its connection has just ended.
     Unreachable,
-    /// The tables know nobody, but whoever has just left is expected back.
+    /// The tables know no receiver, but one that has just left is expected to reconnect.
     InGrace(Wait),
     /// The tables know no receiver.
     Absent,
@@ -51,31 +51,31 @@ pub(crate) enum Resolution {
 /// Where a request goes next.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
-    /// The node of the receiver.
-    pub(crate) node: NodeId,
-    /// The mailbox of the receiver's session, or of the link to its node.
-    pub(crate) outbox: Outbox,
+    /// The node of the receiver; `None`: this one.
+    pub(crate) node: Option<NodeId>,
+    /// The receiver's session, or the link to its node.
+    pub(crate) receiver: Receiver,
     /// The receiver with its generation.
-    pub(crate) target: Target,
+    pub(crate) destination: Destination,
 }
 
-/// Sends a request on its way and gives the mailbox it is in, for a later cancel. `None`: it has
-/// been answered, or is being looked for; then [`Mail::Routed`] follows.
-pub(crate) fn dispatch(node: &Arc<Node>, request: Box<Request>) -> Option<Outbox> {
-    let mut request = node.lanes.behind(request)?;
-    let Resolution::Routed(way) = find(node, &request) else {
-        resolve_again(node, request, Revision(0));
+/// Resolves and delivers a request, and returns the receiver for a later cancel. `None`: it has been
+/// answered, or its resolution goes on; then [`Delivery::Routed`] follows.
+pub(crate) fn dispatch(router: &Arc<Router>, request: Box<Request>) -> Option<Receiver> {
+    let mut request = router.order.behind(request)?;
+    let Resolution::Routed(route) = resolve(router, &request) else {
+        resolve_again(router, request, Freshness::Barrier);
         return None;
     };
-    request.target = way.target;
-    match try_deliver(&way.outbox, request) {
-        Ok(()) => Some(way.outbox),
+    request.to = super::message::Address::Resolved(route.destination);
+    match route.receiver.try_deliver(request) {
+        Ok(()) => Some(route.receiver),
         Err(DeliveryError::Busy(request)) => {
             request.fail(busy());
             None
         }
         Err(DeliveryError::Gone(request)) => {
-            resolve_again(node, request, Revision(0));
+            resolve_again(router, request, Freshness::Barrier);
             None
         }
     }
@@ -85,27 +85,31 @@ fn busy() -> Failure {
     Failure::not_run(Code::BUSY, "the receiver's queue is full; try again later")
 }
 
-/// The way of a request by what this node knows now.
-pub(crate) fn find(node: &Node, request: &Request) -> Resolution {
-    match request.target {
-        Target::Edge(edge, _) => find_edge(node, edge, request.tried),
-        Target::Service(..) => {
-            let services = node.services.load();
-            let list = match request.kind {
+fn just_gone() -> Failure {
+    Failure::not_run(Code::GONE, "the receiver has just gone; try again")
+}
+
+/// Resolves a request with what this node knows now.
+pub(crate) fn resolve(router: &Router, request: &Request) -> Resolution {
+    match request.to.recipient() {
+        Recipient::Edge(edge) => resolve_edge(router, edge, request.tried),
+        Recipient::Service => {
+            let services = router.services.load();
+            let candidates = match request.kind {
                 Kind::Call => services.method(&request.name),
                 Kind::Message => services.topic(&request.name),
             };
-            match node.pick(list, request.key, request.tried) {
-                Resolution::Absent => missed_service(node, request.kind, &request.name),
+            match router.select(candidates, request.key, request.tried) {
+                Resolution::Absent => missed_service(router, request.kind, &request.name),
                 found => found,
             }
         }
     }
 }
 
-/// Nobody offers this now.
-fn missed_service(node: &Node, kind: Kind, name: &str) -> Resolution {
-    let missed = |offer: Offer| node.missed(|| Absentee::Service(offer));
+/// No service offers this now.
+fn missed_service(router: &Router, kind: Kind, name: &str) -> Resolution {
+    let missed = |offer: Offer| router.missed(|| Absentee::Service(offer));
     match kind {
         Kind::Call => missed(Offer::Method(name.to_owned())),
         Kind::Message => match missed(Offer::Topic(name.to_owned())) {
@@ -115,40 +119,41 @@ fn missed_service(node: &Node, kind: Kind, name: &str) -> Resolution {
     }
 }
 
-/// The way to an edge by what this node knows now.
+/// Resolves an edge with what this node knows now.
 ///
-/// `tried`: its node has said that this session is over, which is still on its way into the tables.
-pub(crate) fn find_edge(node: &Node, edge: EdgeId, tried: Option<Target>) -> Resolution {
-    let is_tried = |incarnation| tried == Some(Target::Edge(edge, incarnation));
-    match node.directory.get(edge) {
+/// `tried`: its node has answered that this session is over; the tables will say so shortly.
+pub(crate) fn resolve_edge(router: &Router, edge: EdgeId, tried: Option<Destination>) -> Resolution {
+    let is_tried = |incarnation| tried == Some(Destination::Edge(edge, incarnation));
+    match router.edges.get(edge) {
         Some(EdgeLocation::Remote(home)) if is_tried(home.incarnation) => Resolution::Unreachable,
-        // Its connection has ended, and that is on its way into the tables.
-        Some(EdgeLocation::Local { incarnation, outbox }) if outbox.is_closed() || is_tried(incarnation) => {
+        // Its connection has ended; the removal is on its way into the tables.
+        Some(EdgeLocation::Local { incarnation, handle }) if handle.is_closed() || is_tried(incarnation) => {
             Resolution::Unreachable
         }
-        Some(EdgeLocation::Local { incarnation, outbox }) => {
-            Resolution::Routed(Route { node: node.id(), outbox, target: Target::Edge(edge, incarnation) })
-        }
-        Some(EdgeLocation::Remote(home)) => match node.peers.reach(home.node, home.epoch) {
-            Reachability::Linked(outbox) => Resolution::Routed(Route {
-                node: home.node,
-                outbox,
-                target: Target::Edge(edge, home.incarnation),
+        Some(EdgeLocation::Local { incarnation, handle }) => Resolution::Routed(Route {
+            node: None,
+            receiver: Receiver::Session(handle),
+            destination: Destination::Edge(edge, incarnation),
+        }),
+        Some(EdgeLocation::Remote(home)) => match router.peers.reach(home.node, home.epoch) {
+            Reachability::Linked(link) => Resolution::Routed(Route {
+                node: Some(home.node),
+                receiver: Receiver::Link(link),
+                destination: Destination::Edge(edge, home.incarnation),
             }),
             Reachability::Unlinked => Resolution::Unreachable,
-            // Hidden with its node (R5).
-            Reachability::Down => node.missed(|| Absentee::Node(home.node)),
+            // Its rows are hidden while its node is down (R5).
+            Reachability::Down => router.missed(|| Absentee::Node(home.node)),
         },
-        // A fresh look at the tables will say.
+        // Newer tables will say where it is now.
         Some(EdgeLocation::Superseded(_)) => Resolution::Absent,
-        None => node.missed(|| Absentee::Edge(edge)),
+        None => router.missed(|| Absentee::Edge(edge)),
     }
 }
 
-/// How long somebody looks for a receiver.
+/// How long a resolution may wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    /// From when on.
     began: Instant,
     /// For a link to come up.
     link: Instant,
@@ -159,22 +164,26 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// Until a deadline, from now on.
-    pub(crate) fn until(node: &Node, deadline: Instant, patient: bool) -> Self {
+    /// From now until a deadline.
+    pub(crate) fn until(router: &Router, deadline: Instant, patient: bool) -> Self {
         let began = Instant::now();
-        Patience { began, link: began + node.config.cluster.heartbeat * LINK_WAIT, deadline, patient }
+        Patience { began, link: began + router.heartbeat * LINK_WAIT, deadline, patient }
     }
 }
 
-/// PeekBackoff until there is a way or nobody to look for or to wait for; then there is one last look.
+/// Re-resolves until a route exists, the recipient is known to be absent, or the grace period ends; always
+/// tries once more at the end.
+///
+/// # Cancel safety
+/// Dropping the future has no effect.
 pub(crate) async fn resolve_reachable(
-    node: &Node,
+    router: &Router,
     patience: Patience,
-    look: impl Fn() -> Resolution,
+    resolve: impl Fn() -> Resolution,
 ) -> Resolution {
-    let mut links = node.peers.linked();
+    let mut links = router.peers.linked();
     loop {
-        let found = look();
+        let found = resolve();
         let until = match &found {
             Resolution::Unreachable if patience.patient => patience.link.max(patience.began + RETURN),
             Resolution::Unreachable => patience.link,
@@ -186,188 +195,195 @@ pub(crate) async fn resolve_reachable(
         if Instant::now() >= until {
             return if matches!(found, Resolution::InGrace(_)) { Resolution::Absent } else { found };
         }
-        // SessionOwner leaves the tables, or comes back, does so without a link changing: hence the pause.
-        let pause = until.min(Instant::now() + node.config.cluster.heartbeat);
+        // A receiver that reconnects or leaves the tables changes no link, hence the poll.
+        let pause = until.min(Instant::now() + router.heartbeat);
         let _ = tokio::time::timeout_at(pause.into(), links.changed()).await;
     }
 }
 
-/// The session that another node asks for, if it lives here under this generation.
-pub(crate) fn find_here(node: &Node, target: Target) -> Option<Outbox> {
-    match target {
-        Target::Edge(edge, incarnation) => match node.directory.get(edge) {
-            Some(EdgeLocation::Local { incarnation: held, outbox }) if held == incarnation => Some(outbox),
-            _ => None,
+/// The session that another node asks for, if this node holds it under this generation.
+pub(crate) fn find_local(router: &Router, destination: Destination) -> Option<Receiver> {
+    let handle = match destination {
+        Destination::Edge(edge, incarnation) => match router.edges.get(edge) {
+            Some(EdgeLocation::Local { incarnation: held, handle }) if held == incarnation => handle,
+            _ => return None,
         },
-        Target::Service(service, session, epoch) if node.presence.is_own_epoch(epoch) => {
-            let entry = node.sessions.get(session.0)?;
-            matches!(entry.who, SessionOwner::Service(held, _) if held == service).then_some(entry.outbox)
+        Destination::Service(service, session, epoch) if router.consensus.is_own_epoch(epoch) => {
+            let entry = router.sessions.get(session.0)?;
+            let same = matches!(entry.who, SessionOwner::Service(held, _) if held == service);
+            same.then_some(entry.handle)?
         }
-        Target::Service(..) => None,
-    }
+        Destination::Service(..) => return None,
+    };
+    Some(Receiver::Session(handle))
 }
 
-/// PeekBackoff for the way once more after the tables are known to be new enough: at least `revision`,
-/// or a fresh barrier if that is 0. Messages keep their order; see [`crate::router::ordering`].
-pub(crate) fn resolve_again(node: &Arc<Node>, request: Box<Request>, revision: Revision) {
-    let node = node.clone();
-    match Lane::of(&request) {
+/// Resolves a request once more, as soon as the tables are new enough. Messages keep their order; see
+/// [`super::ordering`].
+pub(crate) fn resolve_again(router: &Arc<Router>, request: Box<Request>, freshness: Freshness) {
+    let router = router.clone();
+    match OrderKey::of(&request) {
         None => {
-            tasks::spawn(tasks::Kind::Route, async move { look(&node, vec![*request], revision).await });
+            let work = async move { resolve_batch(&router, vec![*request], freshness).await };
+            tasks::spawn(tasks::Kind::Route, work);
         }
-        Some(lane) => {
-            if node.lanes.join(lane.clone(), request, revision) {
-                tasks::spawn(tasks::Kind::Route, walk(node, lane));
+        Some(key) => {
+            if router.order.join(key.clone(), request, freshness) {
+                tasks::spawn(tasks::Kind::Route, drain_key(router, key));
             }
         }
     }
 }
 
-/// Empties a lane.
-async fn walk(node: Arc<Node>, lane: Lane) {
+/// Resolves everything that waits under one key.
+async fn drain_key(router: Arc<Router>, key: OrderKey) {
     loop {
-        let (requests, revision) = node.lanes.next(&lane);
+        let (requests, freshness) = router.order.next(&key);
         if requests.is_empty() {
             return;
         }
-        look(&node, requests, revision).await;
+        resolve_batch(&router, requests, freshness).await;
     }
 }
 
-/// Waits until the tables are new enough, then sends these on their way one after the other.
-async fn look(node: &Arc<Node>, requests: Vec<Request>, revision: Revision) {
-    // A barrier that waits for the one before it knows after twice that time whether there is a quorum.
-    let patience = LOOK_MAX.max(node.config.cluster.timing().no_quorum_after() * 3);
+/// Waits until the tables are new enough, then delivers these requests one after the other.
+async fn resolve_batch(router: &Arc<Router>, requests: Vec<Request>, freshness: Freshness) {
+    // A barrier that queues behind another one learns after twice that time whether there is a quorum.
+    let patience = RESOLVE_MAX.max(router.timing.no_quorum_after() * 3);
     let most = Instant::now() + patience;
     let deadline = requests.iter().map(|request| request.deadline).max().map_or(most, |last| last.min(most));
-    let fresh = if revision == Revision(0) {
-        node.barrier(deadline).await
-    } else {
-        node.wait_applied(revision, deadline).await
-    };
-    if let Err(failure) = fresh {
+    if let Err(error) = router.refresh(freshness, deadline).await {
         for request in requests {
-            match find(node, &request) {
-                // A way that is known needs no quorum (R10).
-                Resolution::Routed(way) => send(request, way),
-                _ => request.fail(failure.clone()),
+            match resolve(router, &request) {
+                // A known route needs no quorum (R10).
+                Resolution::Routed(route) => deliver(request, route),
+                _ => request.fail(error.clone().into()),
             }
         }
         return;
     }
-    // All wait for one link together.
-    let patience = Patience::until(node, most, false);
-    let mut once_more = false;
+    // All share the wait for one link.
+    let patience = Patience::until(router, most, false);
+    let mut deferred = false;
     for request in requests {
-        once_more = match once_more {
-            // It must not overtake the one that looks once more.
-            true => again(node, request),
-            false => go(node, request, revision, patience).await,
+        deferred = match deferred {
+            // It must not overtake the one that is resolved again.
+            true => defer(router, request),
+            false => resolve_and_deliver(router, request, freshness, patience).await,
         };
     }
 }
 
-fn again(node: &Arc<Node>, request: Request) -> bool {
-    resolve_again(node, Box::new(request), Revision(0));
+fn defer(router: &Arc<Router>, request: Request) -> bool {
+    resolve_again(router, Box::new(request), Freshness::Barrier);
     true
 }
 
-/// Sends one on its way; true: it has to look once more. Of the patience its part for links is meant.
-async fn go(node: &Arc<Node>, request: Request, revision: Revision, patience: Patience) -> bool {
+/// Delivers one request; true if it has to be resolved again. Only the link part of `patience` is shared.
+async fn resolve_and_deliver(
+    router: &Arc<Router>,
+    request: Request,
+    freshness: Freshness,
+    patience: Patience,
+) -> bool {
     let patience = Patience { deadline: request.deadline, patient: request.patient, ..patience };
-    match resolve_reachable(node, patience, || find(node, &request)).await {
-        Resolution::Routed(way) => send(request, way),
-        Resolution::Unreachable => request.fail(unreachable()),
-        // SessionOwner redirected may itself have missed a newer session: that miss needs a barrier too.
-        Resolution::Absent if revision != Revision(0) => return again(node, request),
-        Resolution::InGrace(_) | Resolution::Absent => request.fail(nobody(&request)),
+    match resolve_reachable(router, patience, || resolve(router, &request)).await {
+        Resolution::Routed(route) => deliver(request, route),
+        Resolution::Unreachable => request.fail(Failure::not_run(Code::GONE, UNREACHABLE)),
+        // The node that redirected may itself have missed a newer session: that miss needs a barrier too.
+        Resolution::Absent if freshness != Freshness::Barrier => return defer(router, request),
+        Resolution::InGrace(_) | Resolution::Absent => request.fail(absent(&request)),
     }
     false
 }
 
-/// Hands over what has had to look, and tells its origin where it is.
-fn send(mut request: Request, way: Route) {
-    request.target = way.target;
+/// Hands over a request whose resolution took a while, and reports the receiver to its origin.
+fn deliver(mut request: Request, route: Route) {
+    request.to = super::message::Address::Resolved(route.destination);
     let (origin, id) = (request.origin.clone(), request.id);
-    match try_deliver(&way.outbox, Box::new(request)) {
+    match route.receiver.try_deliver(Box::new(request)) {
         Ok(()) => {
-            if !origin.routed(id, &way.outbox) {
-                // Whoever asked is gone.
-                way.outbox.push_always(Mail::Cancel(Key { origin: origin.no(), id }));
+            if !origin.routed(id, &route.receiver) {
+                // The origin is gone: the receiver need not answer.
+                route.receiver.deliver_always(Delivery::Cancel(Key { origin: origin.no(), id }));
             }
         }
         Err(DeliveryError::Busy(request)) => request.fail(busy()),
-        Err(DeliveryError::Gone(request)) => {
-            request.fail(Failure::not_run(Code::GONE, "the receiver has just gone; try again"));
-        }
+        Err(DeliveryError::Gone(request)) => request.fail(just_gone()),
     }
 }
 
-fn unreachable() -> Failure {
-    Failure::not_run(Code::GONE, UNREACHABLE)
-}
-
-/// Why there is no way, in the words of the thing that was asked for.
-fn nobody(request: &Request) -> Failure {
-    match (request.target, request.kind) {
-        (Target::Edge(edge, _), _) => {
+/// The failure of a request without a receiver, in terms of its recipient.
+fn absent(request: &Request) -> Failure {
+    match (request.to.recipient(), request.kind) {
+        (Recipient::Edge(edge), _) => {
             Failure::not_run(Code::NO_EDGE, format!("no edge {} is connected", edge.0))
         }
-        (_, Kind::Call) => {
+        (Recipient::Service, Kind::Call) => {
             Failure::not_run(Code::NO_METHOD, format!("no service offers method {:?}", &*request.name))
         }
-        (_, Kind::Message) => {
+        (Recipient::Service, Kind::Message) => {
             Failure::not_run(Code::NO_SERVICE, format!("no service takes topic {:?}", &*request.name))
         }
     }
 }
 
-/// Deals with mail that a closed session or link never read: requests look for another way once,
-/// the rest needs nothing.
-pub(crate) fn return_undelivered(node: &Arc<Node>, unread: impl IntoIterator<Item = Mail>) {
-    let unread: Vec<Mail> = unread.into_iter().collect();
-    let cancelled = |mail: &Mail| if let Mail::Cancel(key) = mail { Some(*key) } else { None };
+/// Handles what a closed session or link never read: requests are redirected once, the rest needs nothing.
+pub(crate) fn return_undelivered(router: &Arc<Router>, unread: impl IntoIterator<Item = Delivery>) {
+    let unread: Vec<Delivery> = unread.into_iter().collect();
+    let cancelled = |unread: &Delivery| if let Delivery::Cancel(key) = unread { Some(*key) } else { None };
     let cancelled: HashSet<Key> = unread.iter().filter_map(cancelled).collect();
-    for mail in unread {
-        match mail {
-            Mail::Request(request) if cancelled.contains(&request.key()) => {
-                request.unwanted();
-            }
-            Mail::Request(request) if matches!(request.origin, Origin::Link(..)) => {
-                let failure = moved(node, request.target);
-                request.fail(failure);
-            }
-            Mail::Request(mut request) if request.tried.is_none() => {
-                request.tried = Some(request.target);
-                resolve_again(node, request, Revision(0));
-            }
-            Mail::Request(request) => {
-                request.fail(Failure::not_run(Code::GONE, "the receiver has just gone; try again"));
-            }
-            Mail::Open(reply) => {
+    for delivery in unread {
+        match delivery {
+            Delivery::Request(request) if cancelled.contains(&request.key()) => request.fail_cancelled(),
+            Delivery::Request(request) => return_request(router, request),
+            Delivery::Open(reply) => {
                 let _ = reply.send(Err(Code::GONE));
             }
-            _ => {}
+            Delivery::Routed(..) | Delivery::Answer(..) | Delivery::Cancel(_) => {}
         }
     }
 }
 
-/// The revision at which this node knows better where the receiver is: at least what it has applied, and
-/// of an edge that has moved at least its move, which it may still have to apply.
-pub(crate) fn newer_revision(node: &Node, target: Target) -> Revision {
-    let applied = node.applied();
-    match target {
-        Target::Edge(edge, _) => match node.directory.get(edge) {
-            Some(EdgeLocation::Superseded(to)) => applied.max(to.0.revision),
-            _ => applied,
-        },
-        Target::Service(..) => applied,
+/// Redirects a request that its receiver has not read.
+fn return_request(router: &Arc<Router>, request: Box<Request>) {
+    match (&request.origin, request.to.destination()) {
+        // The node at the other end redirects it.
+        (Origin::Link(..), Some(destination)) => request.fail(moved(router, destination)),
+        _ => redirect(router, request, just_gone()),
     }
 }
 
-/// The failure for a request that reached a node which does not hold the session: it names the
-/// revision at which that node knows better.
-pub(crate) fn moved(node: &Node, target: Target) -> Failure {
-    let revision = newer_revision(node, target);
-    Failure { revision: revision.0, ..Failure::not_run(Code::MOVED, "the session is elsewhere") }
+/// Resolves a request again after a failure that is worth it ([`Failure::redirect`]); else ends it.
+pub(crate) fn redirect(router: &Arc<Router>, mut request: Box<Request>, failure: Failure) {
+    match failure.redirect(request.tried.is_none()) {
+        Some(freshness) => {
+            request.tried = request.to.destination();
+            resolve_again(router, request, freshness);
+        }
+        None if failure.code == Code::MOVED => {
+            request.fail(Failure::not_run(Code::GONE, "the receiver has moved twice; try again"));
+        }
+        None => request.fail(failure),
+    }
+}
+
+/// The revision at which this node knows better where the receiver is: at least the applied one, and for an
+/// edge that has moved at least its move, which this node may not have applied yet.
+pub(crate) fn newer_revision(router: &Router, destination: Destination) -> Revision {
+    let applied = router.consensus.applied();
+    match destination {
+        Destination::Edge(edge, _) => match router.edges.get(edge) {
+            Some(EdgeLocation::Superseded(to)) => applied.max(to.0.revision),
+            _ => applied,
+        },
+        Destination::Service(..) => applied,
+    }
+}
+
+/// The failure of a request that reached a node which does not hold the session: it names the revision at
+/// which this node knows better.
+pub(crate) fn moved(router: &Router, destination: Destination) -> Failure {
+    let revision = Some(newer_revision(router, destination));
+    Failure { revision, ..Failure::not_run(Code::MOVED, "the session is elsewhere") }
 }

@@ -5,48 +5,56 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use limes_routing::pick;
+use limes_routing::{NodeId, pick};
 use limes_wire::callback::GET_EDGE_ID;
 
+use super::context::Router;
+use super::grace::Absentee;
+use super::message::{Destination, Receiver};
+use super::resolve::{Resolution, Route};
+use super::service_index::Candidate;
 use crate::config::HashBy;
-use crate::node::Node;
-use crate::router::grace::Absentee;
-use crate::router::message::Target;
-use crate::router::resolve::{Resolution, Route};
-use crate::router::service_index::Candidate;
 
-impl Node {
-    /// Chooses among service sessions: the service by the configured policy over service ids, then
-    /// its session, one on this node first; what cannot be reached now, or has been tried in vain, is
-    /// passed over, and what has missed a keepalive, or is on a node that has, while there is another.
-    pub(crate) fn pick(&self, list: &[Candidate], key: u64, tried: Option<Target>) -> Resolution {
-        let exchange = &self.config.exchange;
-        let policy = match exchange.hashby {
+impl Router {
+    /// Selects among service sessions: the service by the configured policy over service ids, then one of its
+    /// sessions, preferably on this node. Sessions that cannot be reached or were tried in vain are passed
+    /// over; those that have missed a keepalive, or whose node has, are used only if there is no other.
+    pub(crate) fn select(
+        &self,
+        candidates: &[Candidate],
+        key: u64,
+        tried: Option<Destination>,
+    ) -> Resolution {
+        if candidates.is_empty() {
+            return Resolution::Absent;
+        }
+        let Some(local) = self.consensus.node() else { return Resolution::Unreachable };
+        let policy = match self.exchange.hashby {
             HashBy::Rendezvous => pick::Policy::Rendezvous,
             HashBy::EdgeId | HashBy::SrcIp | HashBy::Random => pick::Policy::Modulo,
         };
-        let choice = pick::Choice { policy, key, local: self.id(), near: exchange.same_node };
+        let choice = pick::Choice { policy, key, local, near: self.exchange.same_node };
         let usable = |candidate: &Candidate, even_silent: bool| {
-            let way = (tried != Some(candidate.target())).then(|| self.way_to(*candidate)).flatten();
-            way.filter(|(_, silent)| even_silent || !silent).is_some()
+            let untried = tried != Some(candidate.destination());
+            let route = untried.then(|| self.route_to(*candidate, local)).flatten();
+            route.filter(|(_, silent)| even_silent || !silent).is_some()
         };
-        let choose = |even_silent| pick::pick(list, choice, |candidate| usable(candidate, even_silent));
+        let choose = |even_silent| pick::pick(candidates, choice, |candidate| usable(candidate, even_silent));
         let chosen = choose(false).or_else(|| choose(true));
-        match chosen.and_then(|chosen| self.way_to(*chosen)) {
-            Some((way, _)) => Resolution::Routed(way),
-            None if list.is_empty() => Resolution::Absent,
+        match chosen.and_then(|chosen| self.route_to(*chosen, local)) {
+            Some((route, _)) => Resolution::Routed(route),
             None => Resolution::Unreachable,
         }
     }
 
-    /// Nobody is there now: whoever has just left may be expected back.
-    pub(crate) fn missed(&self, whom: impl FnOnce() -> Absentee) -> Resolution {
-        self.awaited.wait(whom, Instant::now()).map_or(Resolution::Absent, Resolution::InGrace)
+    /// The resolution of a recipient that the tables do not know: it may be expected to reconnect.
+    pub(super) fn missed(&self, absentee: impl FnOnce() -> Absentee) -> Resolution {
+        self.grace.wait(absentee, Instant::now()).map_or(Resolution::Absent, Resolution::InGrace)
     }
 
     /// What the requests of a geminio peer are spread by: as the reference does it, also over IPv6.
     pub(crate) fn pick_key_as_before(&self, id: u64, remote: SocketAddr) -> u64 {
-        match self.config.exchange.hashby {
+        match self.exchange.hashby {
             HashBy::SrcIp => pick::source::last_four(remote.ip()),
             _ => self.pick_key(id, remote),
         }
@@ -69,24 +77,24 @@ impl Node {
 
     /// What a caller's requests are spread by.
     pub(crate) fn pick_key(&self, id: u64, remote: SocketAddr) -> u64 {
-        match self.config.exchange.hashby {
+        match self.exchange.hashby {
             HashBy::SrcIp => pick::source::key(remote.ip()),
             HashBy::Random => self.chance(),
             HashBy::EdgeId | HashBy::Rendezvous => id,
         }
     }
 
-    /// The way to a service session if it can be reached now, and whether it has been silent for
-    /// long.
-    fn way_to(&self, chosen: Candidate) -> Option<(Route, bool)> {
-        let target = chosen.target();
-        let (outbox, silent) = if chosen.node == self.id() {
+    /// The route to a service session if it can be reached now, and whether it has missed a keepalive.
+    fn route_to(&self, chosen: Candidate, local: NodeId) -> Option<(Route, bool)> {
+        let destination = chosen.destination();
+        let (node, receiver, silent) = if chosen.node == local {
             let entry = self.sessions.get(chosen.session.0)?;
-            (entry.outbox, entry.silent)
+            (None, Receiver::Session(entry.handle), entry.silent)
         } else {
-            (self.peers.calls(chosen.node, chosen.epoch)?, self.peers.is_silent(chosen.node))
+            let link = self.peers.calls(chosen.node, chosen.epoch)?;
+            (Some(chosen.node), Receiver::Link(link), self.peers.is_silent(chosen.node))
         };
-        (!outbox.is_closed()).then_some((Route { node: chosen.node, outbox, target }, silent))
+        (!receiver.is_closed()).then_some((Route { node, receiver, destination }, silent))
     }
 }
 
@@ -99,10 +107,10 @@ mod tests {
     use super::*;
     use crate::config::NodeConfig;
 
-    fn node(hashby: HashBy) -> Arc<Node> {
+    fn node(hashby: HashBy) -> Arc<Router> {
         let mut config = NodeConfig::default();
         config.exchange.hashby = hashby;
-        Node::new(Arc::new(config))
+        crate::server::assemble::Components::new(Arc::new(config)).router
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use limes_routing::{Epoch, Incarnation, NodeId, ServiceId, SessionNo, Tables, pick};
 
-use crate::router::message::Target;
+use super::message::Destination;
 
 /// One live session of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     /// The session, as requests are addressed to it.
-    pub(crate) fn target(&self) -> Target {
-        Target::Service(self.service, self.session, self.epoch)
+    pub(crate) fn destination(&self) -> Destination {
+        Destination::Service(self.service, self.session, self.epoch)
     }
 }
 

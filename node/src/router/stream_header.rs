@@ -5,13 +5,13 @@ use limes_routing::{EdgeId, Epoch, Incarnation, Position, Revision, ServiceId, S
 use limes_wire::driver::StreamError;
 use limes_wire::stream::Open;
 
-use crate::router::message::Target;
+use super::message::Destination;
 
 /// What the receiving node must know beside the OPEN itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamTarget {
     /// The session meant.
-    pub(crate) target: Target,
+    pub(crate) destination: Destination,
     /// Shown to the receiver as the caller.
     pub(crate) caller: u64,
     /// The caller has more to say than bytes; see [`crate::router::streams::Caller::tunnel`].
@@ -22,7 +22,7 @@ impl StreamTarget {
     /// Wraps an OPEN for the way to another node.
     pub(crate) fn into_open(self, open: &Open) -> Open {
         let mut meta = BytesMut::with_capacity(40 + open.meta.len());
-        put_target(&mut meta, self.target);
+        put_target(&mut meta, self.destination);
         meta.put_u64(self.caller);
         meta.put_u8(u8::from(self.tunnel));
         meta.put_slice(&open.meta);
@@ -32,10 +32,10 @@ impl StreamTarget {
     /// Unwraps it; `None` if it carries no target.
     pub(crate) fn from_open(hop: Open) -> Option<(StreamTarget, Open)> {
         let mut meta = hop.meta.clone();
-        let target = get_target(&mut meta)?;
+        let destination = get_target(&mut meta)?;
         let caller = meta.try_get_u64().ok()?;
         let tunnel = meta.try_get_u8().ok()? != 0;
-        Some((StreamTarget { target, caller, tunnel }, Open { meta, ..hop }))
+        Some((StreamTarget { destination, caller, tunnel }, Open { meta, ..hop }))
     }
 
     /// The text of a MOVED reset: the revision at which the node knew better.
@@ -43,22 +43,22 @@ impl StreamTarget {
         revision.0.to_string()
     }
 
-    /// Reads [`StreamTarget::moved_text`] back; 0 means that none was given.
-    pub(crate) fn revision(error: &StreamError) -> Revision {
-        Revision(error.text().parse().unwrap_or(0))
+    /// Reads [`StreamTarget::moved_text`] back; `None`: it names no revision.
+    pub(crate) fn revision(error: &StreamError) -> Option<Revision> {
+        error.text().parse().ok().filter(|revision| *revision != 0).map(Revision)
     }
 }
 
 /// Three numbers and a tag; also the target of a stream's hop.
-pub(crate) fn put_target(out: &mut impl BufMut, target: Target) {
+pub(crate) fn put_target(out: &mut impl BufMut, target: Destination) {
     match target {
-        Target::Edge(edge, Incarnation(position)) => {
+        Destination::Edge(edge, Incarnation(position)) => {
             out.put_u8(0);
             out.put_u64(edge.0);
             out.put_u64(position.revision.0);
             out.put_u64(u64::from(position.ordinal));
         }
-        Target::Service(service, session, epoch) => {
+        Destination::Service(service, session, epoch) => {
             out.put_u8(1);
             out.put_u64(service.0);
             out.put_u64(session.0);
@@ -68,7 +68,7 @@ pub(crate) fn put_target(out: &mut impl BufMut, target: Target) {
 }
 
 /// The inverse of [`put_target`].
-pub(crate) fn get_target(from: &mut impl Buf) -> Option<Target> {
+pub(crate) fn get_target(from: &mut impl Buf) -> Option<Destination> {
     let tag = from.try_get_u8().ok()?;
     let id = from.try_get_u64().ok()?;
     let second = from.try_get_u64().ok()?;
@@ -77,9 +77,9 @@ pub(crate) fn get_target(from: &mut impl Buf) -> Option<Target> {
         0 => {
             let ordinal = u32::try_from(third).ok()?;
             let position = Position { revision: Revision(second), ordinal };
-            Some(Target::Edge(EdgeId(id), Incarnation(position)))
+            Some(Destination::Edge(EdgeId(id), Incarnation(position)))
         }
-        1 => Some(Target::Service(ServiceId(id), SessionNo(second), Epoch(third))),
+        1 => Some(Destination::Service(ServiceId(id), SessionNo(second), Epoch(third))),
         _ => None,
     }
 }

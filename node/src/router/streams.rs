@@ -1,4 +1,4 @@
-//! Streams: the first record is read to find the way, everything after it is relayed as it is.
+//! Streams: the first record is read to resolve the recipient, everything after it is relayed unchanged.
 //!
 //! The sending side of a stream writes OPEN; the gateway replaces its peer by the caller's id and
 //! passes it on. From then on the bytes of both directions are relayed, records and all, so that
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use limes_routing::{EdgeId, Revision};
+use limes_routing::EdgeId;
 use limes_wire::driver::{RecordStream, Stream, relay};
 use limes_wire::frame::Role;
 use limes_wire::stream::Open;
@@ -17,21 +17,18 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::node::Node;
-use crate::router::edge_methods;
-use crate::router::grace::Absentee;
-use crate::router::message::{Mail, Target};
-use crate::router::resolve::{
-    Patience, Resolution, Route, UNREACHABLE, find_edge, find_here, newer_revision, resolve_reachable,
+use super::context::Router;
+use super::edge_methods::EdgeMethods;
+use super::grace::Absentee;
+use super::message::{Destination, Failure, Freshness, Receiver};
+use super::resolve::{
+    Patience, Resolution, Route, UNREACHABLE, find_local, newer_revision, resolve_edge, resolve_reachable,
 };
-use crate::router::service_index::Offer;
-use crate::router::stream_header::StreamTarget;
+use super::service_index::Offer;
+use super::stream_header::StreamTarget;
 
 /// How long a stream may take to say what it wants, and to find its way.
 const OPEN_TIME: Duration = Duration::from_secs(10);
-
-/// Where the answer to [`Mail::Open`] goes.
-pub(crate) type Opened = oneshot::Sender<Result<Stream, Code>>;
 
 /// The session that opens a stream.
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +44,9 @@ pub(crate) struct Caller {
 }
 
 /// Serves one stream that a peer has opened, to its end.
-pub(crate) async fn serve(node: Arc<Node>, caller: Caller, stream: Stream) {
+pub(crate) async fn serve(router: Arc<Router>, caller: Caller, stream: Stream) {
     let mut near = RecordStream::new(stream);
-    if let Some(text) = node.pressure.refusal() {
+    if let Some(text) = router.memory.refusal() {
         return near.reset(Code::BUSY, &text).await;
     }
     let open = match timeout(OPEN_TIME, near.read_open()).await {
@@ -69,157 +66,160 @@ pub(crate) async fn serve(node: Arc<Node>, caller: Caller, stream: Stream) {
         Ok(Ok(open)) => open,
         Err(_) => return near.reset(Code::TIMEOUT, "no open record in time").await,
     };
-    match timeout(OPEN_TIME, connect(&node, caller, open)).await {
-        Ok(Ok(far)) => carry(&node, near, far).await,
-        Ok(Err((code, text))) => near.reset(code, &text).await,
+    match timeout(OPEN_TIME, connect(&router, caller, open)).await {
+        Ok(Ok(far)) => carry(&router, near, far).await,
+        Ok(Err(failure)) => near.reset(failure.code, &failure.text).await,
         Err(_) => near.reset(Code::TIMEOUT, "the receiver could not be reached in time").await,
     }
 }
 
 /// Relays until both directions have ended or one side breaks.
-async fn carry(node: &Node, near: RecordStream, far: RecordStream) {
+async fn carry(router: &Router, near: RecordStream, far: RecordStream) {
     let moved = relay(near.into_raw(), far.into_raw()).await;
-    node.metrics.stream_ended(moved);
+    router.telemetry.metrics.stream_ended(moved);
 }
 
-/// Finds the receiver and opens a stream to it; its OPEN is written.
-async fn connect(node: &Arc<Node>, caller: Caller, open: Open) -> Result<RecordStream, (Code, String)> {
+/// Resolves the recipient and opens a stream to it; its OPEN is written.
+async fn connect(router: &Arc<Router>, caller: Caller, open: Open) -> Result<RecordStream, Failure> {
     let deadline = Instant::now() + OPEN_TIME;
-    let (mut revision, mut tried) = (Revision(0), None);
-    for attempt in 0..2 {
-        let way = match find(node, caller, &open, tried) {
-            Resolution::Routed(way) => way,
-            _ => {
-                let fresh = match revision {
-                    Revision(0) => node.barrier(deadline).await,
-                    revision => node.wait_applied(revision, deadline).await,
-                };
-                fresh.map_err(|failure| (failure.code, failure.text))?;
-                let patience = Patience::until(node, deadline, caller.tunnel);
-                match resolve_reachable(node, patience, || find(node, caller, &open, tried)).await {
-                    Resolution::Routed(way) => way,
-                    Resolution::Unreachable => return Err((Code::GONE, UNREACHABLE.to_owned())),
-                    Resolution::InGrace(_) | Resolution::Absent => return Err(nobody(caller, &open)),
-                }
-            }
-        };
-        let target = way.target;
-        match attach(node, caller, &open, way).await {
-            Err((Code::MOVED, at, _)) if attempt == 0 => {
-                (revision, tried) = (at, Some(target));
-                let fresh = node.wait_applied(revision, deadline).await;
-                fresh.map_err(|failure| (failure.code, failure.text))?;
-            }
-            Err((Code::GONE, ..)) if attempt == 0 => {
-                tried = Some(target);
-                let fresh = node.barrier(deadline).await;
-                fresh.map_err(|failure| (failure.code, failure.text))?;
-            }
-            Err((code, _, text)) => return Err((code, text)),
+    let (mut freshness, mut tried) = (Freshness::Barrier, None);
+    loop {
+        let route = route(router, caller, &open, tried, freshness, deadline).await?;
+        let destination = route.destination;
+        let failure = match attach(router, caller, &open, route).await {
             Ok(far) => return Ok(far),
-        }
+            Err(failure) => failure,
+        };
+        let Some(needed) = failure.redirect(tried.is_none()) else {
+            let text = "the receiver has moved twice; try again";
+            let moved = failure.code == Code::MOVED;
+            return Err(if moved { Failure::not_run(Code::GONE, text) } else { failure });
+        };
+        router.refresh(needed, deadline).await?;
+        (freshness, tried) = (needed, Some(destination));
     }
-    Err((Code::GONE, "the receiver has moved twice; try again".to_owned()))
 }
 
-/// The way by what this node knows now; to another node it needs the link for streams as well.
-fn find(node: &Node, caller: Caller, open: &Open, tried: Option<Target>) -> Resolution {
+/// The route of a stream; a miss is believed only when the tables are as new as `freshness` asks (R4).
+async fn route(
+    router: &Router,
+    caller: Caller,
+    open: &Open,
+    tried: Option<Destination>,
+    freshness: Freshness,
+    deadline: Instant,
+) -> Result<Route, Failure> {
+    let resolve = || resolve(router, caller, open, tried);
+    if let Resolution::Routed(route) = resolve() {
+        return Ok(route);
+    }
+    router.refresh(freshness, deadline).await?;
+    let patience = Patience::until(router, deadline, caller.tunnel);
+    match resolve_reachable(router, patience, resolve).await {
+        Resolution::Routed(route) => Ok(route),
+        Resolution::Unreachable => Err(Failure::not_run(Code::GONE, UNREACHABLE)),
+        Resolution::InGrace(_) | Resolution::Absent => Err(absent(caller, open)),
+    }
+}
+
+/// Resolves a stream with what this node knows now; another node is reachable if its link for streams is up.
+fn resolve(router: &Router, caller: Caller, open: &Open, tried: Option<Destination>) -> Resolution {
     let found = match caller.role {
         Role::Edge => {
-            // The reference takes any service of that name, each time anew.
-            let key = if caller.tunnel { node.chance() } else { node.pick_key(caller.id, caller.remote) };
-            match node.pick(node.services.load().name(&open.name), key, tried) {
-                Resolution::Absent => node.missed(|| Absentee::Service(Offer::Name(open.name.to_string()))),
+            // The reference takes any service of that name, at random.
+            let key = if caller.tunnel { router.chance() } else { router.pick_key(caller.id, caller.remote) };
+            match router.select(router.services.load().name(&open.name), key, tried) {
+                Resolution::Absent => router.missed(|| Absentee::Service(Offer::Name(open.name.to_string()))),
                 found => found,
             }
         }
-        _ => find_edge(node, EdgeId(open.peer), tried),
+        _ => resolve_edge(router, EdgeId(open.peer), tried),
     };
     match found {
-        Resolution::Routed(way) if way.node != node.id() && node.peers.streams(way.node).is_none() => {
+        Resolution::Routed(Route { node: Some(node), .. }) if router.peers.streams(node).is_none() => {
             Resolution::Unreachable
         }
         found => found,
     }
 }
 
-fn nobody(caller: Caller, open: &Open) -> (Code, String) {
+fn absent(caller: Caller, open: &Open) -> Failure {
     match caller.role {
-        Role::Edge => (Code::NO_SERVICE, format!("no service is named {:?}", &*open.name)),
-        _ => (Code::NO_EDGE, format!("no edge {} is connected", open.peer)),
+        Role::Edge => Failure::not_run(Code::NO_SERVICE, format!("no service is named {:?}", &*open.name)),
+        _ => Failure::not_run(Code::NO_EDGE, format!("no edge {} is connected", open.peer)),
     }
 }
-
-type Attach = Result<RecordStream, (Code, Revision, String)>;
 
 /// Opens a stream to the receiver's session here, or to its node.
-async fn attach(node: &Node, caller: Caller, open: &Open, way: Route) -> Attach {
-    let onward = Open { peer: caller.id, ..open.clone() };
-    if way.node == node.id() {
-        return enter(&way.outbox, onward, caller.tunnel).await;
-    }
-    let Some(link) = node.peers.streams(way.node) else {
-        return Err((Code::GONE, Revision(0), "the way to the receiver's node is down".to_owned()));
+async fn attach(router: &Router, caller: Caller, open: &Open, route: Route) -> Result<RecordStream, Failure> {
+    let Some(node) = route.node else {
+        let onward = Open { peer: caller.id, ..open.clone() };
+        return enter(&route.receiver, onward, caller.tunnel).await;
     };
-    let mut far = open_on(&link).await?;
-    let hop = StreamTarget { target: way.target, caller: caller.id, tunnel: caller.tunnel }.into_open(open);
-    far.write_open(&hop).await.map_err(broken)?;
+    let Some(link) = router.peers.streams(node) else {
+        return Err(Failure::not_run(Code::GONE, "the link to the receiver's node is down"));
+    };
+    let mut far = open_on(&Receiver::Link(link)).await?;
+    let header = StreamTarget { destination: route.destination, caller: caller.id, tunnel: caller.tunnel };
+    far.write_open(&header.into_open(open)).await.map_err(broken)?;
     match far.read_accept().await {
         Ok(_) => Ok(far),
-        Err(error) => match error.code() {
-            Code::MOVED => Err((Code::MOVED, StreamTarget::revision(&error), error.to_string())),
-            code => Err((code, Revision(0), error.to_string())),
-        },
+        Err(error) => {
+            let failure = Failure::not_run(error.code(), error.to_string());
+            let moved = error.code() == Code::MOVED;
+            let revision = if moved { StreamTarget::revision(&error) } else { None };
+            Err(Failure { revision, ..failure })
+        }
     }
 }
 
-async fn enter(outbox: &crate::router::message::Outbox, mut open: Open, tunnel: bool) -> Attach {
-    let mut far = open_on(outbox).await?;
+async fn enter(receiver: &Receiver, mut open: Open, tunnel: bool) -> Result<RecordStream, Failure> {
+    let mut far = open_on(receiver).await?;
     if far.is_memory() {
-        // A peer of the geminio dialect, whose session wants to know.
+        // The receiver is a geminio session, which needs to know.
         open.meta = [&[u8::from(tunnel)][..], &open.meta].concat().into();
     }
     far.write_open(&open).await.map_err(broken)?;
     Ok(far)
 }
 
-async fn open_on(outbox: &crate::router::message::Outbox) -> Attach {
+async fn open_on(receiver: &Receiver) -> Result<RecordStream, Failure> {
     let (reply, opened) = oneshot::channel();
-    let gone = || (Code::GONE, Revision(0), "the receiver has just gone".to_owned());
-    outbox.push(Mail::Open(reply), 0).map_err(|_| gone())?;
+    receiver.open(reply);
     match opened.await {
         Ok(Ok(stream)) => Ok(RecordStream::new(stream)),
-        Ok(Err(code)) => Err((code, Revision(0), "the receiver takes no more streams".to_owned())),
-        Err(_) => Err(gone()),
+        Ok(Err(code)) => Err(Failure::not_run(code, "the receiver takes no more streams")),
+        // The mailbox was full or closed.
+        Err(_) => Err(Failure::not_run(Code::GONE, "the receiver has just gone")),
     }
 }
 
-fn broken(error: impl std::fmt::Display) -> (Code, Revision, String) {
-    (Code::GONE, Revision(0), format!("the stream broke while it was opened: {error}"))
+fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::not_run(Code::GONE, format!("the stream broke while it was opened: {error}"))
 }
 
 /// Serves a stream that another node has opened for one of its sessions.
-pub(crate) async fn serve_mesh(node: Arc<Node>, stream: Stream) {
+pub(crate) async fn serve_mesh(router: Arc<Router>, edge_methods: Arc<EdgeMethods>, stream: Stream) {
     let mut near = RecordStream::new(stream);
-    let Ok(Ok(hop)) = timeout(OPEN_TIME, near.read_open()).await else { return };
-    if edge_methods::is_question(&hop) {
-        return edge_methods::answer(&node, near).await;
+    let Ok(Ok(open)) = timeout(OPEN_TIME, near.read_open()).await else { return };
+    if EdgeMethods::is_question(&open) {
+        return edge_methods.answer(near).await;
     }
-    let Some((target, open)) = StreamTarget::from_open(hop) else {
-        return near.reset(Code::PROTOCOL, "a hop without a target").await;
+    let Some((target, open)) = StreamTarget::from_open(open) else {
+        return near.reset(Code::PROTOCOL, "a stream between nodes names no destination").await;
     };
-    let Some(outbox) = find_here(&node, target.target) else {
-        let text = StreamTarget::moved_text(newer_revision(&node, target.target));
+    let Some(receiver) = find_local(&router, target.destination) else {
+        let text = StreamTarget::moved_text(newer_revision(&router, target.destination));
         return near.reset(Code::MOVED, &text).await;
     };
     let onward = Open { peer: target.caller, ..open };
-    match timeout(OPEN_TIME, enter(&outbox, onward, target.tunnel)).await {
+    match timeout(OPEN_TIME, enter(&receiver, onward, target.tunnel)).await {
         Ok(Ok(far)) => {
             if near.write_accept(&[]).await.is_ok() {
-                carry(&node, near, far).await;
+                carry(&router, near, far).await;
             }
         }
-        Ok(Err((code, _, text))) => near.reset(code, &text).await,
+        Ok(Err(failure)) => near.reset(failure.code, &failure.text).await,
         Err(_) => near.reset(Code::TIMEOUT, "the receiver did not take the stream in time").await,
     }
 }

@@ -3,37 +3,33 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use limes_raft::{Config, PeerAddr, Replica};
 use limes_routing::NodeAddrs;
-use limes_wire::Code;
-use limes_wire::frame::{GoAway, Role};
-use limes_wire::limits::LINGER;
+use limes_wire::frame::Role;
+use limes_wire::transport::tls::TlsServer;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::accept::bind;
+use super::assemble::Components;
+use super::operator_ports::OperatorPorts;
+use super::quorum_watch::QuorumWatch;
+use super::{drain, memory_watch};
+use crate::accept::peers::{PeerPort, tls};
+use crate::accept::{self, bind, nodes};
 use crate::config::{Addr, NodeConfig};
-use crate::consensus::{departure as leaving, leader_log as leader};
-use crate::limits::{descriptors as files, memory as pressure};
-use crate::mesh::keep_links;
-use crate::node::Node;
-use crate::presence::Applier;
-use crate::router::message::Mail;
-use crate::server::quorum_watch as isolation;
-use crate::telemetry::metrics as status;
-use crate::{accept, compat, presence, tasks};
+use crate::consensus::{departure, leader_log};
+use crate::control::status;
+use crate::limits::descriptors;
+use crate::mesh::dialer::keep_links;
+use crate::presence::applier::Applier;
+use crate::transport::passthrough::Passthrough;
+use crate::{presence, tasks};
 
 /// Connections of other nodes that may wait for Raft's server.
 const RAFT_WAITING: usize = 64;
-/// How long removals of closed sessions may take at the end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long connections may take to end whose sessions have left: more than a client of the reference that closes
-/// may wait for its last answers.
-const LAST_ANSWERS: Duration = Duration::from_secs(7);
-
 /// Why a node could not start, or not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -54,42 +50,25 @@ pub enum StartError {
 /// [`StartError`], in one line: nothing runs any more when it is returned.
 pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
     let config = Arc::new(config);
-    files::raise();
-    let edge_tls = accept::tls("edges", &config.edgebound.listen.tls)?;
-    let service_tls = accept::tls("services", &config.servicebound.listen.tls)?;
-    let bypass = crate::transport::passthrough::Passthrough::of(&config.edgebound)
-        .map_err(|error| io::Error::other(format!("cannot set up TLS for the bypass: {error}")))?;
-    let edges = bind("edges", &config.edgebound.listen.addr.to_string()).await?;
-    let services = bind("services", &config.servicebound.listen.addr.to_string()).await?;
-    let mesh = bind("nodes", &config.cluster.listen.addr.to_string()).await?;
-    let metrics = bind("metrics", &config.metrics.listen.addr.to_string()).await?;
-    let control = compat::bind(&config).await?;
-    let node = Node::new(config.clone());
-    if let Some(bypass) = bypass {
-        let _ = node.bypass.set(bypass);
-    }
+    descriptors::raise();
+    let ports = Ports::bind(&config).await?;
+    let node = Components::new(config.clone());
     let (raft_io, incoming) = mpsc::channel(RAFT_WAITING);
-    let spawn = |work| tasks::vital(tasks::Kind::Listener, work);
-    spawn(
-        Box::pin(status::serve(node.clone(), metrics)) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
-    );
-    spawn(Box::pin(accept::serve_mesh(node.clone(), mesh, raft_io)));
-    control.serve(&node);
+    let status = status::serve(node.status_page(), node.http.clone(), ports.metrics);
+    tasks::vital(tasks::Kind::Listener, status);
+    tasks::vital(tasks::Kind::Listener, nodes::serve(node.node_port(), ports.mesh, raft_io));
+    ports.operators.serve(node.operator_ports());
     tokio::pin!(shutdown);
-    let started = Replica::start(raft_config(&config), incoming, Arc::new(Applier(node.clone())));
+    let observer = Arc::new(Applier(node.presence.clone()));
     let replica = tokio::select! {
-        started = started => started?,
+        started = Replica::start(raft_config(&config), incoming, observer) => started?,
         () = &mut shutdown => {
             info!("stopped before the cluster was found");
             return Ok(());
         }
     };
-    node.attach(replica.clone());
-    presence::start(&node);
-    tasks::vital(tasks::Kind::Mesh, keep_links(node.clone()));
-    tasks::vital(tasks::Kind::Control, isolation::watch(node.clone()));
-    tasks::vital(tasks::Kind::Control, leader::watch(node.clone()));
-    tasks::vital(tasks::Kind::Control, pressure::watch(node.clone()));
+    node.consensus.attach(replica.clone());
+    start_tasks(&node);
     tokio::select! {
         () = ready(&node, &replica) => {}
         why = replica.failed() => return Err(StartError::Failed(why)),
@@ -98,20 +77,95 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
             return Ok(());
         }
     }
-    let accept = [
-        spawn(Box::pin(accept::serve_peers(node.clone(), edges, Role::Edge, edge_tls))),
-        spawn(Box::pin(accept::serve_peers(node.clone(), services, Role::Service, service_tls))),
-    ];
-    leaving::say(&replica, false).await;
-    announce(&node, &replica);
+    let accept = [ports.edges.serve(&node), ports.services.serve(&node)];
+    departure::announce(&replica, false).await;
+    announce_ready(&node, &replica);
     tokio::select! {
         () = shutdown => {}
-        // Its peers notice at once, for its sockets close; nothing that it says now could be relied on.
+        // Its peers notice at once, for its sockets close; nothing that it announced now could be relied on.
         why = replica.failed() => return Err(StartError::Failed(why)),
     }
     accept.iter().for_each(tokio::task::JoinHandle::abort);
-    leave(&node, &replica).await;
+    drain::leave(&node, &replica).await;
     Ok(())
+}
+
+/// The listeners of a node, bound before anything else starts.
+struct Ports {
+    edges: BoundPort,
+    services: BoundPort,
+    mesh: TcpListener,
+    metrics: TcpListener,
+    operators: OperatorPorts,
+}
+
+/// A port of edges or services.
+struct BoundPort {
+    role: Role,
+    listener: TcpListener,
+    tls: Option<TlsServer>,
+    passthrough: Option<Arc<Passthrough>>,
+}
+
+impl Ports {
+    async fn bind(config: &NodeConfig) -> Result<Self, StartError> {
+        let edge_tls = tls("edges", &config.edgebound.listen.tls)?;
+        let service_tls = tls("services", &config.servicebound.listen.tls)?;
+        let passthrough = Passthrough::of(&config.edgebound)
+            .map_err(|error| io::Error::other(format!("cannot set up TLS for the bypass: {error}")))?;
+        let edges = bind("edges", &config.edgebound.listen.addr.to_string()).await?;
+        let services = bind("services", &config.servicebound.listen.addr.to_string()).await?;
+        Ok(Ports {
+            edges: BoundPort {
+                role: Role::Edge,
+                listener: edges,
+                tls: edge_tls,
+                passthrough: passthrough.map(Arc::new),
+            },
+            services: BoundPort {
+                role: Role::Service,
+                listener: services,
+                tls: service_tls,
+                passthrough: None,
+            },
+            mesh: bind("nodes", &config.cluster.listen.addr.to_string()).await?,
+            metrics: bind("metrics", &config.metrics.listen.addr.to_string()).await?,
+            operators: OperatorPorts::bind(config).await?,
+        })
+    }
+}
+
+impl BoundPort {
+    fn serve(self, node: &Components) -> tokio::task::JoinHandle<()> {
+        let BoundPort { role, listener, tls, passthrough } = self;
+        let port = PeerPort {
+            role,
+            tls,
+            ctx: node.session.clone(),
+            descriptors: node.descriptors.clone(),
+            connections: node.connections.clone(),
+            passthrough,
+        };
+        tasks::vital(tasks::Kind::Listener, port.serve(listener))
+    }
+}
+
+/// Starts the background tasks that need the replica.
+fn start_tasks(node: &Components) {
+    presence::start(&node.presence);
+    tasks::vital(tasks::Kind::Mesh, keep_links(node.mesh.clone()));
+    let watch = QuorumWatch {
+        cluster: node.config.cluster.clone(),
+        consensus: node.consensus.clone(),
+        sessions: node.sessions.clone(),
+        peers: node.peers.clone(),
+    };
+    tasks::vital(tasks::Kind::Control, watch.run());
+    let leader = leader_log::watch(node.consensus.clone(), node.config.cluster.heartbeat);
+    tasks::vital(tasks::Kind::Control, leader);
+    let mark = node.config.limits.memory;
+    let memory = memory_watch::run(mark, node.memory.clone(), node.sessions.clone());
+    tasks::vital(tasks::Kind::Control, memory);
 }
 
 /// What the settings mean to the member.
@@ -150,66 +204,23 @@ pub(crate) fn raft_config(config: &NodeConfig) -> Config {
 }
 
 /// Waits until this node is up in the tables; says now and then what it waits for.
-async fn ready(node: &Node, replica: &Replica) {
+async fn ready(node: &Components, replica: &Replica) {
     while replica.wait_up(Duration::from_secs(5)).await.is_err() {
-        warn!(node = node.name(), leader = ?replica.leader(), "waiting for a quorum");
+        warn!(node = node.config.cluster.name, leader = ?replica.leader(), "waiting for a quorum");
     }
-    while !node.is_ready() {
-        sleep(Duration::from_millis(20)).await;
-    }
+    node.consensus.wait_ready().await;
 }
 
 /// The one line on stdout that scripts wait for.
-fn announce(node: &Node, replica: &Replica) {
+fn announce_ready(node: &Components, replica: &Replica) {
     let status = replica.status();
     let leader = replica.read(|tables| {
         let row = tables.members().find(|member| Some(member.node) == status.leader);
         row.map_or_else(|| "unknown".to_owned(), |row| row.name.clone())
     });
-    let cluster = limes_raft::hex(&node.cluster());
+    let cluster = limes_raft::hex(&replica.cluster());
     println!(
         "ready: {} member {} cluster {cluster} leader {leader} term {}",
-        node.name(),
-        status.node.0,
-        status.term
+        node.config.cluster.name, status.node.0, status.term
     );
-}
-
-/// Unready, go-away to all, finish what is in flight, leave the tables, hand over, stop.
-async fn leave(node: &Arc<Node>, replica: &Replica) {
-    info!(sessions = node.sessions.len(), "leaving");
-    node.drain();
-    leaving::say(replica, true).await;
-    let grace = node.config.cluster.drain_grace;
-    let until = Instant::now() + grace;
-    for (_, entry) in node.sessions.all() {
-        let role = if entry.who.is_edge() { Role::Edge } else { Role::Service };
-        let mut goaway = GoAway::new(Code::DRAINING, "this node is stopping; go to another");
-        goaway.peers = node.elsewhere(role);
-        entry.outbox.push_always(Mail::Retire(goaway, until));
-    }
-    let empty = async {
-        while node.sessions.len() > 0 {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    if timeout(grace, empty).await.is_err() {
-        warn!(sessions = node.sessions.len(), "closing sessions that did not finish in time");
-    }
-    // Whoever has left may still wait for answers, which need this node's tables.
-    let ended = async {
-        while !node.connections.is_empty() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let _ = timeout(LAST_ANSWERS.min(until.saturating_duration_since(Instant::now())), ended).await;
-    let _ = timeout(LAST_WORDS, presence::settled(node)).await;
-    replica.shutdown().await;
-    // A socket that is closed while its peer still sends is reset, and our good-bye, which says what was
-    // not read, may be lost with it.
-    node.connections.close();
-    if timeout(LINGER, node.connections.wait()).await.is_err() {
-        warn!(connections = node.connections.len(), "leaving connections that their peers do not close");
-    }
-    info!("left");
 }

@@ -1,10 +1,10 @@
 //! Lines about peers that break the rules, so many that a flood does not fill the log.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use limes_wire::Code;
+use parking_lot::Mutex;
 
 use crate::telemetry::port::Port;
 
@@ -20,7 +20,7 @@ pub(crate) struct LogLimiter(Mutex<HashMap<(Port, Code), (Instant, u64)>>);
 impl LogLimiter {
     /// Whether a line of this kind may be written now; then how many were left out before it.
     pub(crate) fn first(&self, port: Port, code: Code, now: Instant) -> Option<u64> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         let is_new = !known.contains_key(&(port, code));
         let kind = (port, if known.len() >= KINDS && is_new { Code(u32::MAX) } else { code });
         match known.get_mut(&kind) {
@@ -61,6 +61,6 @@ mod tests {
         for code in 0..10_000 {
             notices.first(Port::Edges, Code(code), start);
         }
-        assert!(notices.0.lock().unwrap().len() <= KINDS + Port::ALL.len());
+        assert!(notices.0.lock().len() <= KINDS + Port::ALL.len());
     }
 }

@@ -1,19 +1,9 @@
 //! Counters, and what the metrics port says.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Json;
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::get;
 use limes_wire::{By, CloseReason, Code};
-use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
-use crate::accept;
-use crate::node::Node;
 use crate::router::message::Kind;
 use crate::telemetry::port::Port;
 
@@ -95,7 +85,7 @@ impl Metrics {
     }
 
     /// The node ended a connection whose peer broke a rule or crossed a limit.
-    pub(crate) fn cut(&self, port: Port, code: Code) {
+    pub(crate) fn disconnected(&self, port: Port, code: Code) {
         let at = usize::try_from(code.0).unwrap_or(CODES).min(CODES - 1);
         count(&self.cut[port as usize].0[at], 1);
     }
@@ -123,19 +113,19 @@ impl Metrics {
         count(&outcomes[at], 1);
     }
 
-    fn requests(&self, text: &mut String) {
+    pub(crate) fn requests(&self, text: &mut String) {
         let rows = ["call", "message"].into_iter().zip(&self.requests);
         let help = "Calls and messages of peers of this node, by how they ended.";
         by_code(text, "limes_requests_total", help, ("kind", "outcome"), rows);
     }
 
-    fn cuts(&self, text: &mut String) {
+    pub(crate) fn cuts(&self, text: &mut String) {
         let rows = Port::ALL.iter().map(|port| port.name()).zip(&self.cut);
         let help = "Connections whose peer broke a rule or crossed a limit.";
         by_code(text, "limes_connections_cut_total", help, ("port", "reason"), rows);
     }
 
-    fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
+    pub(crate) fn series(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
         [
             (
                 "limes_connections_accepted_total",
@@ -156,106 +146,4 @@ impl Metrics {
             ),
         ]
     }
-}
-
-/// Serves `/metrics`, `/healthz`, `/readyz` and `/status`.
-pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) {
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/status", get(status))
-        .route("/metrics", get(metrics))
-        .with_state(node.clone());
-    accept::serve_http(node, Port::Metrics, listener, router).await;
-}
-
-async fn readyz(State(node): State<Arc<Node>>) -> (StatusCode, &'static str) {
-    if node.is_ready() && !node.is_draining() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    }
-}
-
-async fn status(State(node): State<Arc<Node>>) -> Json<Value> {
-    let Some(replica) = node.replica() else {
-        return Json(json!({ "node": node.name(), "leader": null, "voters": 0, "ready": false }));
-    };
-    let status = replica.status();
-    let (leader, edges, services, members) = replica.read(|tables| {
-        let name = |id| tables.members().find(|member| member.node == id).map(|member| member.name.clone());
-        let members: Vec<Value> = tables
-            .members()
-            .map(|member| {
-                let epoch = tables.live_epoch(member.node).map(|epoch| epoch.0);
-                json!({ "name": member.name, "number": member.node.0, "epoch": epoch })
-            })
-            .collect();
-        (status.leader.and_then(name), tables.edges().count(), tables.services().count(), members)
-    });
-    Json(json!({
-        "node": node.name(),
-        "number": status.node.0,
-        "leader": leader,
-        "voters": status.voters.len(),
-        "learners": status.learners.len(),
-        "term": status.term,
-        "applied": status.applied.0,
-        "epoch": status.epoch.map(|epoch| epoch.0),
-        "edges": edges,
-        "services": services,
-        "sessions": node.sessions.len(),
-        "members": members,
-        "ready": node.is_ready(),
-        "trouble": replica.trouble(),
-    }))
-}
-
-async fn metrics(State(node): State<Arc<Node>>) -> String {
-    let mut text = String::new();
-    for (name, help, counter) in node.metrics.series() {
-        let value = counter.load(Ordering::Relaxed);
-        text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} counter\n{name} {value}\n"));
-    }
-    node.metrics.requests(&mut text);
-    node.metrics.cuts(&mut text);
-    gauge(
-        &mut text,
-        "limes_memory_resident_bytes",
-        "Resident memory of the process",
-        node.pressure.resident(),
-    );
-    gauge(
-        &mut text,
-        "limes_sessions",
-        "SessionRegistry of edges and services on this node",
-        node.sessions.len() as u64,
-    );
-    gauge(
-        &mut text,
-        "limes_ready",
-        "Whether this node has a quorum and takes newcomers",
-        node.is_ready().into(),
-    );
-    if let Some(replica) = node.replica() {
-        let status = replica.status();
-        let (edges, services) = replica.read(|tables| (tables.edge_count(), tables.services().count()));
-        gauge(&mut text, "limes_edges", "Edges of the whole cluster", edges as u64);
-        gauge(
-            &mut text,
-            "limes_services",
-            "SessionRegistry of services of the whole cluster",
-            services as u64,
-        );
-        gauge(&mut text, "limes_raft_leader", "Whether this node leads", replica.is_leader().into());
-        gauge(&mut text, "limes_raft_term", "Raft's term", status.term);
-        gauge(&mut text, "limes_raft_applied", "Index of the newest entry applied", status.applied.0);
-        gauge(&mut text, "limes_raft_last_log", "Index of the newest entry of the log", status.last_log.0);
-        gauge(&mut text, "limes_raft_voters", "Members that vote", status.voters.len() as u64);
-    }
-    text
-}
-
-fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
-    text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n"));
 }

@@ -1,9 +1,10 @@
 //! Connections of a port where many may come and each may stay: a newcomer always finds room, at the
 //! cost of the one that has done the least for the longest. No IO.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -36,7 +37,7 @@ impl Guests {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<Guest>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock()
     }
 
     fn tick(&self) -> u64 {

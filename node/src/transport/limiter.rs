@@ -1,18 +1,18 @@
 //! SessionOwner may come in: connections by address, and handshakes at once. No IO.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use limes_wire::Code;
 use limes_wire::frame::GoAway;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::config::Cap;
 use crate::limits::descriptors::{DescriptorBudget, File};
-use crate::router::message::{Mail, Outbox};
+use crate::router::message::Receiver;
 
 /// Nothing understood of it yet.
 const SILENT: u8 = 0;
@@ -46,35 +46,22 @@ struct State {
 #[derive(Debug, Default)]
 struct Newcomer {
     phase: AtomicU8,
-    outbox: OnceLock<Outbox>,
+    receiver: OnceLock<Receiver>,
     shed: Notify,
 }
 
 /// Why a connection is not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Full {
-    /// Its address has so many.
+    /// The peer's address has as many connections as it may have.
+    #[error("{0} connections from one address are open (limits.per_address)")]
     Address(usize),
-    /// So many handshakes are being worked on.
+    /// As many handshakes as allowed are under way.
+    #[error("{0} connections are being admitted (limits.handshakes)")]
     Handshakes(usize),
-    /// So many connections have the files that the process may open.
-    DescriptorBudget(usize),
-}
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Full::Address(most) => {
-                write!(f, "{most} connections from one address are open (limits.per_address)")
-            }
-            Full::Handshakes(most) => {
-                write!(f, "{most} connections are being admitted (limits.handshakes)")
-            }
-            Full::DescriptorBudget(most) => {
-                write!(f, "{most} connections are open, as many as the process's limit of files allows")
-            }
-        }
-    }
+    /// The connections have used up the descriptors that the process may open.
+    #[error("{0} connections are open, as many as the process's limit of files allows")]
+    Files(usize),
 }
 
 impl ConnectionLimiter {
@@ -91,7 +78,7 @@ impl ConnectionLimiter {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Lets a connection in, if need be at the cost of the one that has been silent for the longest.
@@ -121,7 +108,7 @@ impl ConnectionLimiter {
                 None => {
                     // The next one finds what this one leaves behind.
                     state.shed_one(self.handshakes);
-                    return Err(Full::DescriptorBudget(files.room()));
+                    return Err(Full::Files(files.room()));
                 }
             },
         };
@@ -180,8 +167,8 @@ impl State {
 impl Newcomer {
     fn say_so(&self, handshakes: usize) {
         self.shed.notify_one();
-        if let Some(outbox) = self.outbox.get() {
-            outbox.push_always(Mail::Close(made_room(handshakes)));
+        if let Some(receiver) = self.receiver.get() {
+            receiver.close(made_room(handshakes));
         }
     }
 }
@@ -204,9 +191,9 @@ pub(crate) struct Permit {
 
 impl Permit {
     /// Names the mailbox by which the connection can be told to make room.
-    pub(crate) fn at(&self, outbox: &Outbox) {
+    pub(crate) fn at(&self, receiver: &Receiver) {
         let Some(newcomer) = &self.newcomer else { return };
-        let _ = newcomer.outbox.set(outbox.clone());
+        let _ = newcomer.receiver.set(receiver.clone());
         if newcomer.phase.load(Ordering::Acquire) == SHED {
             newcomer.say_so(self.gate.handshakes);
         }
@@ -322,8 +309,8 @@ mod tests {
         }
         assert_eq!(places.len(), files.room());
         let most = files.room();
-        assert_eq!(gates[0].enter(ip(1)).unwrap_err(), Full::DescriptorBudget(most));
-        assert_eq!(gates[1].enter(ip(2)).unwrap_err(), Full::DescriptorBudget(most));
+        assert_eq!(gates[0].enter(ip(1)).unwrap_err(), Full::Files(most));
+        assert_eq!(gates[1].enter(ip(2)).unwrap_err(), Full::Files(most));
         places.pop();
         assert!(gates[1].enter(ip(2)).is_ok());
     }

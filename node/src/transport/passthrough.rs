@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use limes_wire::conn::MAGIC;
-use limes_wire::driver::tls::{TlsClient, TlsError};
-use limes_wire::driver::{Transport, dial};
+use limes_wire::transport::tls::{TlsClient, TlsError};
+use limes_wire::transport::{AnyTransport, Transport, dial};
 use limes_wire::{Code, geminio, limits};
 use rand::Rng;
 use socket2::{SockRef, TcpKeepalive};
@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use super::peek::PeekBackoff;
 use crate::config;
-use crate::node::Node;
+use crate::telemetry::log_limit::LogLimiter;
 use crate::telemetry::port::Port;
 
 /// How long the other gateway may take to accept.
@@ -43,16 +43,16 @@ impl Passthrough {
     }
 
     /// Carries a connection to its end.
-    pub(crate) async fn carry(&self, node: &Node, mut near: Transport, remote: SocketAddr) {
+    pub(crate) async fn carry(&self, log: &LogLimiter, mut near: AnyTransport, remote: SocketAddr) {
         // Boxed: what lasts for long does not keep the room of its beginning.
         let mut far = match Box::pin(timeout(DIAL, self.dial())).await {
             Ok(Ok(far)) => far,
-            Ok(Err(error)) => return unreached(node, remote, &error.to_string()),
-            Err(_) => return unreached(node, remote, "no answer in time"),
+            Ok(Err(error)) => return unreached(log, remote, &error.to_string()),
+            Err(_) => return unreached(log, remote, "no answer in time"),
         };
         // Nothing is known of what they say, so only the kernel can find out that one of them is dead.
-        for end in [&near, &far] {
-            let _ = SockRef::from(end.socket()).set_tcp_keepalive(&keepalive());
+        for socket in [near.socket(), far.socket()].into_iter().flatten() {
+            let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive());
         }
         match copy_bidirectional(&mut near, &mut far).await {
             Ok((up, down)) => debug!(%remote, up, down, "bypassed"),
@@ -60,13 +60,13 @@ impl Passthrough {
         }
     }
 
-    async fn dial(&self) -> io::Result<Transport> {
+    async fn dial(&self) -> io::Result<AnyTransport> {
         let at = rand::rng().random_range(0..self.addrs.len().max(1));
         let addr = self.addrs.get(at).ok_or_else(|| io::Error::other("it has no address"))?;
         let socket = dial(addr, DIAL).await?;
         match &self.tls {
-            None => Ok(Transport::Plain(socket)),
-            Some(tls) => tls.connect(addr, socket).await,
+            None => Ok(socket.into()),
+            Some(tls) => tls.connect(addr, socket).await.map(AnyTransport::from),
         }
     }
 }
@@ -78,8 +78,8 @@ fn keepalive() -> TcpKeepalive {
 }
 
 /// One line a second at most: while the bypass is down, each of its clients comes again and again.
-fn unreached(node: &Node, remote: SocketAddr, text: &str) {
-    if let Some(more) = node.notices.first(Port::Edges, Code::NO_SERVICE, Instant::now()) {
+fn unreached(log: &LogLimiter, remote: SocketAddr, text: &str) {
+    if let Some(more) = log.first(Port::Edges, Code::NO_SERVICE, Instant::now()) {
         warn!(%remote, text, more, "the bypass cannot be reached");
     }
 }
@@ -99,7 +99,7 @@ fn foreign(beginning: &[u8]) -> Option<bool> {
 
 /// Whether a connection is neither of our dialects. One that says too little to tell in this time is
 /// taken for one of ours, whose rules end it.
-pub(crate) async fn is_foreign(near: &mut Transport, time: Duration) -> bool {
+pub(crate) async fn is_foreign(near: &mut impl Transport, time: Duration) -> bool {
     let until = Instant::now() + time.min(limits::HANDSHAKE);
     let (mut beginning, mut looks) = ([0; MAGIC.len()], PeekBackoff::begin());
     while Instant::now() < until {

@@ -86,7 +86,7 @@ async fn the_python_client_works_with_real_nodes() {
         "calls both ways",
         "messages both ways",
         "errors, deadlines, cancels",
-        "limits are told and cost nothing",
+        "limits are reported and cost nothing",
         "alive by pings",
         "moved without a failed call",
         "came back with its methods",
@@ -281,7 +281,7 @@ async fn nothing_is_lost_when_a_service_leaves(bed: &Bed, edge: &Edge) {
     until("calls are served", || async { (answers.load(Ordering::Relaxed) > 100).then_some(()) }).await;
     first.close().await;
     for load in load {
-        load.await.unwrap().expect("a call failed because a service left in order");
+        load.await.unwrap().expect("a call failed because a service shut down gracefully");
     }
     second.close().await;
     // Its method is gone at once.

@@ -83,7 +83,7 @@ async fn a_node_without_links_answers_that_known_peers_are_out_of_reach(bed: &Be
     bed.all_show(&[1, 2, 3], "services", 0).await;
 }
 
-/// R10: geminio edges cannot move by themselves. A node that is cut off from Raft, and that learns from the
+/// R10: geminio edges cannot move by themselves. A node that has no connection to Raft, and that learns from the
 /// others that they have the quorum, closes them, so that they connect elsewhere.
 async fn geminio_edges_of_an_isolated_node_are_closed(bed: &Bed) {
     let mut edge = TcpStream::connect(bed.edges(1)).await.unwrap();

@@ -116,9 +116,9 @@ async fn a_cluster_of_processes_serves_and_survives_kills() {
     a_learner_serves(&cluster).await;
 
     cluster.kill9(1).await.unwrap();
-    let death = cluster.next_death().await;
-    assert_eq!(death.node, "node-1");
-    assert!(death.to_string().contains("signal: 9"), "{death}");
+    let exit = cluster.next_exit().await;
+    assert_eq!(exit.node, "node-1");
+    assert!(exit.to_string().contains("signal: 9"), "{exit}");
     assert_eq!(cluster.node(1).pid(), None);
     assert!(!cluster.node(1).folder().join("limes.pid").exists(), "the pid file of a dead process is left");
     assert!(cluster.kill9(1).await.is_err(), "a dead node cannot be killed");
@@ -212,7 +212,7 @@ async fn config_default_is_valid_and_config_check_lists_all_errors() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(
-        said.contains("2 mistakes") && said.contains("exchange.hashby: ") && said.contains("limits.body: "),
+        said.contains("2 problems") && said.contains("exchange.hashby: ") && said.contains("limits.body: "),
         "{said}"
     );
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for data");

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::support::bare::Bare as Hand;
 use crate::support::{Bed, PATIENCE, brisk, until};
+use limes_api::v1::change::What;
+use limes_api::v1::limes_client::LimesClient;
+use limes_api::v1::{Change, Edge as Row, ListEdgesRequest, WatchRequest};
 use limes_jepsen::bare::Bare;
 use limes_jepsen::cluster::NodeAddrs;
 use limes_jepsen::sessions::{Outcome, Record};
 use limes_jepsen::takeovers::Takeovers;
-use limes_node::api::v1::change::What;
-use limes_node::api::v1::limes_client::LimesClient;
-use limes_node::api::v1::{Change, Edge as Row, ListEdgesRequest, WatchRequest};
 use limes_sdk::Kind;
 use limes_wire::Code;
 use limes_wire::frame::{Ack, Frame, Message};
@@ -145,7 +145,7 @@ async fn acknowledged_is_visible_and_all_nodes_show_the_same_changes(bed: &Bed) 
     until("calls", || async { (takeovers.calls() > CALLS).then_some(()) }).await;
     // A watch that begins in the middle.
     let middle = watch(bed, 2, "", 0).await;
-    judge(&takeovers.finish().await);
+    judge(&takeovers.finish().await.unwrap());
 
     // In the end all edges are gone, on each node.
     let revision = until("all edges are gone", || async {

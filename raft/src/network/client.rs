@@ -22,10 +22,10 @@ use super::proto::raft_client::RaftClient;
 use super::proto::{
     ChangeRequest, FoundRequest, IdentifyReply, IdentifyRequest, JoinRequest, Packet, ReadRequest,
 };
-use crate::encode::{DecodeError, Encode, decode, encode};
-use crate::known::Known;
-use crate::machine::Shared;
-use crate::settings::{CONNECT_TIME, SNAPSHOT_TIME, Timing};
+use crate::config::{CONNECT_TIME, SNAPSHOT_TIME, Timing};
+use crate::consensus::state_machine::Shared;
+use crate::storage::codec::{DecodeError, Encode, decode, encode};
+use crate::storage::member_cache::Known;
 use crate::types::{Node, Snapshot, SnapshotData, TypeConfig, Vote};
 
 /// Bytes of a snapshot in one packet.

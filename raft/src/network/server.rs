@@ -19,11 +19,11 @@ use super::proto::{
     ChangeReply, ChangeRequest, FoundReply, FoundRequest, IdentifyReply, IdentifyRequest, JoinReply,
     JoinRequest, Member as Acquainted, Packet, Position, ReadRequest,
 };
-use crate::door::Door;
-use crate::encode::{Encode, decode, encode};
-use crate::known::{Acquaintance, Known};
-use crate::member::Member;
-use crate::settings::SNAPSHOT_TIME;
+use crate::bootstrap::pre_boot::Door;
+use crate::config::SNAPSHOT_TIME;
+use crate::consensus::member::Member;
+use crate::storage::codec::{Encode, decode, encode};
+use crate::storage::member_cache::{Acquaintance, Known};
 use crate::types::{self, Data, Snapshot, SnapshotMeta, Vote};
 use limes_routing::NodeId;
 

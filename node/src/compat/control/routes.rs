@@ -1,4 +1,4 @@
-//! The control plane's REST routes. A literal goes before an id: `/v1/edges/rpcs` is no edge.
+//! The control plane's REST routes. A literal takes precedence over an id: `/v1/edges/rpcs` is not an edge.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use axum::http::{Method, Uri};
 use axum::response::Response;
 use prost_reflect::ServiceDescriptor;
 
-use super::Control;
-use crate::compat::api::control::control_plane_server::ControlPlane;
-use crate::compat::api::control_pool;
+use super::service::Control;
 use crate::compat::rest::{Call, moved, not_found};
+use crate::control::descriptors::control_pool;
+use limes_api::control::control_plane_server::ControlPlane;
 
-/// The methods that have a route, with the id in the path.
+/// A route: the method that it calls, with the id in the path.
 #[derive(Debug, Clone, Copy)]
-enum EdgeLocation<'a> {
+enum Route<'a> {
     ListEdges,
     ListEdgeRpcs,
     GetEdge(&'a str),
@@ -27,38 +27,38 @@ enum EdgeLocation<'a> {
     KickService(&'a str),
 }
 
-impl<'a> EdgeLocation<'a> {
+impl<'a> Route<'a> {
     fn of(method: &Method, path: &'a str) -> Option<Self> {
         let mut parts = path.strip_prefix("/v1/")?.splitn(2, '/');
         let (noun, rest) = (parts.next()?, parts.next());
         let id = rest.filter(|id| !id.is_empty() && !id.contains('/'));
         match (method.as_str(), noun, rest) {
-            ("GET", "edges", None) => Some(EdgeLocation::ListEdges),
-            ("GET", "edges", Some("rpcs")) => Some(EdgeLocation::ListEdgeRpcs),
-            ("GET", "edges", Some(_)) => id.map(EdgeLocation::GetEdge),
-            ("DELETE", "edges", Some(_)) => id.map(EdgeLocation::KickEdge),
-            ("GET", "services", None) => Some(EdgeLocation::ListServices),
-            ("GET", "services", Some("rpcs")) => Some(EdgeLocation::ListServiceRpcs),
-            ("GET", "services", Some("topics")) => Some(EdgeLocation::ListServiceTopics),
-            ("GET", "services", Some(_)) => id.map(EdgeLocation::GetService),
-            ("DELETE", "services", Some(_)) => id.map(EdgeLocation::KickService),
+            ("GET", "edges", None) => Some(Route::ListEdges),
+            ("GET", "edges", Some("rpcs")) => Some(Route::ListEdgeRpcs),
+            ("GET", "edges", Some(_)) => id.map(Route::GetEdge),
+            ("DELETE", "edges", Some(_)) => id.map(Route::KickEdge),
+            ("GET", "services", None) => Some(Route::ListServices),
+            ("GET", "services", Some("rpcs")) => Some(Route::ListServiceRpcs),
+            ("GET", "services", Some("topics")) => Some(Route::ListServiceTopics),
+            ("GET", "services", Some(_)) => id.map(Route::GetService),
+            ("DELETE", "services", Some(_)) => id.map(Route::KickService),
             _ => None,
         }
     }
 }
 
 /// The routes of the control plane.
-pub(in crate::compat) fn rest(control: Arc<Control>) -> Router {
+pub(crate) fn rest(control: Arc<Control>) -> Router {
     Router::new().fallback(serve).with_state(control)
 }
 
 async fn serve(State(control): State<Arc<Control>>, method: Method, uri: Uri) -> Response {
     let path = uri.path();
-    if let Some(route) = EdgeLocation::of(&method, path) {
+    if let Some(route) = Route::of(&method, path) {
         let Some(service) = descriptor() else { return not_found() };
         return answer(&control, route, Call::new(&service, &uri)).await;
     }
-    match path.strip_suffix('/').filter(|path| EdgeLocation::of(&method, path).is_some()) {
+    match path.strip_suffix('/').filter(|path| Route::of(&method, path).is_some()) {
         Some(path) => moved(&uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))),
         None => not_found(),
     }
@@ -68,34 +68,28 @@ fn descriptor() -> Option<ServiceDescriptor> {
     control_pool().get_service_by_name("controlplane.ControlPlane")
 }
 
-async fn answer(control: &Control, route: EdgeLocation<'_>, call: Call<'_>) -> Response {
+async fn answer(control: &Control, route: Route<'_>, call: Call<'_>) -> Response {
     match route {
-        EdgeLocation::ListEdges => call.run("ListEdges", |request| control.list_edges(request)).await,
-        EdgeLocation::ListEdgeRpcs => {
-            call.run("ListEdgeRPCs", |request| control.list_edge_rp_cs(request)).await
-        }
-        EdgeLocation::GetEdge(id) => {
+        Route::ListEdges => call.run("ListEdges", |request| control.list_edges(request)).await,
+        Route::ListEdgeRpcs => call.run("ListEdgeRPCs", |request| control.list_edge_rp_cs(request)).await,
+        Route::GetEdge(id) => {
             call.with("edge_id", id).run("GetEdge", |request| control.get_edge(request)).await
         }
-        EdgeLocation::KickEdge(id) => {
-            let kick = |request| ControlPlane::kick_edge(control, request);
-            call.with("edge_id", id).run("KickEdge", kick).await
+        Route::KickEdge(id) => {
+            call.with("edge_id", id).run("KickEdge", |request| control.kick_edge(request)).await
         }
-        EdgeLocation::ListServices => {
-            call.run("ListServices", |request| control.list_services(request)).await
-        }
-        EdgeLocation::ListServiceRpcs => {
+        Route::ListServices => call.run("ListServices", |request| control.list_services(request)).await,
+        Route::ListServiceRpcs => {
             call.run("ListServiceRPCs", |request| control.list_service_rp_cs(request)).await
         }
-        EdgeLocation::ListServiceTopics => {
+        Route::ListServiceTopics => {
             call.run("ListServiceTopics", |request| control.list_service_topics(request)).await
         }
-        EdgeLocation::GetService(id) => {
+        Route::GetService(id) => {
             call.with("service_id", id).run("GetService", |request| control.get_service(request)).await
         }
-        EdgeLocation::KickService(id) => {
-            let kick = |request| ControlPlane::kick_service(control, request);
-            call.with("service_id", id).run("KickService", kick).await
+        Route::KickService(id) => {
+            call.with("service_id", id).run("KickService", |request| control.kick_service(request)).await
         }
     }
 }

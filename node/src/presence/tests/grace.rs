@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::router::grace::Wait;
-use crate::router::resolve::{Patience, find, resolve_reachable};
+use crate::router::resolve::{Patience, resolve, resolve_reachable};
 
 /// The third node's view of an edge.
 fn seen(world: &World, edge: u64) -> Resolution {
-    find_edge(&world.members[2].node, EdgeId(edge), None)
+    resolve_edge(&world.members[2].node.router, EdgeId(edge), None)
 }
 
 fn planned(found: &Resolution) -> Option<bool> {
@@ -80,14 +80,16 @@ fn what_the_last_service_of_a_node_that_stops_offered_is_expected_back() {
         let row = world.tables.services().find(|row| row.service == ServiceId(service)).unwrap();
         Event::ServiceOffline { service: row.service, session: row.home.session }
     };
-    let call = |world: &World| find(&world.members[2].node, &request("greet", mpsc::unbounded_channel().0));
+    let call = |world: &World| {
+        resolve(&world.members[2].node.router, &request("greet", mpsc::unbounded_channel().0))
+    };
     let event = offline(&world, 1);
     ends(&mut world, 0, event);
     assert!(matches!(call(&world), Resolution::Unreachable), "another offers it still");
     let event = offline(&world, 2);
     ends(&mut world, 1, event);
     assert_eq!(planned(&call(&world)), Some(true));
-    let other = find(&world.members[2].node, &request("other", mpsc::unbounded_channel().0));
+    let other = resolve(&world.members[2].node.router, &request("other", mpsc::unbounded_channel().0));
     assert!(matches!(other, Resolution::Absent));
     // The same with a node that dies, for whoever asks for it.
     world.serve(0, ServiceId(3));
@@ -104,7 +106,7 @@ fn what_the_last_service_of_a_node_that_stops_offered_is_expected_back() {
 #[tokio::test]
 async fn who_is_not_patient_waits_for_nobody_whose_node_died() {
     let world = World::new(1);
-    let node = &world.members[0].node;
+    let node = &world.members[0].node.router;
     let far = Instant::now() + Duration::from_secs(60);
     let looks = async |planned, patient| {
         let looks = std::cell::Cell::new(0);
@@ -139,7 +141,11 @@ fn nobody_is_led_again_to_a_session_that_is_over() {
         let mut incarnation = home.incarnation;
         incarnation.0.ordinal += tried - 1;
         let tried_there = tried == 1;
-        let found = find_edge(&world.members[at].node, EdgeId(1), Some(Target::Edge(EdgeId(1), incarnation)));
+        let found = resolve_edge(
+            &world.members[at].node.router,
+            EdgeId(1),
+            Some(Destination::Edge(EdgeId(1), incarnation)),
+        );
         assert_eq!(matches!(found, Resolution::Unreachable), tried_there || at == 2, "{found:?}");
     }
 }

@@ -10,10 +10,10 @@ use limes_wire::frame::Role;
 use limes_wire::geminio::{DEFAULT_SESSION, MessageData, Time, Word};
 use limes_wire::{Code, Str, limits};
 
-use super::asked::Asked;
+use super::pending_requests::PendingRequest;
 use super::{Session, State, facts, texts, unready};
-use crate::presence::NameChange;
-use crate::router::message::{Answer, Failure, Kind, Mail, Origin, Request, Target};
+use crate::presence::registration::NameChange;
+use crate::router::message::{Address, Answer, Delivery, Failure, Kind, Origin, Request, SessionHandle};
 use crate::router::resolve;
 
 /// How long a call or message may take if its caller does not want it shorter.
@@ -54,11 +54,11 @@ pub(super) fn on_word(session: &mut Session, id: u64, word: Word, cx: &mut Gemin
 
 /// The peer offers a method. For an edge that is a matter of its own.
 fn register(session: &mut Session, id: u64, method: Bytes, cx: &mut GeminioCx) {
-    let method = Str::new(method).ok().filter(|name| !name.is_empty() && name.len() <= limits::NAME_MAX);
+    let method = Str::try_from(method).ok().filter(|name| !name.is_empty() && name.len() <= limits::NAME_MAX);
     let error = match &method {
         Some(method) if session.role == Role::Edge => {
-            let most = session.node.config.limits.names;
-            session.node.edge_methods.note(session.no, EdgeId(session.id), method, most);
+            let most = session.ctx.limits.names;
+            session.ctx.edge_methods.note(session.no, EdgeId(session.id), method, most);
             String::new()
         }
         None if session.role == Role::Edge => String::new(),
@@ -84,17 +84,17 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
     let deadline = cx.now() + left;
     let MessageData { key, value, topic, mut custom, .. } = data;
     let name = match kind {
-        Kind::Call => Str::new(key).unwrap_or_default(),
+        Kind::Call => Str::try_from(key).unwrap_or_default(),
         Kind::Message => Str::from(topic),
     };
-    let id = session.questions.note(Asked { id, name: name.clone(), in_time });
+    let id = session.questions.note(PendingRequest { id, name: name.clone(), in_time });
     let refusal = |code, text| Err(Failure::not_run(code, text));
     let target = match session.role {
         _ if name.len() > limits::NAME_MAX => refusal(Code::TOO_LARGE, "the name is too long"),
         Role::Edge if kind == Kind::Call && is_reserved(&name) => refusal(Code::NO_METHOD, ""),
-        Role::Edge => Ok(Target::any_service()),
+        Role::Edge => Ok(Address::service()),
         _ => match custom.len().checked_sub(EDGE_ID).map(|at| custom.split_off(at)) {
-            Some(edge) => Ok(Target::edge(edge.iter().fold(0, |id, byte| id << 8 | u64::from(*byte)))),
+            Some(edge) => Ok(Address::edge(edge.iter().fold(0, |id, byte| id << 8 | u64::from(*byte)))),
             None => refusal(Code::PROTOCOL, "custom does not end in an edge id"),
         },
     };
@@ -104,7 +104,7 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
         if doomed {
             return Err(Failure::not_run(Code::GONE, ""));
         }
-        session.outgoing.admit(&session.node, id, kind, deadline, bytes).map(|()| target)
+        session.outgoing.admit(&session.ctx, id, kind, deadline, bytes).map(|()| target)
     });
     let target = match target {
         Ok(target) => target,
@@ -115,11 +115,11 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
     }
     let request = Box::new(Request {
         kind,
-        origin: Origin::Peer(session.no, session.outbox.clone()),
+        origin: Origin::Session(session.no, SessionHandle::Geminio(session.handle.clone())),
         id,
-        target,
+        to: target,
         caller: session.id,
-        key: session.node.pick_key_as_before(session.id, session.remote),
+        key: session.ctx.router.pick_key_as_before(session.id, session.remote),
         deadline,
         name,
         custom,
@@ -127,7 +127,7 @@ fn ask(session: &mut Session, kind: Kind, id: u64, data: MessageData, cx: &mut G
         patient: session.role == Role::Service,
         tried: None,
     });
-    if let Some(to) = resolve::dispatch(&session.node, request) {
+    if let Some(to) = resolve::dispatch(&session.ctx.router, request) {
         session.outgoing.sent_to(id, to);
     }
 }
@@ -153,9 +153,9 @@ pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Gem
 /// Writes a request of somebody else to this session's peer.
 pub(super) fn write(session: &mut Session, request: Box<Request>, cx: &mut GeminioCx) {
     if !is_served(session, cx.now()) {
-        return resolve::return_undelivered(&session.node, [Mail::Request(request)]);
+        return resolve::return_undelivered(&session.ctx.router, [Delivery::Request(request)]);
     }
-    let (remaining, calls) = (request.remaining(cx.now()), session.node.config.limits.calls);
+    let (remaining, calls) = (request.remaining(cx.now()), session.ctx.limits.calls);
     let id = match session.incoming.admit(&request, cx.now(), calls) {
         Ok(id) => id,
         Err(failure) => return request.fail(failure),
@@ -224,7 +224,7 @@ fn write_answer(session: &mut Session, kind: Kind, no: u64, answer: Answer, cx: 
     if kind == Kind::Call {
         data.key = Bytes::copy_from_slice(asked.name.as_bytes());
     }
-    session.node.metrics.ended(kind, code);
+    session.ctx.telemetry.metrics.ended(kind, code);
     if !is_waited_for {
         return cx.conn.settle(cx.now());
     }

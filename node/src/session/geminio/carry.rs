@@ -14,9 +14,10 @@ use limes_wire::{Code, geminio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
-use super::streams::{Ends, Handle, Heard, StreamCommand, weight};
+use super::streams::{Ends, weight};
 use super::tunnel;
-use crate::router::message::{Mail, Outbox};
+use crate::router::geminio_stream::{StreamCommand, StreamEvent, StreamHandle};
+use crate::router::message::{GeminioMessage, TaskHandle};
 
 /// How long the receiver may take to accept: less than the 30 s that clients wait.
 const ACCEPT_TIME: Duration = Duration::from_secs(29);
@@ -29,27 +30,27 @@ const PIECE: usize = 32 << 10;
 
 /// The task's way to its session.
 pub(super) struct Link {
-    outbox: Outbox,
+    handle: TaskHandle<GeminioMessage>,
     ends: Ends,
     /// The stream's number; 0 until it is known.
     at: u64,
 }
 
 impl Link {
-    pub(super) fn new(outbox: Outbox, ends: Ends, at: u64) -> Self {
-        Link { outbox, ends, at }
+    pub(super) fn new(handle: TaskHandle<GeminioMessage>, ends: Ends, at: u64) -> Self {
+        Link { handle, ends, at }
     }
 
     fn wish(&self, wish: StreamCommand) -> bool {
-        self.outbox.push_always(Mail::Stream(Box::new(wish)))
+        self.handle.mailbox().push_always(GeminioMessage::Stream(Box::new(wish)))
     }
 
     /// Takes what is heard next; `None`: the connection is lost.
     async fn hear(&mut self) -> Option<Said> {
         Some(match self.ends.heard.recv().await? {
-            Heard::Accepted(at) => Said::Accepted(at),
-            Heard::End => Said::End,
-            Heard::Word(id, word, load) => {
+            StreamEvent::Accepted(at) => Said::Accepted(at),
+            StreamEvent::End => Said::End,
+            StreamEvent::Packet(id, word, load) => {
                 if load.take() {
                     self.wish(StreamCommand::Room);
                 }
@@ -59,7 +60,7 @@ impl Link {
     }
 
     fn mouth(&self) -> Mouth {
-        Mouth { outbox: self.outbox.clone(), room: self.ends.room.clone(), at: self.at }
+        Mouth { handle: self.handle.clone(), room: self.ends.room.clone(), at: self.at }
     }
 }
 
@@ -69,7 +70,7 @@ impl Drop for Link {
         self.ends.heard.close();
         let mut some = false;
         while let Ok(heard) = self.ends.heard.try_recv() {
-            some |= matches!(heard, Heard::Word(..));
+            some |= matches!(heard, StreamEvent::Packet(..));
         }
         if some {
             self.wish(StreamCommand::Room);
@@ -77,7 +78,7 @@ impl Drop for Link {
     }
 }
 
-/// As [`Heard`], when it waits no more.
+/// As [`StreamEvent`], when it waits no more.
 enum Said {
     Accepted(u64),
     Word(u64, Box<Word>),
@@ -87,7 +88,7 @@ enum Said {
 /// Says things on the stream, no faster than the peer takes them.
 #[derive(Clone)]
 struct Mouth {
-    outbox: Outbox,
+    handle: TaskHandle<GeminioMessage>,
     room: std::sync::Arc<tokio::sync::Semaphore>,
     at: u64,
 }
@@ -97,11 +98,13 @@ impl Mouth {
     async fn say(&self, id: u64, word: Word) -> bool {
         let size = u32::try_from(weight(&word)).unwrap_or(u32::MAX).min(super::streams::WRITING_MAX as u32);
         let Ok(room) = self.room.clone().acquire_many_owned(size).await else { return false };
-        self.outbox.push_always(Mail::Stream(Box::new(StreamCommand::Say(self.at, id, word, room))))
+        self.handle
+            .mailbox()
+            .push_always(GeminioMessage::Stream(Box::new(StreamCommand::Send(self.at, id, word, room))))
     }
 
     fn dismiss(&self) {
-        self.outbox.push_always(Mail::Stream(Box::new(StreamCommand::Dismiss(self.at))));
+        self.handle.mailbox().push_always(GeminioMessage::Stream(Box::new(StreamCommand::Dismiss(self.at))));
     }
 }
 
@@ -126,7 +129,7 @@ pub(super) async fn opened(mut link: Link, near: Stream, open: Open) {
 }
 
 /// A stream that somebody opens to the peer, to its end.
-pub(super) async fn offered(mut link: Link, near: Stream, handle: Handle) {
+pub(super) async fn offered(mut link: Link, near: Stream, handle: StreamHandle) {
     let mut far = RecordStream::new(near);
     let Ok(Ok(open)) = timeout(OPEN_TIME, far.read_open()).await else { return };
     let (tunnel, meta) = match open.meta.split_first() {

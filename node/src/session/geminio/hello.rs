@@ -7,7 +7,8 @@ use limes_wire::{Code, Str, geminio, limits};
 use serde::Deserialize;
 
 use super::{Session, State};
-use crate::presence::{Dialect, Newcomer, admit};
+use crate::presence::admission::{PeerProtocol, PendingAdmission, admit};
+use crate::router::message::SessionHandle;
 use crate::tasks;
 
 /// What a service says about itself.
@@ -35,15 +36,15 @@ pub(super) fn on_hello(session: &mut Session, hello: geminio::Hello, cx: &mut Ge
     session.topics = topics;
     session.state = State::Admitting;
     session.place.spoke();
-    let claim = (hello.client != 0 && session.role == Role::Service).then_some(hello.client);
-    let newcomer = Newcomer {
+    let claim = hello.client.filter(|_| session.role == Role::Service);
+    let pending = PendingAdmission {
         no: session.no,
-        outbox: session.outbox.clone(),
+        handle: SessionHandle::Geminio(session.handle.clone()),
         remote: session.remote,
-        dialect: Dialect::Geminio,
+        protocol: PeerProtocol::Geminio,
         hello: Hello { role: session.role, claim, name, meta, ..Hello::default() },
     };
-    tasks::spawn(tasks::Kind::Session, admit(session.node.clone(), newcomer));
+    tasks::spawn(tasks::Kind::Session, admit(session.ctx.presence.clone(), pending));
 }
 
 /// A service's name and topics.

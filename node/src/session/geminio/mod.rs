@@ -5,16 +5,15 @@
 //! need not know which dialect their peer speaks. [`calls`] has the calls and messages, [`streams`]
 //! and [`carry`] the streams, [`texts`] the errors in both languages.
 
-mod asked;
 mod calls;
 mod carry;
 mod facts;
 mod hello;
+mod pending_requests;
 mod streams;
 mod texts;
 mod tunnel;
 mod unready;
-mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -23,30 +22,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use limes_wire::driver::{GeminioCx, GeminioHandler};
+use limes_wire::driver::{GeminioCx, Handler};
 use limes_wire::frame::{GoAway, Role};
 use limes_wire::geminio::{DEFAULT_SESSION, Event, Word};
 use limes_wire::{By, CloseReason, Code, Str};
 use tracing::{info, warn};
 
-pub(crate) use streams::StreamCommand;
-
-use crate::node::Node;
-use crate::presence::{NameChange, name};
-use crate::router::message::{Failure, Kind, Mail, Outbox};
+use crate::presence::registration::{NameChange, change_names};
+use crate::router::message::{Delivery, Failure, GeminioMessage, Kind, Message, SessionCommand, TaskHandle};
 use crate::router::resolve;
+use crate::session::context::SessionContext;
+use crate::session::early::Early;
 use crate::session::incoming::Incoming;
-use crate::session::native::cancel_early;
 use crate::session::outgoing::Outgoing;
 use crate::tasks;
 use crate::telemetry::port::Port;
 use crate::transport::limiter::Permit;
-use asked::Questions;
+use pending_requests::PendingRequests;
 use streams::Streams;
 use unready::Unready;
 
-/// Mail that may wait for a session to be welcomed.
-const EARLY_MAX: usize = 1_024;
 /// A client that is accepted and cut off within a second of it never comes back: it must be left
 /// alone for a little longer than that.
 const SETTLE: Duration = Duration::from_millis(1_500);
@@ -80,11 +75,11 @@ enum State {
 
 /// The handler of one geminio connection.
 pub(crate) struct Session {
-    node: Arc<Node>,
+    ctx: Arc<SessionContext>,
     /// Local number; part of the session's identity in the tables.
     no: u64,
     role: Role,
-    outbox: Outbox,
+    handle: TaskHandle<GeminioMessage>,
     remote: SocketAddr,
     state: State,
     /// Edge id or service id; 0 until welcomed.
@@ -92,12 +87,12 @@ pub(crate) struct Session {
     welcomed: Option<Instant>,
     outgoing: Outgoing,
     /// What the peer has asked for; the numbers in `outgoing` are these.
-    questions: Questions,
+    questions: PendingRequests,
     incoming: Incoming,
     streams: Streams,
     /// Topics that a service's meta names.
     topics: Vec<Str>,
-    early: Vec<Mail>,
+    early: Early,
     unready: Unready,
     naming: usize,
     /// Its place at the gate, for as long as it lives.
@@ -111,32 +106,32 @@ pub(crate) struct Session {
 impl Session {
     /// A session that waits for its peer's Conn.
     pub(crate) fn new(
-        node: Arc<Node>,
+        ctx: Arc<SessionContext>,
         role: Role,
-        outbox: Outbox,
+        handle: TaskHandle<GeminioMessage>,
         remote: SocketAddr,
         place: Permit,
     ) -> Self {
-        let no = node.sessions.issue();
+        let no = ctx.sessions.issue();
         let outgoing = match role {
             Role::Service => Outgoing::with_bytes(no, SERVICE_BYTES_MAX),
             _ => Outgoing::new(no),
         };
         Session {
-            node,
+            ctx,
             no,
             role,
-            outbox,
+            handle,
             remote,
             state: State::Silent,
             id: 0,
             welcomed: None,
             outgoing,
-            questions: Questions::default(),
+            questions: PendingRequests::default(),
             incoming: Incoming::default(),
             streams: Streams::new(),
             topics: Vec::new(),
-            early: Vec::new(),
+            early: Early::default(),
             unready: Unready::default(),
             naming: 0,
             place,
@@ -164,14 +159,17 @@ impl Session {
         self.place.welcomed();
         info!(session = self.no, id = self.id, role = ?self.role, remote = %self.remote, "connected (geminio)");
         cx.conn.welcome(self.id);
-        for mail in std::mem::take(&mut self.early) {
-            self.on_mail(mail, cx);
+        for delivery in self.early.take() {
+            self.on_delivery(delivery, cx);
         }
     }
 
     fn name(&mut self, naming: NameChange, id: u64, names: Vec<Str>) {
         self.naming += 1;
-        tasks::spawn(tasks::Kind::Session, name(self.node.clone(), self.no, naming, id, names));
+        tasks::spawn(
+            tasks::Kind::Session,
+            change_names(self.ctx.presence.clone(), self.no, naming, id, names),
+        );
     }
 
     /// A registration, or the topics, have been decided.
@@ -220,15 +218,15 @@ impl Session {
 
     /// What was not written to the peer looks for another way.
     fn return_early(&mut self) {
-        let unready = self.unready.take(|_| true).into_iter().map(|call| Mail::Request(Box::new(call)));
-        let early = std::mem::take(&mut self.early).into_iter().chain(unready);
-        resolve::return_undelivered(&self.node, early);
+        let unready = self.unready.take(|_| true).into_iter().map(|call| Delivery::Request(Box::new(call)));
+        let early = self.early.take().into_iter().chain(unready);
+        resolve::return_undelivered(&self.ctx.router, early);
     }
 
     /// The peer is closing, or shall: nobody is to send it anything any more.
     fn leave(&mut self) {
         self.state = State::Leaving;
-        crate::presence::session_closed(&self.node, self.no);
+        self.ctx.presence.session_closed(self.no);
     }
 
     fn close_if_finished(&mut self, cx: &mut GeminioCx) {
@@ -262,12 +260,12 @@ impl Session {
         );
         if reason.by == By::Us && broke_rules {
             let port = Port::of(role);
-            if let Some(more) = self.node.cut(port, reason.code) {
+            if let Some(more) = self.ctx.telemetry.disconnected(port, reason.code) {
                 warn!(port = port.name(), session, id, %remote, %reason, more, "cut off (geminio)");
             }
         } else if self.state == State::Admitting {
             // It was refused, or has gone: whoever tries without end has a line now and then.
-            if let Some(more) = self.node.notices.first(Port::of(role), reason.code, Instant::now()) {
+            if let Some(more) = self.ctx.telemetry.log.first(Port::of(role), reason.code, Instant::now()) {
                 info!(session, ?role, %remote, %reason, more, "not welcomed (geminio)");
             }
         } else if self.state != State::Silent {
@@ -276,8 +274,58 @@ impl Session {
     }
 }
 
-impl GeminioHandler for Session {
-    type Mail = Mail;
+impl Session {
+    fn is_being_admitted(&self) -> bool {
+        matches!(self.state, State::Admitting | State::Subscribing)
+    }
+
+    fn on_delivery(&mut self, delivery: Delivery, cx: &mut GeminioCx) {
+        match delivery {
+            early @ (Delivery::Request(_) | Delivery::Open(_)) if self.is_being_admitted() => {
+                self.early.push(early);
+            }
+            Delivery::Request(request) => calls::deliver(self, request, cx),
+            Delivery::Routed(id, to) => self.outgoing.sent_to(id, to),
+            Delivery::Answer(id, answer) => calls::answered(self, id, answer, cx),
+            Delivery::Cancel(key) => {
+                if !self.early.cancel(key)
+                    && !self.unready.cancel(key)
+                    && let Some((id, Kind::Call)) = self.incoming.cancel(key)
+                {
+                    let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::Cancel(1));
+                }
+            }
+            Delivery::Open(reply) => streams::open(self, reply),
+        }
+    }
+
+    fn on_command(&mut self, command: SessionCommand, cx: &mut GeminioCx) {
+        match command {
+            SessionCommand::Welcome(welcome) => self.admitted(welcome.id, cx),
+            SessionCommand::NamesDecided { id, code, text } => self.named(id, code, &text, cx),
+            SessionCommand::Close(goaway) => self.close(goaway, cx),
+            SessionCommand::Retire(goaway, until) => self.retire(goaway, until, cx),
+        }
+    }
+
+    fn retire(&mut self, goaway: GoAway, until: Instant, cx: &mut GeminioCx) {
+        let linger = cx.now() + LINGER;
+        if self.state == State::Open && self.role == Role::Service && linger < until {
+            self.lingering = Some((linger, goaway, until));
+            cx.wake_at(linger);
+        } else if self.state == State::Open {
+            self.farewell = Some(goaway);
+            self.state = State::Retiring(until);
+            cx.wake_at(until);
+        } else if self.is_being_admitted() {
+            self.close(goaway, cx);
+        }
+    }
+}
+
+impl Handler for Session {
+    type Protocol = limes_wire::geminio::Conn;
+    type Mail = GeminioMessage;
 
     fn on_event(&mut self, event: Event, cx: &mut GeminioCx) {
         match event {
@@ -293,48 +341,11 @@ impl GeminioHandler for Session {
         self.close_if_finished(cx);
     }
 
-    fn on_mail(&mut self, mail: Mail, cx: &mut GeminioCx) {
-        let waiting = matches!(self.state, State::Admitting | State::Subscribing);
-        match mail {
-            Mail::Welcome(welcome) => self.admitted(welcome.id, cx),
-            Mail::Close(goaway) => self.close(goaway, cx),
-            mail @ (Mail::Request(_) | Mail::Open(_)) if waiting && self.early.len() < EARLY_MAX => {
-                self.early.push(mail);
-            }
-            Mail::Request(request) if waiting => {
-                request.fail(Failure::not_run(Code::BUSY, "the session is still being admitted"));
-            }
-            Mail::Request(request) => calls::deliver(self, request, cx),
-            Mail::Routed(id, to) => self.outgoing.sent_to(id, to),
-            Mail::Answer(id, answer) => calls::answered(self, id, answer, cx),
-            Mail::Cancel(key) => {
-                if !cancel_early(&mut self.early, key)
-                    && !self.unready.cancel(key)
-                    && let Some((id, Kind::Call)) = self.incoming.cancel(key)
-                {
-                    let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::Cancel(1));
-                }
-            }
-            Mail::Open(reply) => streams::open(self, reply),
-            Mail::Stream(wish) => streams::grant(self, *wish, cx),
-            Mail::Named { id, code, text } => self.named(id, code, &text, cx),
-            Mail::Retire(goaway, until) => {
-                let linger = cx.now() + LINGER;
-                if self.state == State::Open && self.role == Role::Service && linger < until {
-                    self.lingering = Some((linger, goaway, until));
-                    cx.wake_at(linger);
-                } else if self.state == State::Open {
-                    self.farewell = Some(goaway);
-                    self.state = State::Retiring(until);
-                    cx.wake_at(until);
-                } else if waiting {
-                    self.close(goaway, cx);
-                }
-            }
-            Mail::Isolated(goaway) => self.close(goaway, cx),
-            // The dialect cannot advise; the rest is for links.
-            Mail::Advise(_) | Mail::PeerDown | Mail::Takeover { .. } | Mail::SessionOver(..) | Mail::Ping => {
-            }
+    fn on_mail(&mut self, message: GeminioMessage, cx: &mut GeminioCx) {
+        match message {
+            GeminioMessage::Delivery(delivery) => self.on_delivery(delivery, cx),
+            GeminioMessage::Command(command) => self.on_command(command, cx),
+            GeminioMessage::Stream(command) => streams::execute(self, *command, cx),
         }
         self.close_if_finished(cx);
     }
@@ -345,7 +356,8 @@ impl GeminioHandler for Session {
                 self.lingering = Some((linger, goaway, until));
                 cx.wake_at(linger);
             } else {
-                self.on_mail(Mail::Retire(goaway, until.min(now + LINGER)), cx);
+                self.retire(goaway, until.min(now + LINGER), cx);
+                self.close_if_finished(cx);
             }
         }
         calls::expire(self, now, cx);
@@ -358,20 +370,21 @@ impl GeminioHandler for Session {
     }
 
     fn may_hold(&self) -> bool {
-        !self.node.pressure.is_high()
+        !self.ctx.memory.is_high()
     }
 
-    fn on_closing(&mut self, unread: Vec<Mail>) {
+    fn on_closing(&mut self, unread: Vec<GeminioMessage>) {
         self.outgoing.cancel_all();
         self.fail_incoming();
-        self.node.edge_methods.forget(self.no);
-        crate::presence::session_closed(&self.node, self.no);
+        self.ctx.edge_methods.forget(self.no);
+        self.ctx.presence.session_closed(self.no);
         self.return_early();
-        resolve::return_undelivered(&self.node, unread);
+        let unread = unread.into_iter().filter_map(Message::into_delivery);
+        resolve::return_undelivered(&self.ctx.router, unread);
     }
 
     fn on_close(self, reason: CloseReason) {
-        self.node.metrics.closed(&reason);
+        self.ctx.telemetry.metrics.closed(&reason);
         self.log_end(&reason);
     }
 }

@@ -11,53 +11,20 @@ use limes_wire::frame::Role;
 use limes_wire::geminio::Word;
 use limes_wire::stream::Open;
 use limes_wire::{Code, Str, limits};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
 use super::carry::{self, Link};
-use super::waiting::{CONNECTION_MAX, Crowd, Late, Load, STREAM_MAX, Waiting, excess};
 use super::{Session, State};
-use crate::router::streams;
-use crate::router::streams::{Caller, Opened};
+use crate::router::geminio_stream::{StreamCommand, StreamEvent, StreamHandle};
+use crate::router::message::StreamReply;
+use crate::router::stream_backlog::{CONNECTION_MAX, Crowd, Late, STREAM_MAX, Waiting, excess};
+use crate::router::streams::{self, Caller};
 use crate::tasks;
 use crate::telemetry::port::Port;
 
 /// Bytes of all streams that may wait to be written to the peer, beside what its connection queues.
 pub(super) const WRITING_MAX: usize = 1 << 20;
-
-/// What the task of a stream hears.
-#[derive(Debug)]
-pub(super) enum Heard {
-    /// The peer has taken the stream, under this number.
-    Accepted(u64),
-    /// The peer says something; the first number is the packet's. It counts as waiting until it is taken.
-    Word(u64, Box<Word>, Load),
-    /// Nothing more comes. A sender that is dropped without this has lost its connection.
-    End,
-}
-
-/// What the task of a stream wants done on the connection.
-#[derive(Debug)]
-pub(crate) enum StreamCommand {
-    /// Offer the peer a stream, which this handle hears.
-    Offer { peer: String, meta: Bytes, handle: Handle },
-    /// Take the stream that the peer has opened.
-    Accept(u64),
-    /// Say something with a packet id on a stream; the room that it takes until then.
-    Say(u64, u64, Word, OwnedSemaphorePermit),
-    /// Close a stream.
-    Dismiss(u64),
-    /// A stream's queue, or that of all together, has room again.
-    Room,
-}
-
-/// The session's end of a stream's task.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    words: mpsc::UnboundedSender<Heard>,
-    waiting: Arc<Waiting>,
-    late: Late,
-}
 
 /// Bytes that a word counts for.
 pub(super) fn weight(word: &Word) -> usize {
@@ -85,7 +52,7 @@ struct Pause {
 /// The streams of one connection.
 #[derive(Debug)]
 pub(super) struct Streams {
-    open: HashMap<u64, Handle>,
+    open: HashMap<u64, StreamHandle>,
     room: Arc<Semaphore>,
     /// Bytes of all that wait for their receivers.
     all: Arc<AtomicUsize>,
@@ -114,7 +81,7 @@ impl Streams {
     /// The peer has taken a stream that was offered to it.
     pub(super) fn accepted(&self, session: u64) {
         if let Some(handle) = self.open.get(&session) {
-            let _ = handle.words.send(Heard::Accepted(session));
+            let _ = handle.events.send(StreamEvent::Accepted(session));
         }
     }
 
@@ -181,17 +148,17 @@ impl Streams {
         self.closed.push(waiting);
     }
 
-    fn handle(&self) -> (Handle, Ends) {
+    fn handle(&self) -> (StreamHandle, Ends) {
         let (words, heard) = mpsc::unbounded_channel();
         let waiting = Waiting::new(self.all.clone());
-        let handle = Handle { words, waiting: waiting.clone(), late: Late::default() };
+        let handle = StreamHandle { events: words, waiting: waiting.clone(), late: Late::default() };
         (handle, Ends { heard, waiting, room: self.room.clone() })
     }
 }
 
 /// The task's end, before it knows its stream.
 pub(super) struct Ends {
-    pub(super) heard: mpsc::UnboundedReceiver<Heard>,
+    pub(super) heard: mpsc::UnboundedReceiver<StreamEvent>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) room: Arc<Semaphore>,
 }
@@ -212,20 +179,20 @@ pub(super) fn opening(session: &mut Session, at: u64, peer: &str, meta: Bytes, c
     session.streams.open.insert(at, handle);
     let (near, far) = Stream::pair();
     let caller = Caller { role: session.role, id: session.id, remote: session.remote, tunnel: true };
-    tasks::spawn(tasks::Kind::Stream, streams::serve(session.node.clone(), caller, far));
-    let link = Link::new(session.outbox.clone(), ends, at);
+    tasks::spawn(tasks::Kind::Stream, streams::serve(session.ctx.router.clone(), caller, far));
+    let link = Link::new(session.handle.clone(), ends, at);
     tasks::spawn(tasks::Kind::Stream, carry::opened(link, near, open));
 }
 
 /// Somebody opens a stream to the peer.
-pub(super) fn open(session: &mut Session, reply: Opened) {
+pub(super) fn open(session: &mut Session, reply: StreamReply) {
     if session.state != State::Open {
         let _ = reply.send(Err(Code::GONE));
         return;
     }
     let (handle, ends) = session.streams.handle();
     let (near, far) = Stream::pair();
-    let link = Link::new(session.outbox.clone(), ends, 0);
+    let link = Link::new(session.handle.clone(), ends, 0);
     tasks::spawn(tasks::Kind::Stream, carry::offered(link, near, handle));
     let _ = reply.send(Ok(far));
 }
@@ -235,23 +202,23 @@ pub(super) fn heard(session: &mut Session, at: u64, id: u64, word: Word, cx: &mu
     let Some(handle) = session.streams.open.get(&at) else { return };
     let load = handle.waiting.load(weight(&word));
     // If its task is gone, the word is thrown away and counts no more.
-    let _ = handle.words.send(Heard::Word(id, Box::new(word), load));
+    let _ = handle.events.send(StreamEvent::Packet(id, Box::new(word), load));
     session.streams.pause_if_crowded(session.role, at, cx);
 }
 
 /// The peer is done with a stream.
 pub(super) fn ended(session: &mut Session, at: u64, cx: &mut GeminioCx) {
     if let Some(handle) = session.streams.open.remove(&at) {
-        let _ = handle.words.send(Heard::End);
+        let _ = handle.events.send(StreamEvent::End);
         session.streams.note_closed(handle.waiting);
     }
     session.streams.resume_if_roomy(cx);
 }
 
 /// Does what the task of a stream wants.
-pub(super) fn grant(session: &mut Session, wish: StreamCommand, cx: &mut GeminioCx) {
+pub(super) fn execute(session: &mut Session, command: StreamCommand, cx: &mut GeminioCx) {
     let now = cx.now();
-    match wish {
+    match command {
         StreamCommand::Offer { peer, meta, handle } => {
             // If it cannot be offered the handle is dropped, which its task hears.
             if session.state == State::Open {
@@ -264,7 +231,7 @@ pub(super) fn grant(session: &mut Session, wish: StreamCommand, cx: &mut Geminio
         StreamCommand::Accept(at) => {
             cx.conn.accept(at);
         }
-        StreamCommand::Say(at, id, word, _room) => {
+        StreamCommand::Send(at, id, word, _room) => {
             if cx.conn.send(now, at, id, word).is_err() {
                 cx.conn.dismiss(now, at);
             }
@@ -277,7 +244,7 @@ pub(super) fn grant(session: &mut Session, wish: StreamCommand, cx: &mut Geminio
 /// A client of the reference that opens a stream sees it taken and closed: so somebody must be told why.
 fn not_offered(session: &Session, code: Code, now: Instant) {
     let port = Port::of(session.role);
-    if let Some(more) = session.node.notices.first(port, code, now) {
+    if let Some(more) = session.ctx.telemetry.log.first(port, code, now) {
         let (no, id, open) = (session.no, session.id, session.streams.open.len());
         warn!(port = port.name(), session = no, id, open, %code, more, "a stream cannot be offered (geminio)");
     }
@@ -299,9 +266,9 @@ pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut GeminioCx) {
     }
     let bytes = waiting.bytes();
     waiting.cut();
-    session.node.metrics.slow_stream();
+    session.ctx.telemetry.metrics.slow_stream();
     let port = Port::of(session.role);
-    if let Some(more) = session.node.notices.first(port, Code::TIMEOUT, now) {
+    if let Some(more) = session.ctx.telemetry.log.first(port, Code::TIMEOUT, now) {
         let (no, id) = (session.no, session.id);
         let text = "closed a stream whose receiver is too slow for what its sender sends";
         warn!(port = port.name(), session = no, id, bytes, more, "{text} (geminio)");

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use limes_routing::{EdgeId, Incarnation};
-use limes_wire::driver::drive_geminio;
+use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::Welcome;
 use limes_wire::geminio::{Body, Conn, ConnData, HEADER, Header, MessageData, Packet, SessionData, Time};
 use limes_wire::limits::Limits;
@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use super::*;
 use crate::config::{Cap, HashBy, NodeConfig};
 use crate::router::edge_routes::EdgeLocation;
-use crate::router::message::{Answer, Request};
+use crate::router::message::{Answer, NativeMessage, Request, SessionHandle};
+use crate::server::assemble::Components;
 use crate::transport::limiter::ConnectionLimiter;
 
 /// The edge that the service here calls.
@@ -24,9 +25,9 @@ const REMOTE: &str = "[2001:db8::a:1:2]:4444";
 /// A service's client, and what its gateway does with it.
 struct Bench {
     socket: DuplexStream,
-    outbox: Outbox,
+    handle: TaskHandle<GeminioMessage>,
     /// The mailbox of the session of [`EDGE`].
-    edge: Outbox,
+    edge: Mailbox<NativeMessage>,
 }
 
 impl Bench {
@@ -34,12 +35,14 @@ impl Bench {
     async fn new() -> Bench {
         let mut config = NodeConfig::default();
         config.exchange.hashby = HashBy::SrcIp;
-        let node = Node::new(Arc::new(config));
-        let (edge, outbox, incarnation) = (Outbox::new(), Outbox::new(), Incarnation::default());
-        node.directory.set(EdgeId(EDGE), EdgeLocation::Local { incarnation, outbox: edge.clone() });
+        let node = Components::new(Arc::new(config));
+        let (edge, mailbox, incarnation) = (Mailbox::new(), Mailbox::new(), Incarnation::default());
+        let handle = TaskHandle::new(mailbox.clone());
+        let to_edge = SessionHandle::Native(TaskHandle::new(edge.clone()));
+        node.mesh.edges.set(EdgeId(EDGE), EdgeLocation::Local { incarnation, handle: to_edge });
         let remote: SocketAddr = REMOTE.parse().unwrap();
         let place = ConnectionLimiter::new(Cap::Unlimited, 9).enter(remote.ip()).unwrap();
-        let mut session = Session::new(node, Role::Service, outbox.clone(), remote, place);
+        let mut session = Session::new(node.session, Role::Service, handle.clone(), remote, place);
         // The tables are not asked: it is as if they had been.
         session.state = State::Admitting;
         let now = tokio::time::Instant::now().into_std();
@@ -48,9 +51,10 @@ impl Bench {
         let heard = conn.next(now, &mut encode(1, hello)).unwrap();
         assert!(matches!(heard, Some(Event::Hello(_))));
         let (socket, other) = tokio::io::duplex(1 << 20);
-        tokio::spawn(drive_geminio(other, conn, session, outbox.clone()));
-        assert!(outbox.push_always(Mail::Welcome(Box::new(Welcome { id: 77, ..Welcome::default() }))));
-        let mut bench = Bench { socket, outbox, edge };
+        tokio::spawn(drive(other, conn, session, mailbox));
+        let welcome = Welcome { id: 77, ..Welcome::default() };
+        assert!(handle.command(SessionCommand::Welcome(Box::new(welcome))));
+        let mut bench = Bench { socket, handle, edge };
         assert!(matches!(
             bench.hear().await,
             Some(Packet { id: 1, body: Body::ConnAck { refused: false, .. } })
@@ -95,7 +99,10 @@ impl Bench {
             let mails = self.edge.take_all();
             let requests: Vec<Request> = mails
                 .into_iter()
-                .filter_map(|mail| if let Mail::Request(request) = mail { Some(*request) } else { None })
+                .filter_map(|message| match message.into_delivery() {
+                    Some(Delivery::Request(request)) => Some(*request),
+                    _ => None,
+                })
                 .collect();
             if !requests.is_empty() {
                 return requests;
@@ -204,7 +211,7 @@ async fn an_id_may_be_used_again_while_somebody_has_the_first() {
 async fn who_was_just_accepted_is_left_alone() {
     let mut bench = Bench::new().await;
     let began = tokio::time::Instant::now();
-    assert!(bench.outbox.push_always(Mail::Close(GoAway::new(Code::KICKED, "kicked"))));
+    assert!(bench.handle.command(SessionCommand::Close(GoAway::new(Code::KICKED, "kicked"))));
     assert!(bench.hear().await.is_none());
     assert!(began.elapsed() >= millis(1_400), "{:?}", began.elapsed());
 }
@@ -215,7 +222,7 @@ async fn who_was_just_accepted_by_a_node_that_stops_is_served() {
     let mut bench = Bench::new().await;
     let began = tokio::time::Instant::now();
     let until = began.into_std() + millis(9_000);
-    assert!(bench.outbox.push_always(Mail::Retire(GoAway::new(Code::DRAINING, "stops"), until)));
+    assert!(bench.handle.command(SessionCommand::Retire(GoAway::new(Code::DRAINING, "stops"), until)));
     tokio::time::sleep(millis(500)).await;
     bench.call(5, None).await;
     reply(&bench.led_to_the_edge().await[0], "served");
@@ -234,7 +241,7 @@ async fn a_stream_that_is_being_closed_keeps_a_connection_of_a_node_that_stops()
     assert!(matches!(bench.hear().await.unwrap().body, Body::SessionAck { .. }));
     let Some(Packet { id, body: Body::Dismiss { .. } }) = bench.hear().await else { panic!("not closed") };
     let until = tokio::time::Instant::now().into_std() + millis(9_000);
-    assert!(bench.outbox.push_always(Mail::Retire(GoAway::new(Code::DRAINING, "stops"), until)));
+    assert!(bench.handle.command(SessionCommand::Retire(GoAway::new(Code::DRAINING, "stops"), until)));
     tokio::time::sleep(millis(5_000)).await;
     bench.say(3, Body::Heartbeat).await;
     assert_eq!(bench.hear().await.unwrap().body, Body::HeartbeatAck);

@@ -3,14 +3,14 @@
 use limes_wire::Code;
 use limes_wire::frame::{Execution, Role};
 
-use super::asked::Asked;
+use super::pending_requests::PendingRequest;
 use crate::router::message::{Failure, Kind};
 
 /// How every callee of the dialect says that it has no handler; the method follows.
 const NO_SUCH_RPC: &str = "no such rpc: ";
 
 /// What a client that called or published is told.
-pub(super) fn text(role: Role, kind: Kind, asked: &Asked, failure: Failure) -> String {
+pub(super) fn text(role: Role, kind: Kind, asked: &PendingRequest, failure: Failure) -> String {
     match failure.code {
         // Its own words, whatever they are.
         _ if failure.ran == Execution::Completed && !failure.text.is_empty() => failure.text,
@@ -34,7 +34,7 @@ pub(super) fn text(role: Role, kind: Kind, asked: &Asked, failure: Failure) -> S
 pub(super) fn failure(text: String) -> Failure {
     match text.strip_prefix(NO_SUCH_RPC) {
         Some(_) => Failure::not_run(Code::NO_METHOD, text),
-        None => Failure { code: Code::APPLICATION, ran: Execution::Completed, text, revision: 0 },
+        None => Failure { code: Code::APPLICATION, ran: Execution::Completed, text, revision: None },
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn users_read_the_texts_that_they_know() {
-        let asked = Asked { name: "m".into(), ..Asked::default() };
+        let asked = PendingRequest { name: "m".into(), ..PendingRequest::default() };
         let says = |role, kind, failure| text(role, kind, &asked, failure);
         let not_run = |code| Failure::not_run(code, "in other words");
         assert_eq!(says(Role::Service, Kind::Call, not_run(Code::NO_EDGE)), "edge not online");
@@ -55,7 +55,7 @@ mod tests {
             assert_eq!(says(Role::Edge, Kind::Call, Failure::may_have_run(code, "x")), "force closed");
         }
         assert_eq!(says(Role::Edge, Kind::Call, not_run(Code::TIMEOUT)), "timeout");
-        let own = Asked { in_time: true, ..Asked::default() };
+        let own = PendingRequest { in_time: true, ..PendingRequest::default() };
         let late = text(Role::Edge, Kind::Call, &own, not_run(Code::TIMEOUT));
         assert_eq!(late, "context deadline exceeded");
         assert_eq!(says(Role::Edge, Kind::Call, not_run(Code::BUSY)), "in other words");

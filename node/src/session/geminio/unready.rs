@@ -55,7 +55,7 @@ impl Unready {
     /// Ends a call whose caller does not wait any more; false: it is not here.
     pub(super) fn cancel(&mut self, key: Key) -> bool {
         let cancelled = self.take(|call| call.key() == key);
-        cancelled.iter().for_each(Request::unwanted);
+        cancelled.iter().for_each(Request::fail_cancelled);
         !cancelled.is_empty()
     }
 }
@@ -67,7 +67,7 @@ pub(super) fn hold(session: &mut Session, call: Box<Request>, cx: &mut GeminioCx
         && session.state == State::Open
         && call.kind == Kind::Call
         && cx.now() < until
-        && !session.node.edge_methods.has(session.no, &call.name);
+        && !session.ctx.edge_methods.has(session.no, &call.name);
     if !is_early || !session.unready.has_room(&call) {
         return Some(call);
     }

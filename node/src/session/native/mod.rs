@@ -12,23 +12,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use limes_wire::driver::{Cx, Handler, Stream};
+use limes_wire::driver::{Cx, Handler, Native, PeerEvent, Stream};
 use limes_wire::frame::{Frame, GoAway, Hello, Names, Role};
 use limes_wire::{By, CloseReason, Code};
 use tracing::{debug, info, warn};
 
-use crate::node::Node;
-use crate::presence::{Dialect, NameChange, Newcomer};
-use crate::router::message::{Failure, Key, Mail, Outbox};
+use crate::presence::admission::{PeerProtocol, PendingAdmission, admit};
+use crate::presence::registration::NameChange;
+use crate::router::message::{
+    Delivery, Failure, Message, NativeMessage, SessionCommand, SessionHandle, StreamReply,
+};
 use crate::router::{resolve, streams};
+use crate::session::context::SessionContext;
+use crate::session::early::Early;
 use crate::session::incoming::Incoming;
 use crate::session::outgoing::Outgoing;
 use crate::tasks;
 use crate::telemetry::port::Port;
 use crate::transport::limiter::Permit;
 
-/// Mail that may wait for a session to be welcomed.
-const EARLY_MAX: usize = 1_024;
 /// Register, withdraw, subscribe and unsubscribe requests of one service that may be undecided.
 const NAMING_MAX: usize = 256;
 /// How long a session that is retired may finish what is in flight.
@@ -49,18 +51,18 @@ enum State {
 
 /// The handler of one edge's or service's connection.
 pub(crate) struct Session {
-    node: Arc<Node>,
+    ctx: Arc<SessionContext>,
     /// Local number; part of the session's identity in the tables.
     no: u64,
     role: Role,
-    outbox: Outbox,
+    handle: SessionHandle,
     remote: SocketAddr,
     state: State,
     /// Edge id or service id; 0 until welcomed.
     id: u64,
     outgoing: Outgoing,
     incoming: Incoming,
-    early: Vec<Mail>,
+    early: Early,
     /// What it wants done with names, in its order; the first is being decided.
     naming: VecDeque<(NameChange, Names)>,
     /// Its place at the gate, for as long as it lives.
@@ -73,19 +75,24 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session that waits for its peer's hello.
-    pub(crate) fn new(node: Arc<Node>, role: Role, outbox: Outbox, remote: SocketAddr) -> Self {
-        let no = node.sessions.issue();
+    pub(crate) fn new(
+        ctx: Arc<SessionContext>,
+        role: Role,
+        handle: SessionHandle,
+        remote: SocketAddr,
+    ) -> Self {
+        let no = ctx.sessions.issue();
         Session {
-            node,
+            ctx,
             no,
             role,
-            outbox,
+            handle,
             remote,
             state: State::Silent,
             id: 0,
             outgoing: Outgoing::new(no),
             incoming: Incoming::default(),
-            early: Vec::new(),
+            early: Early::default(),
             naming: VecDeque::new(),
             place: None,
             left: false,
@@ -109,8 +116,8 @@ impl Session {
         }
         info!(session = self.no, id = self.id, role = ?self.role, remote = %self.remote, "connected");
         cx.welcome(welcome);
-        for mail in std::mem::take(&mut self.early) {
-            self.on_mail(mail, cx);
+        for delivery in self.early.take() {
+            self.on_delivery(delivery, cx);
         }
     }
 
@@ -163,12 +170,12 @@ impl Session {
         );
         if reason.by == By::Us && broke_rules {
             let port = Port::of(role);
-            if let Some(more) = self.node.cut(port, reason.code) {
+            if let Some(more) = self.ctx.telemetry.disconnected(port, reason.code) {
                 warn!(port = port.name(), session, id, %remote, %reason, more, "cut off");
             }
         } else if self.state == State::Admitting {
             // It was refused, or has gone: whoever tries without end has a line now and then.
-            if let Some(more) = self.node.notices.first(Port::of(role), reason.code, Instant::now()) {
+            if let Some(more) = self.ctx.telemetry.log.first(Port::of(role), reason.code, Instant::now()) {
                 info!(session, ?role, %remote, %reason, more, "not welcomed");
             }
         } else if self.state != State::Silent {
@@ -176,7 +183,35 @@ impl Session {
         }
     }
 
-    fn open_stream(&self, reply: streams::Opened, cx: &mut Cx) {
+    fn on_delivery(&mut self, delivery: Delivery, cx: &mut Cx) {
+        match delivery {
+            early @ (Delivery::Request(_) | Delivery::Open(_)) if self.state == State::Admitting => {
+                self.early.push(early);
+            }
+            Delivery::Request(request) => requests::deliver(self, request, cx),
+            Delivery::Routed(id, to) => self.outgoing.sent_to(id, to),
+            Delivery::Answer(id, answer) => requests::answered(self, id, answer, cx),
+            Delivery::Cancel(key) => {
+                if !self.early.cancel(key)
+                    && let Some((id, _)) = self.incoming.cancel(key)
+                {
+                    cx.send(Frame::Cancel { id });
+                }
+            }
+            Delivery::Open(reply) => self.open_stream(reply, cx),
+        }
+    }
+
+    fn on_command(&mut self, command: SessionCommand, cx: &mut Cx) {
+        match command {
+            SessionCommand::Welcome(welcome) => self.welcome(*welcome, cx),
+            SessionCommand::NamesDecided { id, code, text } => requests::named(self, id, code, text, cx),
+            SessionCommand::Close(goaway) => self.close(goaway, cx),
+            SessionCommand::Retire(goaway, until) => self.retire(goaway, until, cx),
+        }
+    }
+
+    fn open_stream(&self, reply: StreamReply, cx: &mut Cx) {
         if self.state == State::Open {
             cx.open_stream(move |opened| {
                 let _ = reply.send(opened);
@@ -187,20 +222,7 @@ impl Session {
     }
 }
 
-/// Ends a request that waits for its session to be welcomed, and whose caller does not wait any more; false:
-/// it is not there.
-pub(crate) fn cancel_early(early: &mut Vec<Mail>, key: Key) -> bool {
-    let at = early.iter().position(|mail| matches!(mail, Mail::Request(request) if request.key() == key));
-    if let Some(Mail::Request(request)) = at.map(|at| early.remove(at)) {
-        request.unwanted();
-        return true;
-    }
-    false
-}
-
-impl Handler for Session {
-    type Mail = Mail;
-
+impl Session {
     fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
         // PROTOCOL 1.1.
         if hello.role != self.role {
@@ -216,23 +238,14 @@ impl Handler for Session {
         if let Some(place) = &self.place {
             place.spoke();
         }
-        let newcomer = Newcomer {
+        let pending = PendingAdmission {
             no: self.no,
-            outbox: self.outbox.clone(),
+            handle: self.handle.clone(),
             remote: self.remote,
-            dialect: Dialect::Native,
+            protocol: PeerProtocol::Native,
             hello,
         };
-        tasks::spawn(tasks::Kind::Session, crate::presence::admit(self.node.clone(), newcomer));
-    }
-
-    fn on_welcome(&mut self, _: limes_wire::frame::Welcome, cx: &mut Cx) {
-        self.close(GoAway::new(Code::PROTOCOL, "only the gateway says welcome"), cx);
-    }
-
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx) {
-        requests::on_frame(self, frame, cx);
-        self.close_if_finished(cx);
+        tasks::spawn(tasks::Kind::Session, admit(self.ctx.presence.clone(), pending));
     }
 
     fn on_goaway(&mut self, goaway: GoAway, cx: &mut Cx) {
@@ -243,54 +256,46 @@ impl Handler for Session {
         self.close(GoAway::new(code, "good-bye"), cx);
     }
 
-    fn on_mail(&mut self, mail: Mail, cx: &mut Cx) {
-        match mail {
-            Mail::Welcome(welcome) => self.welcome(*welcome, cx),
-            Mail::Close(goaway) => self.close(goaway, cx),
-            Mail::Request(request) if self.state == State::Admitting => {
-                if self.early.len() < EARLY_MAX {
-                    self.early.push(Mail::Request(request));
-                } else {
-                    request.fail(Failure::not_run(Code::BUSY, "the session is still being admitted"));
-                }
-            }
-            Mail::Open(reply) if self.state == State::Admitting && self.early.len() < EARLY_MAX => {
-                self.early.push(Mail::Open(reply));
-            }
-            Mail::Request(request) => requests::deliver(self, request, cx),
-            Mail::Routed(id, to) => self.outgoing.sent_to(id, to),
-            Mail::Answer(id, answer) => requests::answered(self, id, answer, cx),
-            Mail::Cancel(key) => {
-                if !cancel_early(&mut self.early, key)
-                    && let Some((id, _)) = self.incoming.cancel(key)
-                {
-                    cx.send(Frame::Cancel { id });
-                }
-            }
-            Mail::Open(reply) => self.open_stream(reply, cx),
-            Mail::Named { id, code, text } => requests::named(self, id, code, text, cx),
-            Mail::Advise(goaway) if self.state == State::Open => {
-                cx.send(Frame::GoAway(goaway));
-            }
-            Mail::Advise(_) => {}
-            Mail::Retire(goaway, until) => self.retire(goaway, until, cx),
-            // It was advised, and looks for another node by itself; the rest is for others.
-            Mail::Isolated(_)
-            | Mail::PeerDown
-            | Mail::Takeover { .. }
-            | Mail::SessionOver(..)
-            | Mail::Ping
-            | Mail::Stream(_) => {}
-        }
-        self.close_if_finished(cx);
-    }
-
-    fn on_stream(&mut self, stream: Stream, _: &mut Cx) {
+    fn on_stream(&mut self, stream: Stream) {
         if self.state != State::Open {
             return;
         }
         let caller = streams::Caller { role: self.role, id: self.id, remote: self.remote, tunnel: false };
-        tasks::spawn(tasks::Kind::Stream, streams::serve(self.node.clone(), caller, stream));
+        tasks::spawn(tasks::Kind::Stream, streams::serve(self.ctx.router.clone(), caller, stream));
+    }
+}
+
+impl Handler for Session {
+    type Protocol = Native;
+    type Mail = NativeMessage;
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx) {
+        match event {
+            PeerEvent::Hello(hello) => self.on_hello(hello, cx),
+            PeerEvent::Welcome(_) => {
+                self.close(GoAway::new(Code::PROTOCOL, "only the gateway says welcome"), cx);
+            }
+            PeerEvent::Frame(frame) => {
+                requests::on_frame(self, frame, cx);
+                self.close_if_finished(cx);
+            }
+            PeerEvent::GoAway(goaway) => self.on_goaway(goaway, cx),
+            PeerEvent::Stream(stream) => self.on_stream(stream),
+            PeerEvent::Silence(silent) => self.ctx.sessions.set_silent(self.no, silent),
+        }
+    }
+
+    fn on_mail(&mut self, message: NativeMessage, cx: &mut Cx) {
+        match message {
+            NativeMessage::Delivery(delivery) => self.on_delivery(delivery, cx),
+            NativeMessage::Command(command) => self.on_command(command, cx),
+            NativeMessage::Advise(goaway) => {
+                if self.state == State::Open {
+                    cx.send(Frame::GoAway(goaway));
+                }
+            }
+        }
+        self.close_if_finished(cx);
     }
 
     fn on_timeout(&mut self, now: Instant, cx: &mut Cx) {
@@ -298,24 +303,21 @@ impl Handler for Session {
         self.close_if_finished(cx);
     }
 
-    fn on_silence(&mut self, silent: bool, _: &mut Cx) {
-        self.node.sessions.set_silent(self.no, silent);
-    }
-
     fn may_hold(&self) -> bool {
-        !self.node.pressure.is_high()
+        !self.ctx.memory.is_high()
     }
 
-    fn on_closing(&mut self, unread: Vec<Mail>) {
+    fn on_closing(&mut self, unread: Vec<NativeMessage>) {
         self.outgoing.cancel_all();
         self.fail_incoming();
-        crate::presence::session_closed(&self.node, self.no);
-        let unread = std::mem::take(&mut self.early).into_iter().chain(unread);
-        resolve::return_undelivered(&self.node, unread);
+        self.ctx.presence.session_closed(self.no);
+        let unread = unread.into_iter().filter_map(Message::into_delivery);
+        let unread = self.early.take().into_iter().chain(unread);
+        resolve::return_undelivered(&self.ctx.router, unread);
     }
 
     fn on_close(self, reason: CloseReason) {
-        self.node.metrics.closed(&reason);
+        self.ctx.telemetry.metrics.closed(&reason);
         self.log_end(&reason);
     }
 }

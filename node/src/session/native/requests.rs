@@ -8,8 +8,8 @@ use limes_wire::frame::{Ack, Call, CallError, Done, Execution, Frame, GoAway, Me
 use limes_wire::{Code, Str, callback};
 
 use super::{NAMING_MAX, Session, State};
-use crate::presence::{self, NameChange};
-use crate::router::message::{Answer, Failure, Kind, Mail, Origin, Request, Target};
+use crate::presence::registration::{NameChange, change_names};
+use crate::router::message::{Address, Answer, Delivery, Failure, Kind, Origin, Request};
 use crate::router::resolve;
 use crate::tasks;
 
@@ -18,27 +18,27 @@ pub(super) fn on_frame(session: &mut Session, frame: Frame, cx: &mut Cx) {
     match frame {
         Frame::Call(Call { id, deadline, peer, method, body }) => {
             let deadline = cx.now() + deadline;
-            send(session, Asked { kind: Kind::Call, id, peer, deadline, name: method, body }, cx);
+            send(session, PeerRequest { kind: Kind::Call, id, peer, deadline, name: method, body }, cx);
         }
         Frame::Message(Message { id, deadline, peer, topic, body }) => {
             let deadline = cx.now() + deadline;
-            send(session, Asked { kind: Kind::Message, id, peer, deadline, name: topic, body }, cx);
+            send(session, PeerRequest { kind: Kind::Message, id, peer, deadline, name: topic, body }, cx);
         }
         Frame::Reply(Reply { id, body }) => {
             session.incoming.answer(id, Kind::Call, Answer::Reply(body));
         }
         Frame::Error(CallError { id, code, ran, text }) => {
-            session.incoming.fail(id, Failure { code, ran, text, revision: 0 });
+            session.incoming.fail(id, Failure { code, ran, text, revision: None });
         }
         Frame::Ack(Ack { id, code: Code::OK, .. }) => {
             session.incoming.answer(id, Kind::Message, Answer::Done);
         }
         Frame::Ack(Ack { id, code, text }) => {
-            session.incoming.fail(id, Failure { code, ran: Execution::Completed, text, revision: 0 });
+            session.incoming.fail(id, Failure { code, ran: Execution::Completed, text, revision: None });
         }
         Frame::Cancel { id } => {
             if let Some(kind) = session.outgoing.cancel(id) {
-                session.node.metrics.ended(kind, Code::CANCELLED);
+                session.ctx.telemetry.metrics.ended(kind, Code::CANCELLED);
             }
         }
         Frame::Register(names) => name(session, NameChange::Register, names, cx),
@@ -53,7 +53,7 @@ pub(super) fn on_frame(session: &mut Session, frame: Frame, cx: &mut Cx) {
 }
 
 /// A call or message as the peer asked for it.
-struct Asked {
+struct PeerRequest {
     kind: Kind,
     id: u64,
     peer: u64,
@@ -63,14 +63,14 @@ struct Asked {
 }
 
 /// Checks a request against the limits of its connection (PROTOCOL 4.1 and 9.2) and sends it on its way.
-fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
-    let Asked { kind, id, peer, deadline, name, body } = asked;
+fn send(session: &mut Session, asked: PeerRequest, cx: &mut Cx) {
+    let PeerRequest { kind, id, peer, deadline, name, body } = asked;
     let refusal = if matches!(session.state, State::Retiring(_)) {
         Some(Failure::not_run(Code::DRAINING, "this session is being retired; use another"))
     } else if session.role == Role::Edge && kind == Kind::Call && callback::is_reserved(&name) {
         Some(Failure::not_run(Code::NO_METHOD, "the gateway alone calls this method"))
     } else {
-        session.outgoing.admit(&session.node, id, kind, deadline, body.len()).err()
+        session.outgoing.admit(&session.ctx, id, kind, deadline, body.len()).err()
     };
     if let Some(failure) = refusal {
         write_answer(session, kind, id, Answer::Failed(failure), cx);
@@ -79,17 +79,17 @@ fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
     if let Some(at) = session.outgoing.next_deadline() {
         cx.wake_at(at);
     }
-    let target = match session.role {
-        Role::Edge => Target::any_service(),
-        _ => Target::edge(peer),
+    let to = match session.role {
+        Role::Edge => Address::service(),
+        _ => Address::edge(peer),
     };
     let request = Box::new(Request {
         kind,
-        origin: Origin::Peer(session.no, session.outbox.clone()),
+        origin: Origin::Session(session.no, session.handle.clone()),
         id,
-        target,
+        to,
         caller: session.id,
-        key: session.node.pick_key(session.id, session.remote),
+        key: session.ctx.router.pick_key(session.id, session.remote),
         deadline,
         name,
         custom: Bytes::new(),
@@ -97,7 +97,7 @@ fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
         patient: false,
         tried: None,
     });
-    if let Some(to) = resolve::dispatch(&session.node, request) {
+    if let Some(to) = resolve::dispatch(&session.ctx.router, request) {
         session.outgoing.sent_to(id, to);
     }
 }
@@ -106,10 +106,10 @@ fn send(session: &mut Session, asked: Asked, cx: &mut Cx) {
 pub(super) fn deliver(session: &mut Session, request: Box<Request>, cx: &mut Cx) {
     let remaining = request.remaining(cx.now());
     if session.state != State::Open {
-        resolve::return_undelivered(&session.node, [Mail::Request(request)]);
+        resolve::return_undelivered(&session.ctx.router, [Delivery::Request(request)]);
         return;
     }
-    let calls = session.node.config.limits.calls;
+    let calls = session.ctx.limits.calls;
     let id = match session.incoming.admit(&request, cx.now(), calls) {
         Ok(id) => id,
         Err(failure) => return request.fail(failure),
@@ -140,11 +140,7 @@ pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut Cx) {
 }
 
 fn write_answer(session: &Session, kind: Kind, id: u64, answer: Answer, cx: &mut Cx) {
-    let outcome = match &answer {
-        Answer::Reply(_) | Answer::Done => Code::OK,
-        Answer::Failed(failure) => failure.code,
-    };
-    session.node.metrics.ended(kind, outcome);
+    session.ctx.telemetry.metrics.ended(kind, answer.code());
     cx.send(match (kind, answer) {
         (Kind::Call, Answer::Reply(body)) => Frame::Reply(Reply { id, body }),
         (Kind::Message, Answer::Done | Answer::Reply(_)) => {
@@ -182,7 +178,7 @@ fn name(session: &mut Session, naming: NameChange, names: Names, cx: &mut Cx) {
 fn decide(session: &mut Session) {
     let Some((naming, names)) = session.naming.front_mut() else { return };
     let (id, names) = (names.id, std::mem::take(&mut names.names));
-    let work = presence::name(session.node.clone(), session.no, *naming, id, names);
+    let work = change_names(session.ctx.presence.clone(), session.no, *naming, id, names);
     tasks::spawn(tasks::Kind::Session, work);
 }
 

@@ -1,7 +1,7 @@
-//! Clients of a node that stops in order.
+//! Clients of a node that drains.
 
-use limes_node::api::discovery::ListFrontiersRequest;
-use limes_node::api::discovery::cluster_service_client::ClusterServiceClient;
+use limes_api::discovery::ListFrontiersRequest;
+use limes_api::discovery::cluster_service_client::ClusterServiceClient;
 use limes_wire::geminio::{Body, Packet, SessionData};
 
 use super::peer::Peer;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use limes_node::api::control::ListEdgeRpCsRequest;
-use limes_node::api::control::control_plane_client::ControlPlaneClient;
+use limes_api::control::ListEdgeRpCsRequest;
+use limes_api::control::control_plane_client::ControlPlaneClient;
 use limes_sdk::{Bytes, Call, CallError, Edge, Failed, Service, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
