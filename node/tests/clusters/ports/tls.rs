@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::raw::{Raw, metric};
 use crate::support::{Bed, PATIENCE, patient};
 
-/// How long those try whom no certificate lets in.
+/// How long the SDK retries when a certificate is not accepted.
 const REFUSED: Duration = Duration::from_secs(4);
 
 /// Certificates in a folder: an authority, two servers, a client.
@@ -84,13 +84,13 @@ async fn edges_and_services_speak_tls() {
         let service = service.connect_timeout(time);
         async move { service.connect().await }
     };
-    // Each name gets its own certificate.
+    // Each server name gets its own certificate.
     let a = edge(PAPERS.trusting("a.example"), PATIENCE).await.unwrap();
     let b = edge(PAPERS.trusting("b.example"), PATIENCE).await.unwrap();
     let stranger = KeyPair::generate().unwrap();
     let other = CertificateParams::new(vec!["x".to_owned()]).unwrap().self_signed(&stranger).unwrap();
-    // And a service must show who it is.
-    let (no_such_name, other_root, nobody) = tokio::join!(
+    // A service needs a client certificate.
+    let (no_such_name, other_root, without) = tokio::join!(
         edge(PAPERS.trusting("c.example"), REFUSED),
         edge(Tls::new().root_pem(other.pem()).unwrap().server_name("a.example"), REFUSED),
         service(PAPERS.trusting("a.example"), REFUSED),
@@ -99,7 +99,7 @@ async fn edges_and_services_speak_tls() {
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("certificate"), "{error}");
     }
-    nobody.unwrap_err();
+    without.unwrap_err();
     let gone = Tls::new().root_file("nowhere.pem").unwrap_err().to_string();
     assert!(gone.starts_with("nowhere.pem: "), "{gone}");
 
@@ -109,7 +109,7 @@ async fn edges_and_services_speak_tls() {
     service.register("echo", |call| async move { Ok(call.body) }).await.unwrap();
     a.register("echo", |call| async move { Ok(call.body) });
 
-    // Everything goes as in the clear.
+    // All traffic works as without TLS.
     let large = Bytes::from((0..3_000_000u32).map(|n| (n / 7) as u8).collect::<Vec<u8>>());
     assert_eq!(a.call("echo", large.clone()).await.unwrap(), large);
     assert_eq!(b.call("echo", "b").await.unwrap(), "b");
@@ -128,7 +128,7 @@ async fn edges_and_services_speak_tls() {
     read.unwrap().unwrap();
     assert!(got == large, "{} of {} bytes came", got.len(), large.len());
 
-    // Whoever speaks in the clear, says nothing, or breaks off is closed; others go on.
+    // Connections without TLS, and those that stay silent, are closed; others are not affected.
     let mut plain = Raw::connect(&bed.edges(1), Hello::default()).await;
     plain.socket.write_all(MAGIC).await.unwrap();
     let mut said = Vec::new();

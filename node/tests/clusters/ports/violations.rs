@@ -1,25 +1,25 @@
-//! What a welcomed edge may send to annoy, and whether it is cut off for it.
+//! What a welcomed edge may send against the protocol, and whether its connection is closed for it.
 
 use bytes::Bytes;
 use limes_wire::frame::{Frame, Hello, Names, Reply, Welcome};
 
 use super::raw::{encode, yamux};
 
-/// One way to annoy.
-pub(crate) struct Nuisance {
+/// One kind of bytes.
+pub(crate) struct Violation {
     pub(crate) what: &'static str,
     pub(crate) bytes: Vec<u8>,
-    /// The connection ends; what is merely useless is passed over, and others do not notice.
-    pub(crate) is_cut: bool,
+    /// The node closes the connection; what is merely useless is ignored.
+    pub(crate) closes: bool,
 }
 
 /// All of them.
-pub(crate) fn all() -> Vec<Nuisance> {
-    let cut = |what, bytes| Nuisance { what, bytes, is_cut: true };
-    let kept = |what, bytes| Nuisance { what, bytes, is_cut: false };
+pub(crate) fn all() -> Vec<Violation> {
+    let cut = |what, bytes| Violation { what, bytes, closes: true };
+    let kept = |what, bytes| Violation { what, bytes, closes: false };
     let mut all = vec![
         kept("cancels of unknown ids", (0..50_000).flat_map(|id| encode(Frame::Cancel { id })).collect()),
-        kept("answers nobody asked for", (0..20_000).flat_map(|id| encode(reply(id))).collect()),
+        kept("answers to unknown ids", (0..20_000).flat_map(|id| encode(reply(id))).collect()),
         cut("a second hello", encode(Frame::Hello(Hello::default()))),
         cut("a welcome", encode(Frame::Welcome(Welcome::default()))),
         cut("an edge that registers", encode(Frame::Register(Names { id: 1, names: vec!["x".into()] }))),
@@ -37,9 +37,9 @@ fn reply(id: u64) -> Frame {
     Frame::Reply(Reply { id, body: Bytes::new() })
 }
 
-fn of_yamux() -> Vec<Nuisance> {
-    let cut = |what, bytes: Vec<u8>| Nuisance { what, bytes, is_cut: true };
-    let kept = |what, bytes: Vec<u8>| Nuisance { what, bytes, is_cut: false };
+fn of_yamux() -> Vec<Violation> {
+    let cut = |what, bytes: Vec<u8>| Violation { what, bytes, closes: true };
+    let kept = |what, bytes: Vec<u8>| Violation { what, bytes, closes: false };
     let open = yamux(0, 1, 1, 0);
     let record = |kind: u8, len: u32| [&[kind][..], &len.to_be_bytes()].concat();
     vec![
@@ -62,7 +62,7 @@ fn of_yamux() -> Vec<Nuisance> {
         ),
         kept("an open that never comes", [open.clone(), data(1, &record(1, 100))].concat()),
         kept("more streams than are allowed", (0..3_000).flat_map(|n| yamux(0, 1, 2 * n + 1, 0)).collect()),
-        cut("yamux's good-bye", yamux(3, 0, 0, 2)),
+        cut("a GoAway of yamux", yamux(3, 0, 0, 2)),
     ]
 }
 

@@ -1,11 +1,11 @@
-//! Each limit is reported to whoever crosses it (PROTOCOL 9.2).
+//! The node reports each limit to the peer that exceeds it (PROTOCOL 9.2).
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use limes_node::config::{Cap, Mark, Size};
 use limes_sdk::{Kind, Service};
-use limes_wire::frame::{Execution, Frame, Hello, Names};
+use limes_wire::frame::{CallError, Execution, Frame, Hello, Names};
 use limes_wire::stream::{Open, Record};
 use limes_wire::{Code, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::raw::{Raw, call, encode, metric, yamux};
 use crate::support::{Bed, PATIENCE, patient, until};
 
-/// A service whose "hang" never answers, and which holds what it is sent.
+/// A service whose method "hang" never answers.
 async fn hanging(bed: &Bed) -> Service {
     let service = bed.service(1, "hanging").await;
     let hang = |_| async {
@@ -26,7 +26,8 @@ async fn hanging(bed: &Bed) -> Service {
     service
 }
 
-/// Why the node resets a stream; `bytes` is what has been read of yamux's frames, and goes on to the next.
+/// The code with which the node resets a stream. `bytes` are the yamux bytes read so far; the rest stays for the
+/// next call.
 async fn reset(raw: &mut Raw, bytes: &mut Vec<u8>, stream: u32) -> Code {
     let mut said = Vec::new();
     loop {
@@ -51,7 +52,7 @@ async fn reset(raw: &mut Raw, bytes: &mut Vec<u8>, stream: u32) -> Code {
 }
 
 #[tokio::test]
-async fn each_limit_is_reported_to_whoever_crosses_it() {
+async fn each_limit_is_reported_to_the_peer_that_exceeds_it() {
     let bed = Bed::start_with(1, |config| {
         patient(config);
         config.limits.calls = 4;
@@ -72,8 +73,8 @@ async fn each_limit_is_reported_to_whoever_crosses_it() {
 
 async fn calls_and_bytes(bed: &Bed) {
     let (mut raw, welcome) = Raw::edge(&bed.edges(1)).await;
-    let told = (welcome.max_calls, welcome.max_queued, welcome.max_body, welcome.max_streams);
-    assert_eq!(told, (4, 64 << 10, 256 << 10, 2), "the welcome names what a client must keep to");
+    let limits = (welcome.max_calls, welcome.max_queued, welcome.max_body, welcome.max_streams);
+    assert_eq!(limits, (4, 64 << 10, 256 << 10, 2), "the welcome names the limits");
 
     // Calls in flight.
     for id in 1..=5 {
@@ -89,21 +90,21 @@ async fn calls_and_bytes(bed: &Bed) {
     assert_eq!((error.id, error.code, error.ran), (1, Code::PROTOCOL, Execution::NotStarted), "{error:?}");
     drop(raw);
 
-    // Bytes in flight: the first may be larger than all of it, the next may not come on top.
+    // Bytes in flight: one request may exceed the limit alone, the next may not.
     let (mut raw, _) = Raw::edge(&bed.edges(1)).await;
     raw.send(call(1, "hang", 100 << 10)).await;
     raw.send(call(2, "hang", 100)).await;
     let Frame::Error(error) = raw.frame().await else { panic!() };
     assert_eq!((error.id, error.code, error.ran), (2, Code::BUSY, Execution::NotStarted), "{error:?}");
     assert!(error.text.contains("limits.queued"), "{error:?}");
-    // A body, before a byte of it has come.
+    // A body, before its first byte.
     raw.socket.write_all(&[0x10, 0, 0, 8, 0, 4, 0, 1]).await.unwrap();
     let goaway = raw.farewell().await;
     assert_eq!(goaway.code, Code::TOO_LARGE, "{goaway:?}");
 }
 
 async fn streams(bed: &Bed) {
-    // The meta of a stream, and what is no OPEN.
+    // The meta of a stream, and records that are not an OPEN.
     let (mut raw, _) = Raw::edge(&bed.edges(1)).await;
     let open = |name: &str, meta: usize| {
         Record::Open(Open { name: name.into(), meta: vec![0; meta].into(), ..Open::default() }).encode()
@@ -148,7 +149,7 @@ async fn names_of_a_service(bed: &Bed) {
     service.send(Frame::Register(Names { id: 4, names: names(0, 50) })).await;
     assert!(matches!(service.frame().await, Frame::Done(done) if done.code == Code::OK));
 
-    // However many come at once, they are counted one after the other.
+    // Names that are registered concurrently count too.
     let mut service = Raw::service(&bed.services(1)).await;
     for id in 0..20 {
         service
@@ -165,7 +166,7 @@ async fn names_of_a_service(bed: &Bed) {
 }
 
 async fn connections(bed: &Bed) {
-    // Handshakes at once: the oldest of those that say nothing makes room, and is told.
+    // Handshakes: the node closes the oldest silent one for a new one, and sends the reason.
     let mut silent = Vec::new();
     for _ in 0..9 {
         silent.push(TcpStream::connect(bed.edges(1)).await.unwrap());
@@ -179,7 +180,7 @@ async fn connections(bed: &Bed) {
     // Connections of one address.
     let mut held = Vec::new();
     let refused = loop {
-        assert!(held.len() <= 20, "nobody is refused");
+        assert!(held.len() <= 20, "no connection is refused");
         let mut raw = Raw::connect(&bed.edges(1), Hello::default()).await;
         match raw.next().await {
             Some(Event::Welcome(_)) => held.push(raw),
@@ -194,12 +195,12 @@ async fn connections(bed: &Bed) {
     assert!(metric(bed, "limes_connections_cut_total{port=\"edges\",reason=\"TOO_LARGE\"}").await >= 1);
 }
 
-/// Peers that send all of a large body but its end, and of that a byte now and then: they hold memory up to the
-/// mark, and then they go, and others are served again.
-async fn parts_of_bodies_go(raws: &mut [Raw], asker: &mut Raw) {
+/// Peers that send large bodies except for the last bytes, which they send slowly: their memory is over the mark
+/// until the node closes connections; then others are served again.
+async fn unfinished_bodies_are_given_up(raws: &mut [Raw], asker: &mut Raw) {
     let bytes = encode(call(1, "echo", 15 << 20));
     for raw in &mut *raws {
-        // The first are cut off before the last have begun, perhaps.
+        // The node may have closed it already.
         let _ = raw.socket.write_all(&bytes[..bytes.len() - 10_000]).await;
     }
     let (end, mut busy, mut id) = (Instant::now() + PATIENCE, false, 1_000);
@@ -218,18 +219,45 @@ async fn parts_of_bodies_go(raws: &mut [Raw], asker: &mut Raw) {
         }
         assert!(Instant::now() < end, "was busy: {busy}");
     }
-    let mut cut = 0;
-    for raw in &mut *raws {
-        // It may have been cut off in the midst of a write, and then hears nothing.
-        let mut last = Vec::new();
-        let closed = timeout(Duration::from_millis(100), raw.socket.read_to_end(&mut last)).await;
-        cut += usize::from(closed.is_ok());
+    // An end or an error: the node may have closed it in the middle of a write.
+    let ends =
+        raws.iter_mut().map(|raw| Box::pin(async { drop(raw.socket.read_to_end(&mut Vec::new()).await) }));
+    timeout(PATIENCE, futures::future::select_all(ends)).await.expect("one connection is closed");
+}
+
+/// Calls until the node refuses a call or the time is over; gives the refusal.
+async fn refusal_within(time: Duration, asker: &mut Raw) -> Option<CallError> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        sleep(Duration::from_millis(50)).await;
+        asker.send(call(99, "echo", 10)).await;
+        match asker.frame().await {
+            Frame::Reply(_) => {}
+            Frame::Error(error) => return Some(error),
+            other => panic!("{other:?}"),
+        }
     }
-    assert!(cut > 0, "nobody is cut off");
+    None
+}
+
+/// Peers that send calls and read no answer: the node holds 14 MiB for each, less what the sockets take, until
+/// its memory is over the mark. Gives the refusal of the next call.
+async fn unread_answers_fill_the_memory(raws: &mut [Raw], asker: &mut Raw) -> CallError {
+    let last = raws.len() - 1;
+    for (at, raw) in raws.iter_mut().enumerate() {
+        for id in 1..=7 {
+            raw.send(call(id, "echo", 2 << 20)).await;
+        }
+        let time = if at == last { PATIENCE } else { Duration::from_millis(300) };
+        if let Some(error) = refusal_within(time, asker).await {
+            return error;
+        }
+    }
+    panic!("the memory is never over its mark");
 }
 
 #[tokio::test]
-async fn a_node_that_is_full_says_so() {
+async fn a_node_without_memory_or_sessions_left_refuses_new_work() {
     let bed = Bed::start_with(1, |config| {
         patient(config);
         config.limits.sessions = 14;
@@ -246,41 +274,24 @@ async fn a_node_that_is_full_says_so() {
     let goaway = more.farewell().await;
     assert!(goaway.code == Code::LIMIT && goaway.text.contains("limits.sessions"), "{goaway:?}");
     let mut asker = raws.pop().unwrap();
-    parts_of_bodies_go(&mut raws[..8], &mut asker).await;
+    unfinished_bodies_are_given_up(&mut raws[..8], &mut asker).await;
     for raw in &mut raws[..8] {
         *raw = Raw::edge_at_last(&bed.edges(1)).await;
     }
-    // Answers that nobody reads are held: 14 MiB of each, less what the sockets take.
-    let mut busy = None;
-    for raw in &mut raws {
-        for id in 1..=7 {
-            raw.send(call(id, "echo", 2 << 20)).await;
-        }
-        sleep(Duration::from_millis(300)).await;
-        asker.send(call(99, "echo", 10)).await;
-        match asker.frame().await {
-            Frame::Reply(_) => {}
-            Frame::Error(error) => {
-                busy = Some(error);
-                break;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    let error = busy.expect("memory is never over its mark");
+    let error = unread_answers_fill_the_memory(&mut raws, &mut asker).await;
     assert_eq!((error.code, error.ran), (Code::BUSY, Execution::NotStarted), "{error:?}");
     assert!(error.text.contains("limits.memory"), "{error:?}");
     assert!(bed.log(1).contains("memory is over limits.memory"));
     let refused = edge.open_stream("hanging", "").await.unwrap_err();
     assert!(refused.kind() == Kind::Busy && refused.text().contains("limits.memory"), "{refused}");
-    // One that holds nothing goes, so that it is not the sessions that are too many.
+    // A session ends, so that the number of sessions is within its limit.
     drop(raws.pop());
-    until("a newcomer is told", || async {
+    until("a new connection is refused", || async {
         let goaway = Raw::connect(&bed.edges(1), Hello::default()).await.farewell().await;
         (goaway.code == Code::LIMIT && goaway.text.contains("limits.memory")).then_some(())
     })
     .await;
-    // Those that are there stay.
+    // Existing sessions stay.
     asker.send(Frame::Cancel { id: 5 }).await;
-    until("the node lives", || async { bed.cluster.node(1).status().await.map(|_| ()) }).await;
+    until("the node runs", || async { bed.cluster.node(1).status().await.map(|_| ()) }).await;
 }

@@ -1,4 +1,4 @@
-//! A peer that is as honest as its test wants, byte by byte.
+//! A native peer whose bytes a test controls.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::support::{Bed, PATIENCE, until};
 
-/// A peer that is as honest as its test wants.
+/// A native peer whose bytes a test controls.
 pub(crate) struct Raw {
     pub(crate) socket: TcpStream,
     conn: Conn,
@@ -25,9 +25,9 @@ impl Raw {
         Raw { socket, conn: Conn::client(hello, Instant::now(), Limits::default()), input: BytesMut::new() }
     }
 
-    /// Connects, when there is room again for it.
+    /// Connects as soon as the node admits it.
     pub(crate) async fn edge_at_last(address: &str) -> Raw {
-        until("a place is free", || async {
+        until("the node admits a connection", || async {
             let mut raw = Raw::connect(address, Hello::default()).await;
             matches!(raw.next().await, Some(Event::Welcome(_))).then_some(raw)
         })
@@ -54,7 +54,7 @@ impl Raw {
         self.socket.write_all(&encode(frame)).await.unwrap();
     }
 
-    /// What comes next; nothing at the end.
+    /// The next event; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         timeout(PATIENCE, async {
             loop {
@@ -74,7 +74,7 @@ impl Raw {
             }
         })
         .await
-        .expect("nothing comes in time")
+        .expect("an event or the end")
     }
 
     pub(crate) async fn frame(&mut self) -> Frame {
@@ -84,19 +84,19 @@ impl Raw {
         }
     }
 
-    /// Why the node closes.
+    /// Waits for the GoAway with which the node closes.
     pub(crate) async fn farewell(&mut self) -> GoAway {
         loop {
             match self.next().await {
                 Some(Event::GoAway(goaway)) => return goaway,
                 Some(_) => {}
-                None => panic!("closed without a word"),
+                None => panic!("closed without a goaway"),
             }
         }
     }
 }
 
-/// A call of so many bytes.
+/// A call with a body of so many bytes.
 pub(crate) fn call(id: u64, method: &str, bytes: usize) -> Frame {
     let body = Bytes::from(vec![7; bytes]);
     Frame::Call(Call { id, deadline: PATIENCE, peer: 0, method: method.into(), body })

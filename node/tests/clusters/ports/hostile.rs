@@ -1,5 +1,5 @@
-//! Peers that do not keep to the rules, on every port, while honest calls go on: their connection ends
-//! with a counter and a line in the log, and nobody else notices.
+//! Hostile peers on every port beside well-behaved clients: the node closes their connections, counts and logs
+//! that, and the other clients are not affected.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -15,24 +15,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::nuisances::{self, Nuisance};
 use super::raw::{Raw, call, encode, metric};
+use super::violations::{self, Violation};
 use crate::support::bare::Bare;
 use crate::support::{self, Bed, PATIENCE, until};
 
-/// Half-open handshakes at once, where a part of them may be; fewer where the process may not open so many
-/// files.
+/// Half-open handshakes at once, more than `HANDSHAKES` allows; fewer where the process may not open so many files.
 const HALF_OPEN: usize = 1_200;
 const HANDSHAKES: usize = 300;
-/// As many as the long test has.
+/// Half-open handshakes of the long test.
 const MANY_HALF_OPEN: usize = 10_000;
-/// Connections that say nothing on a port where 1,024 may be.
+/// Silent connections on a port that allows 1,024.
 const SILENT: usize = 1_100;
-/// By how much all of it may make the node grow.
+/// Calls that a fast edge keeps in flight, and how often all of them may be answered while a call of another edge
+/// waits.
+const IN_FLIGHT: u64 = 256;
+const TURNS: u64 = 64;
+/// By how much the memory of the node may grow in all.
 const BOUND_KB: u64 = 512 << 10;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn peers_that_mean_harm_harm_nobody() {
+async fn hostile_peers_do_not_affect_others() {
     let bed = Bed::start_with(1, |config| {
         support::patient(config);
         config.limits.handshakes = HANDSHAKES;
@@ -44,28 +47,28 @@ async fn peers_that_mean_harm_harm_nobody() {
     let before = support::memory_kb(pid(&bed), "VmRSS:");
     half_open(&bed, &traffic, HALF_OPEN).await;
     tokio::join!(
-        strange_bytes_end_their_own_connection(&bed),
-        a_byte_now_and_then_is_too_slow_on_every_port(&bed),
-        silent_ones_make_room_for_operators(&bed),
-        operators_that_never_read_are_cut_off(&bed),
-        a_peer_that_never_reads_is_cut_off(&bed),
-        a_deadline_is_the_nodes_own(&bed),
-        requests_that_say_too_much(&bed),
+        invalid_bytes_close_only_their_own_connection(&bed),
+        slow_handshakes_are_closed_on_every_port(&bed),
+        silent_connections_do_not_lock_out_operators(&bed),
+        operators_that_never_read_are_closed(&bed),
+        clients_that_never_read_are_closed(&bed),
+        the_node_enforces_deadlines(&bed),
+        unfinished_http2_requests_are_limited(&bed),
     );
     traffic.flows().await;
-    for nuisance in nuisances::all() {
-        annoy(&bed, nuisance).await;
+    for violation in violations::all() {
+        violate(&bed, violation).await;
         traffic.flows().await;
     }
-    registrations(&bed).await;
-    one_that_is_fast_beside_one_that_is_not(&bed).await;
+    a_flood_of_registrations_does_not_block_the_cluster(&bed).await;
+    a_fast_edge_does_not_starve_another(&bed).await;
     traffic.flows().await;
     traffic.stop().await;
 
     let most = support::memory_kb(pid(&bed), "VmHWM:");
     println!("the node grew from {before} to {most} KiB at most");
     assert!(most.saturating_sub(before) < BOUND_KB, "{before} to {most} KiB");
-    each_is_counted_and_has_a_line(&bed).await;
+    closed_connections_are_counted_and_logged(&bed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,27 +99,27 @@ fn ports(bed: &Bed) -> [(&'static str, String); 6] {
     ]
 }
 
-async fn each_is_counted_and_has_a_line(bed: &Bed) {
+async fn closed_connections_are_counted_and_logged(bed: &Bed) {
     let log = bed.log(1);
     assert!(!log.contains("panicked"), "{log}");
     let warnings = || log.lines().filter(|line| line.contains("WARN"));
     for (port, _) in ports(bed) {
         for reason in ["PROTOCOL", "HANDSHAKE_TIMEOUT", "LIMIT"] {
             if (port, reason) == ("mesh", "LIMIT") {
-                // Where the machine is slow, the silent are over their time before they are too many.
+                // On a slow machine silent connections time out before they exceed the limit.
                 continue;
             }
             let series = format!("limes_connections_cut_total{{port=\"{port}\",reason=\"{reason}\"}}");
-            assert!(metric(bed, &series).await >= 1, "{series} counts nothing");
+            assert!(metric(bed, &series).await >= 1, "{series} is 0");
             let says = |line: &str| line.contains(&format!("port=\"{port}\"")) && line.contains(reason);
-            assert!(warnings().any(says), "no line for {reason} at {port} in {log}");
+            assert!(warnings().any(says), "no log line for {reason} at {port} in {log}");
         }
     }
     let lines = warnings().count();
     assert!(lines < 300, "{lines} warnings");
 }
 
-/// Calls both ways, without a pause, until it is told to stop; each must succeed.
+/// Calls in both directions until it is stopped; each must succeed.
 struct Traffic {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicU64>,
@@ -125,7 +128,7 @@ struct Traffic {
 
 impl Traffic {
     async fn start(bed: &Bed) -> Traffic {
-        let (edge, service) = (bed.edge(1).await, bed.service(1, "honest").await);
+        let (edge, service) = (bed.edge(1).await, bed.service(1, "well-behaved").await);
         let (stop, count) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let tasks = (0..2).map(|side| {
             let (edge, service, stop, count) = (edge.clone(), service.clone(), stop.clone(), count.clone());
@@ -135,9 +138,14 @@ impl Traffic {
                         0 => edge.call_within("echo", "x", PATIENCE).await,
                         _ => service.call_within(edge.id(), "echo", "x", PATIENCE).await,
                     };
-                    assert_eq!(result.unwrap_or_else(|error| panic!("an honest call fails: {error}")), "x");
+                    assert_eq!(
+                        result.unwrap_or_else(|error| panic!(
+                            "a call of a well-behaved client failed: {error}"
+                        )),
+                        "x"
+                    );
                     count.fetch_add(1, Ordering::Relaxed);
-                    // Others of this small machine have something to do, too.
+                    // Leaves the machine some time for the others.
                     sleep(Duration::from_millis(1)).await;
                 }
             })
@@ -145,10 +153,10 @@ impl Traffic {
         Traffic { tasks: tasks.collect(), stop, count }
     }
 
-    /// Some more calls succeed.
+    /// Waits until some more calls have succeeded.
     async fn flows(&self) {
         let goal = self.count.load(Ordering::Relaxed) + 10;
-        until("honest calls flow", || async {
+        until("calls of well-behaved clients succeed", || async {
             let broken = self.tasks.iter().any(tokio::task::JoinHandle::is_finished);
             (broken || self.count.load(Ordering::Relaxed) >= goal).then_some(())
         })
@@ -158,12 +166,12 @@ impl Traffic {
     async fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
-            task.await.expect("honest calls go on");
+            task.await.expect("calls of well-behaved clients succeed");
         }
     }
 }
 
-/// Connects so often, in a thread of its own, and says something each time.
+/// Connects `count` times, in a thread of its own, and sends some bytes on each connection.
 async fn crowd(address: &str, count: usize, say: fn(usize) -> Vec<u8>) -> Vec<std::net::TcpStream> {
     let address = address.to_owned();
     let connect = move || {
@@ -180,20 +188,20 @@ async fn crowd(address: &str, count: usize, say: fn(usize) -> Vec<u8>) -> Vec<st
 }
 
 async fn half_open(bed: &Bed, traffic: &Traffic, count: usize) {
-    // Some say a part of a hello.
+    // Some send a part of a hello.
     let half = crowd(&bed.edges(1), count, |n| MAGIC[..if n % 3 == 0 { n % 8 } else { 0 }].to_vec()).await;
     println!("{} handshakes are half open", half.len());
     traffic.flows().await;
-    // A newcomer is served although so many stand before the door.
+    // A new edge is served nevertheless.
     let newcomer = bed.edge(1).await;
     assert_eq!(newcomer.call("echo", "in").await.unwrap(), "in");
     newcomer.close().await;
 }
 
-/// Sends bytes and waits until the node has closed the connection; gives what it said.
+/// Sends bytes and waits until the node has closed the connection; returns what it sent.
 async fn send(address: &str, bytes: &[u8]) -> Vec<u8> {
     let mut socket = TcpStream::connect(address).await.unwrap();
-    // It may be closed before it has taken everything.
+    // The node may close it before it has read everything.
     let _ = socket.write_all(bytes).await;
     let mut said = Vec::new();
     timeout(PATIENCE, socket.read_to_end(&mut said)).await.expect("the node closes the connection").ok();
@@ -210,31 +218,31 @@ fn random(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-async fn strange_bytes_end_their_own_connection(bed: &Bed) {
+async fn invalid_bytes_close_only_their_own_connection(bed: &Bed) {
     let stranger = Hello { role: Role::Node, meta: vec![7; 32].into(), ..Hello::default() };
     for (_, address) in ports(bed) {
         for seed in 0..10 {
             send(&address, &[&[200][..], &random(seed, 64)].concat()).await;
             send(&address, &[&MAGIC[..], &[100], &random(seed, 200)].concat()).await;
         }
-        // A hello whose body claims 4 GiB; a stream before the handshake; another protocol's beginning.
+        // A hello whose body claims 4 GiB, a stream before the handshake, and the first bytes of other protocols.
         send(&address, &[&MAGIC[..], &[1, 0, 0, 10, 0xff, 0xff, 0xff, 0xff]].concat()).await;
         send(&address, &[&MAGIC[..], &[0; 12]].concat()).await;
         send(&address, &[1, 1, 0, 0, 0, 0, 0, 0]).await;
         send(&address, &[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]).await;
-        // A request of the web with a head without end; HTTP/2 with nonsense behind its beginning.
+        // An HTTP/1.1 request with an endless header, and HTTP/2 with invalid frames.
         let endless = [&b"GET / HTTP/1.1\r\nX: "[..], &vec![b'a'; 1 << 20]].concat();
         send(&address, &endless).await;
         send(&address, &[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0xff; 100]].concat()).await;
-        // A node of nowhere.
+        // A node of an unknown cluster.
         send(&address, &[&MAGIC[..], &encode(Frame::Hello(stranger.clone()))].concat()).await;
     }
     let said = send(&bed.edges(1), &[&MAGIC[..], &[1, 0, 0, 10, 0xff, 0xff, 0xff, 0xff]].concat()).await;
-    assert!(String::from_utf8_lossy(&said).contains("is over the limit"), "it is told why: {said:?}");
+    assert!(String::from_utf8_lossy(&said).contains("is over the limit"), "the reason is sent: {said:?}");
 }
 
-/// What never becomes a hello or a request is ended when the time for it is over.
-async fn a_byte_now_and_then_is_too_slow_on_every_port(bed: &Bed) {
+/// A hello or request that never becomes whole is ended when the time for it is over.
+async fn slow_handshakes_are_closed_on_every_port(bed: &Bed) {
     let slow = ports(bed).map(|(port, address)| async move {
         let mut socket = TcpStream::connect(&address).await.unwrap();
         let bytes: &[u8] = if matches!(port, "edges" | "services" | "mesh") {
@@ -253,28 +261,28 @@ async fn a_byte_now_and_then_is_too_slow_on_every_port(bed: &Bed) {
             {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "{port} waits for a peer that dawdles");
+            assert!(began.elapsed() < PATIENCE, "{port} waits for a handshake without end");
         }
     });
     futures::future::join_all(slow).await;
 }
 
-/// The ports of operators share their code: one of them shows it.
-async fn silent_ones_make_room_for_operators(bed: &Bed) {
+/// The ports of operators share their code, so one of them is tested.
+async fn silent_connections_do_not_lock_out_operators(bed: &Bed) {
     let control = bed.cluster.node(1).addresses().control.to_string();
     let _silent = crowd(&control, SILENT, |_| Vec::new()).await;
     let answer = limes_node::dev::get(&control, "/healthz", PATIENCE).await.unwrap();
     assert_ne!(answer.status, 503);
 }
 
-/// Requests one behind the other, and no answer is ever read.
-async fn operators_that_never_read_are_cut_off(bed: &Bed) {
+/// They send requests without reading an answer.
+async fn operators_that_never_read_are_closed(bed: &Bed) {
     let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
     let flood = ports(bed).into_iter().skip(3).map(|(port, address)| {
         let request = &request;
         async move {
             let socket = TcpSocket::new_v4().unwrap();
-            // So that its answers wait on the other side.
+            // A small buffer, so that the answers queue in the node.
             socket.set_recv_buffer_size(4 << 10).unwrap();
             let mut socket = socket.connect(address.parse().unwrap()).await.unwrap();
             let flood = async { while socket.write_all(request).await.is_ok() {} };
@@ -286,13 +294,13 @@ async fn operators_that_never_read_are_cut_off(bed: &Bed) {
     futures::future::join_all(flood).await;
 }
 
-/// Requests of HTTP/2 that are never finished may be few, and small.
-async fn requests_that_say_too_much(bed: &Bed) {
+/// Unfinished HTTP/2 requests are limited in number and size.
+async fn unfinished_http2_requests_are_limited(bed: &Bed) {
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
         let len = (payload.len() as u32).to_be_bytes();
         [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
     };
-    // A message of 4 MiB to a service of gRPC, of which nothing comes (RFC 7541, appendix A, for the numbers).
+    // A gRPC message that claims 4 MiB and has no bytes (RFC 7541, appendix A, has the numbers).
     let path = b"/grpc.health.v1.Health/Check";
     let head =
         [&[0x83, 0x86, 0x04, path.len() as u8][..], path, b"\x01\x01x\x0f\x10\x10application/grpc"].concat();
@@ -303,9 +311,9 @@ async fn requests_that_say_too_much(bed: &Bed) {
         let mut socket = TcpStream::connect(&**address).await.unwrap();
         socket.write_all(&[&hello[..], &ask].concat()).await.unwrap();
         let answer = payload(&mut socket, 1).await;
-        assert_eq!(answer[0], 0x88, "status 200, which is gRPC's for any error, not that the time was up");
+        assert_eq!(answer[0], 0x88, "status 200, as for every gRPC error, instead of a timeout");
     }
-    // Where nodes talk to each other, they have few requests at once.
+    // The port for nodes allows few concurrent requests.
     let mut socket = TcpStream::connect(&*addresses.mesh).await.unwrap();
     socket.write_all(&hello).await.unwrap();
     let settings = payload(&mut socket, 4).await;
@@ -326,11 +334,11 @@ async fn payload(socket: &mut TcpStream, wanted: u8) -> Vec<u8> {
             }
         }
     };
-    timeout(PATIENCE, read).await.expect("no such frame comes")
+    timeout(PATIENCE, read).await.expect("the frame arrives")
 }
 
-/// It calls a method that answers with as much, and reads nothing.
-async fn a_peer_that_never_reads_is_cut_off(bed: &Bed) {
+/// They call a method that answers with the same bytes, and read nothing.
+async fn clients_that_never_read_are_closed(bed: &Bed) {
     let flood =
         [(Role::Edge, bed.edges(1)), (Role::Service, bed.services(1))].map(|(role, address)| async move {
             let hello = Hello { role, name: "deaf".into(), ..Hello::default() };
@@ -352,12 +360,12 @@ async fn a_peer_that_never_reads_is_cut_off(bed: &Bed) {
                 }
             }
         });
-    timeout(PATIENCE, futures::future::join_all(flood)).await.expect("they are cut off");
-    until("there is a line of it", || async { bed.log(1).contains("has taken nothing").then_some(()) }).await;
+    timeout(PATIENCE, futures::future::join_all(flood)).await.expect("the node closes them");
+    until("the node logs it", || async { bed.log(1).contains("has taken nothing").then_some(()) }).await;
 }
 
-/// The SDK keeps its callers' deadlines too; a bare client shows that the node does.
-async fn a_deadline_is_the_nodes_own(bed: &Bed) {
+/// A bare client shows it, because the SDK enforces deadlines itself.
+async fn the_node_enforces_deadlines(bed: &Bed) {
     let service = bed.service(1, "sleeper").await;
     service.register("sleep", |_| std::future::pending()).await.unwrap();
     let mut bare = Bare::edge(&bed.edges(1)).await;
@@ -369,9 +377,9 @@ async fn a_deadline_is_the_nodes_own(bed: &Bed) {
     assert_eq!(metric(bed, "limes_raft_leader").await, 1);
 }
 
-/// Whoever is not cut off must still be served.
-async fn annoy(bed: &Bed, nuisance: Nuisance) {
-    let Nuisance { what, bytes, is_cut } = nuisance;
+/// A connection that is not closed must still be served.
+async fn violate(bed: &Bed, violation: Violation) {
+    let Violation { what, bytes, closes } = violation;
     let (mut raw, _) = Raw::edge(&bed.edges(1)).await;
     for bytes in bytes.chunks(64 << 10) {
         if raw.socket.write_all(bytes).await.is_err() {
@@ -384,11 +392,11 @@ async fn annoy(bed: &Bed, nuisance: Nuisance) {
         let Some(event) = raw.next().await else { break };
         served = matches!(event, Event::Frame(Frame::Reply(_)));
     }
-    assert_ne!(served, is_cut, "{what}: served is {served}");
+    assert_ne!(served, closes, "{what}: served is {served}");
 }
 
-/// A service that registers without end and never reads.
-async fn registrations(bed: &Bed) {
+/// A service registers without reading an answer.
+async fn a_flood_of_registrations_does_not_block_the_cluster(bed: &Bed) {
     let mut service = Raw::service(&bed.services(1)).await;
     let flood = async {
         for id in 0..500u64 {
@@ -400,42 +408,40 @@ async fn registrations(bed: &Bed) {
     };
     let _ = timeout(Duration::from_millis(500), flood).await;
     drop(service);
-    // The cluster still takes an honest registration.
-    let honest = bed.service(1, "after the flood").await;
-    let refused = honest.call_within(77, "echo", "", PATIENCE).await.unwrap_err();
+    // The cluster still accepts another registration.
+    let other = bed.service(1, "after the flood").await;
+    let refused = other.call_within(77, "echo", "", PATIENCE).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::NoEdge, "{refused}");
-    honest.close().await;
+    other.close().await;
 }
 
-/// A valid edge that sends as fast as it is taken does not keep another from being served.
-async fn one_that_is_fast_beside_one_that_is_not(bed: &Bed) {
+/// An edge that calls as fast as it is served does not keep another edge from being served: while a call of
+/// that edge waits, the fast one gets a limited number of answers, however slow the machine is.
+async fn a_fast_edge_does_not_starve_another(bed: &Bed) {
     let (fast, slow) = (bed.edge(1).await, bed.edge(1).await);
-    let stop = Arc::<AtomicBool>::default();
-    let load: Vec<_> = (0..256)
+    let (stop, answers) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let load: Vec<_> = (0..IN_FLIGHT)
         .map(|_| {
-            let (fast, stop) = (fast.clone(), stop.clone());
+            let (fast, stop, answers) = (fast.clone(), stop.clone(), answers.clone());
             tokio::spawn(async move {
-                let mut calls = 0;
                 while !stop.load(Ordering::Relaxed) {
                     fast.call_within("echo", vec![7; 64], PATIENCE).await.unwrap();
-                    calls += 1;
+                    answers.fetch_add(1, Ordering::Relaxed);
                 }
-                calls
             })
         })
         .collect();
-    let mut longest = Duration::ZERO;
+    let mut most = 0;
     for _ in 0..10 {
         sleep(Duration::from_millis(50)).await;
-        let began = Instant::now();
+        let before = answers.load(Ordering::Relaxed);
         assert_eq!(slow.call_within("echo", "seldom", PATIENCE).await.unwrap(), "seldom");
-        longest = longest.max(began.elapsed());
+        most = most.max(answers.load(Ordering::Relaxed) - before);
     }
     stop.store(true, Ordering::Relaxed);
-    let mut calls = 0;
     for load in load {
-        calls += load.await.unwrap();
+        load.await.unwrap();
     }
-    println!("beside {calls} calls of a fast edge, ten of a slow one took {longest:?} at most");
-    assert!(longest < Duration::from_secs(10), "{longest:?}");
+    println!("during a call of the slow edge, the fast one got {most} answers at most");
+    assert!(most < IN_FLIGHT * TURNS, "{most} answers");
 }
