@@ -1,56 +1,22 @@
-//! Connecting to whichever node answers.
+//! Connecting to the first node that answers.
 
 use std::time::Duration;
 
-use tonic::Status;
+use limes_api::v1::limes_client::LimesClient;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::Context;
-use crate::api::limes_client::LimesClient;
+use crate::context::Context;
+use crate::error::Error;
 
-/// How long a connection may take to come up.
+/// Time limit for a connection to come up.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long an answer may take, or the next page of one.
+/// Time limit for an answer, or for the next message of a stream.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Why a command could not be done; each in one line.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("no node answers at {0}; is --endpoint right, and the control port open?")]
-    Unreachable(String),
-    #[error("{0:?} is no HOST:PORT")]
-    Endpoint(String),
-    #[error("{}", said(.0))]
-    Refused(#[from] Status),
-    #[error("no answer within {ANSWER:?}")]
-    Late,
-    #[error("{0}")]
-    Bench(String),
-    #[error("cannot print: {0}")]
-    Print(#[from] std::io::Error),
-    #[error("cannot print: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
-impl Error {
-    /// What went wrong under load, or on the way to it.
-    pub(crate) fn bench(error: impl ToString) -> Self {
-        Error::Bench(error.to_string())
-    }
-}
-
-/// What a node said, and what may help.
-fn said(status: &Status) -> String {
-    match status.code() {
-        tonic::Code::Unavailable => {
-            format!("{}; --local shows what the node holds by itself", status.message())
-        }
-        tonic::Code::Unimplemented => format!("this node does not know that command: {}", status.message()),
-        _ => status.message().to_owned(),
-    }
-}
-
-/// A client of the first endpoint that can be reached.
+/// A client of the first endpoint that accepts a connection.
+///
+/// # Errors
+/// [`Error::Endpoint`], or [`Error::Unreachable`] with all endpoints.
 pub(crate) async fn connect(context: &Context) -> Result<LimesClient<Channel>, Error> {
     let mut missed = Vec::new();
     for at in &context.endpoints {
@@ -65,7 +31,10 @@ pub(crate) async fn connect(context: &Context) -> Result<LimesClient<Channel>, E
 }
 
 /// The next message of a stream; `None` at its end.
-pub(crate) async fn next<T>(pages: &mut tonic::Streaming<T>) -> Result<Option<T>, Error> {
-    let page = tokio::time::timeout(ANSWER, pages.message()).await;
-    Ok(page.map_err(|_| Error::Late)??)
+///
+/// # Errors
+/// [`Error::Timeout`], or the node's own error.
+pub(crate) async fn next<T>(messages: &mut tonic::Streaming<T>) -> Result<Option<T>, Error> {
+    let message = tokio::time::timeout(ANSWER, messages.message()).await;
+    Ok(message.map_err(|_| Error::Timeout(ANSWER))??)
 }

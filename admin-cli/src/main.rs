@@ -1,10 +1,21 @@
-//! `limesctl`: a cluster as its operators see it.
+//! `limesctl`: the command line for operators of a cluster.
 //!
-//! Data goes to stdout, as a table or with `--json` as the API's own messages; everything else goes
-//! to stderr. Exit status: 0 done, 1 it could not be done, 2 the command line makes no sense.
+//! ```text
+//!   limesctl VERB ──▶ commands ──▶ client ──gRPC limes.v1──▶ any node, for the whole cluster
+//!                        │
+//!                        ├──▶ output ──▶ stdout: a table, or JSON with --json
+//!                        └──▶ bench  ──▶ edges and services of its own (limes-sdk)
+//! ```
+//!
+//! Data goes to stdout, everything else to stderr. Exit status: 0 success, 1 failure, 2 wrong usage.
+//!
+//! # Layers
+//! A module uses only those before it: `error`, `context`, (`client`, `output`), `commands`.
 
 mod client;
 mod commands;
+mod context;
+mod error;
 mod output;
 
 use std::process::ExitCode;
@@ -12,14 +23,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use commands::Command;
+use context::Context;
 
-/// The generated client of `limes.v1`.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
-mod api {
-    tonic::include_proto!("limes.v1");
-}
-
-/// Look at a limes cluster. Any node answers for all of it.
+/// Inspects a limes cluster. Any node answers for the whole cluster.
 #[derive(Debug, Parser)]
 #[command(name = "limesctl", version)]
 struct Cli {
@@ -33,21 +39,14 @@ struct Cli {
         env = "LIMES_ENDPOINT"
     )]
     endpoint: Vec<String>,
-    /// Print JSON, one object on one line.
+    /// Print JSON, one object per line.
     #[arg(long, global = true)]
     json: bool,
-    /// Read what the asked node holds, without asking the cluster: works without a quorum, may be old.
+    /// Read the asked node's own copy: works without a quorum, may be stale.
     #[arg(long, global = true)]
     local: bool,
     #[command(subcommand)]
     command: Command,
-}
-
-/// How a command is to be done.
-struct Context {
-    endpoints: Vec<String>,
-    json: bool,
-    local: bool,
 }
 
 fn main() -> ExitCode {

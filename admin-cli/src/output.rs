@@ -6,14 +6,14 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
-use crate::client::Error;
+use crate::error::Error;
 
-/// One object on one line.
+/// Prints one object on one line.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Error> {
     print(&serde_json::to_string(value)?)
 }
 
-/// Columns under their names.
+/// Prints rows under the names of their columns.
 pub(crate) fn table<R>(columns: &[&str], rows: impl IntoIterator<Item = R>) -> Result<(), Error>
 where
     R: IntoIterator<Item = String>,
@@ -26,7 +26,7 @@ where
     print(&table.trim_fmt())
 }
 
-/// A line. A reader that has seen enough, as `| head`, is no failure.
+/// Prints a line. A reader that closed the pipe, such as `head`, is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -1,4 +1,4 @@
-//! `limesctl` as a process, against a node in this one.
+//! Runs `limesctl` as a process against a node in this process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::net::TcpListener;
@@ -12,10 +12,10 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// How long anything may take on a busy machine.
+/// Time limit of any step, for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A node on free ports, in this process.
+/// A node on free ports in this process.
 struct Bed {
     control: String,
     edges: String,
@@ -26,7 +26,7 @@ struct Bed {
 }
 
 impl Bed {
-    /// A node that is ready. Somebody else may take a port that was free a moment ago: then on others.
+    /// Starts a node and waits until it is ready. Retries on other ports if another process took one meanwhile.
     async fn start() -> Bed {
         for _ in 0..5 {
             let bed = Bed::begin();
@@ -37,13 +37,13 @@ impl Bed {
                 if status.is_ok_and(|status| status["ready"] == true) {
                     return bed;
                 }
-                assert!(Instant::now() < end, "the node is not ready in time");
+                assert!(Instant::now() < end, "the node did not become ready in time");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             let ended = bed.node.await.unwrap().unwrap_err().to_string();
             assert!(ended.contains("in use"), "{ended}");
         }
-        panic!("no ports are to be had");
+        panic!("no free ports after five attempts");
     }
 
     fn begin() -> Bed {
@@ -75,19 +75,33 @@ impl Bed {
         ctl(&self.control, args).await
     }
 
-    /// Waits until a command prints JSON that holds something, and gives it.
-    async fn until(&self, args: &[&str], holds: impl Fn(&Value) -> bool) -> Value {
+    /// Runs a command until the JSON that it prints satisfies a condition; gives the JSON.
+    async fn until(&self, args: &[&str], is_wanted: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
             let output = self.ctl(args).await;
             if let Ok(value) = serde_json::from_slice::<Value>(&output.stdout)
-                && holds(&value)
+                && is_wanted(&value)
             {
                 return value;
             }
-            assert!(Instant::now() < end, "not in time: {args:?} says {output:?}");
+            assert!(Instant::now() < end, "{args:?} did not print the wanted state in time: {output:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    async fn edge(&self, meta: &'static str) -> Edge {
+        let edge = Edge::builder().address(&self.edges).meta(meta).connect_timeout(PATIENCE);
+        edge.connect().await.unwrap()
+    }
+
+    /// A service with the method `greet` and the topic `alarms`.
+    async fn service(&self) -> Service {
+        let service = Service::builder("greeter").address(&self.services).connect_timeout(PATIENCE);
+        let service = service.connect().await.unwrap();
+        service.register("greet", |_| async { Ok(Bytes::new()) }).await.unwrap();
+        service.subscribe(["alarms"]).await.unwrap();
+        service
     }
 
     async fn end(mut self) {
@@ -102,53 +116,76 @@ async fn ctl(endpoint: &str, args: &[&str]) -> Output {
     spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
+/// The JSON that a command prints.
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// The JSON objects that a command prints, one per line.
+fn json_lines(output: &Output) -> Vec<Value> {
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_shows_the_cluster_its_edges_and_its_services() {
+async fn status_shows_the_members_and_the_leader() {
     let bed = Bed::start().await;
-    let status: Value = serde_json::from_slice(&bed.ctl(&["status", "--json"]).await.stdout).unwrap();
+    let status = json(&bed.ctl(&["status", "--json"]).await);
     let node = &status["nodes"][0];
     assert_eq!((&status["leader"], &status["asked"]), (&"node-1".into(), &"node-1".into()), "{status}");
     assert_eq!((&node["name"], &node["voter"], &node["up"]), (&"node-1".into(), &true.into(), &true.into()));
     assert_eq!(node["edges_addr"], bed.edges.as_str());
+    let table = text(&bed.ctl(&["status", "--local"]).await.stdout);
+    assert!(table.contains(" leader node-1 ") && table.contains("voter"), "{table}");
+    bed.end().await;
+}
 
-    let edge = Edge::builder().address(&bed.edges).meta("camera").connect_timeout(PATIENCE);
-    let edge = edge.connect().await.unwrap();
-    let service = Service::builder("greeter").address(&bed.services).connect_timeout(PATIENCE);
-    let service = service.connect().await.unwrap();
-    service.register("greet", |_| async { Ok(Bytes::new()) }).await.unwrap();
-    service.subscribe(["alarms"]).await.unwrap();
-
-    // What was acknowledged is shown at once.
-    let edges: Value = serde_json::from_slice(&bed.ctl(&["edge", "list", "--json"]).await.stdout).unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_show_edges_and_services_as_soon_as_they_are_acknowledged() {
+    let bed = Bed::start().await;
+    let (edge, service) = (bed.edge("camera").await, bed.service().await);
+    let edges = json(&bed.ctl(&["edge", "list", "--json"]).await);
     let shown = &edges["edges"][0];
     assert_eq!((&shown["id"], &shown["node"]), (&edge.id().into(), &"node-1".into()), "{edges}");
     assert_eq!(shown["meta"], "camera");
-    let services = bed.ctl(&["service", "list", "--json", "--node", "1"]).await;
-    let services: Value = serde_json::from_slice(&services.stdout).unwrap();
+    let services = json(&bed.ctl(&["service", "list", "--json", "--node", "1"]).await);
     let shown = &services["services"][0];
     assert_eq!((&shown["id"], &shown["name"]), (&service.id().into(), &"greeter".into()), "{services}");
     assert_eq!(shown["methods"], serde_json::json!(["greet"]));
     assert_eq!(shown["topics"], serde_json::json!(["alarms"]));
-    let elsewhere = bed.ctl(&["edge", "list", "--json", "--node", "node-2"]).await;
-    assert_eq!(serde_json::from_slice::<Value>(&elsewhere.stdout).unwrap()["edges"], serde_json::json!([]));
+    let elsewhere = json(&bed.ctl(&["edge", "list", "--json", "--node", "node-2"]).await);
+    assert_eq!(elsewhere["edges"], serde_json::json!([]));
 
-    // The state, and from there on what changes.
-    let watched = |output: &Output| -> Vec<Value> {
-        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
-    let state = watched(&bed.ctl(&["watch", "--once", "--json"]).await);
+    let table = text(&bed.ctl(&["edge", "list"]).await.stdout);
+    let mut lines = table.lines();
+    assert!(lines.next().is_some_and(|line| line.trim_start().starts_with("EDGE")), "{table}");
+    assert!(lines.next().is_some_and(|line| line.contains(&edge.id().to_string())), "{table}");
+    let table = text(&bed.ctl(&["service", "list"]).await.stdout);
+    assert!(table.contains("greeter") && table.contains("alarms"), "{table}");
+
+    edge.close().await;
+    bed.until(&["edge", "list", "--json"], |list| list["edges"] == serde_json::json!([])).await;
+    service.close().await;
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_prints_the_state_and_continues_from_a_position() {
+    let bed = Bed::start().await;
+    let edge = bed.edge("camera").await;
+    let state = json_lines(&bed.ctl(&["watch", "--once", "--json"]).await);
     assert!(state.iter().any(|change| change["what"]["Edge"]["id"] == edge.id()), "{state:?}");
     let end = state.last().unwrap();
     assert!(end["what"]["Synced"]["revision"].as_u64() > Some(0), "{end}");
     let position = end["position"].as_str().unwrap().to_owned();
-    let nothing = watched(&bed.ctl(&["watch", "--from", &position, "--once", "--json"]).await);
+    let nothing = json_lines(&bed.ctl(&["watch", "--from", &position, "--once", "--json"]).await);
     assert_eq!(nothing.len(), 1, "{nothing:?}");
+
     let other = Edge::builder().address(&bed.edges).connect_timeout(PATIENCE).connect().await.unwrap();
-    let since = watched(&bed.ctl(&["watch", "--from", &position, "--once", "--json"]).await);
+    let since = json_lines(&bed.ctl(&["watch", "--from", &position, "--once", "--json"]).await);
     assert!(since.iter().any(|change| change["what"]["Edge"]["id"] == other.id()), "{since:?}");
     assert!(since.iter().all(|change| change["what"]["Edge"]["id"] != edge.id()), "{since:?}");
     other.close().await;
@@ -158,37 +195,23 @@ async fn it_shows_the_cluster_its_edges_and_its_services() {
     assert!(lines.contains(&format!("edge {} gone from node-1: ended", other.id())), "{lines}");
     let wrong = bed.ctl(&["watch", "--from", "yesterday", "--once"]).await;
     assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stderr));
-
-    // For people.
-    let table = text(&bed.ctl(&["edge", "list"]).await.stdout);
-    let mut lines = table.lines();
-    assert!(lines.next().is_some_and(|line| line.trim_start().starts_with("EDGE")), "{table}");
-    assert!(lines.next().is_some_and(|line| line.contains(&edge.id().to_string())), "{table}");
-    let status = text(&bed.ctl(&["status", "--local"]).await.stdout);
-    assert!(status.contains(" leader node-1 ") && status.contains("voter"), "{status}");
-    let services = text(&bed.ctl(&["service", "list"]).await.stdout);
-    assert!(services.contains("greeter") && services.contains("alarms"), "{services}");
     edge.close().await;
-    bed.until(&["edge", "list", "--json"], |list| list["edges"] == serde_json::json!([])).await;
-    service.close().await;
     bed.end().await;
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_one_line_and_an_exit_status() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let output = ctl(&nobody, &["status"]).await;
+async fn failures_are_one_line_on_stderr_and_an_exit_status() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let output = ctl(&unused, &["status"]).await;
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.lines().count() == 1 && said.contains(&nobody), "{said}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.lines().count() == 1 && stderr.contains(&unused), "{stderr}");
     assert!(output.stdout.is_empty());
-    assert_eq!(ctl(&nobody, &["launch"]).await.status.code(), Some(2));
+    assert_eq!(ctl(&unused, &["launch"]).await.status.code(), Some(2));
 }
 
-/// Each bench, briefly, against a folder as `limes dev` makes it, whose one node is this process.
-#[tokio::test(flavor = "multi_thread")]
-async fn it_puts_load_on_a_cluster_and_says_what_it_costs() {
-    let bed = Bed::start().await;
+/// A folder like those of `limes dev`, whose one node is this process.
+fn dev_folder(bed: &Bed) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let node = dir.path().join("node-1");
     std::fs::create_dir(&node).unwrap();
@@ -196,6 +219,13 @@ async fn it_puts_load_on_a_cluster_and_says_what_it_costs() {
     let settings = format!("edgebound: {}\nservicebound: {}\n", listen(&bed.edges), listen(&bed.services));
     std::fs::write(node.join("limes.yaml"), settings).unwrap();
     std::fs::write(node.join("limes.pid"), std::process::id().to_string()).unwrap();
+    dir
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bench_reports_its_load_and_its_cost() {
+    let bed = Bed::start().await;
+    let dir = dev_folder(&bed);
     let dir = dir.path().to_str().unwrap();
     let runs: [&[&str]; 8] = [
         &["call"],
@@ -214,8 +244,7 @@ async fn it_puts_load_on_a_cluster_and_says_what_it_costs() {
         let args: Vec<&str> = ["bench"].iter().chain(run).chain(load).copied().collect();
         let output = bed.ctl(&args).await;
         assert!(output.status.success(), "{run:?}: {output:?}");
-        let stdout = text(&output.stdout);
-        let report: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        let report = json_lines(&output).pop().unwrap();
         assert_eq!(report["errors"], 0, "{run:?}: {report}");
         if run.contains(&"idle") {
             assert!(report["edges"] == 3 && report["rss_kb_per_edge"].is_number(), "{report}");
@@ -230,10 +259,15 @@ async fn it_puts_load_on_a_cluster_and_says_what_it_costs() {
         assert!(report["gateway_cpu_us_per_op"].is_number(), "{run:?}: {report}");
         assert!(report["p50_us"].as_u64() <= report["p99_us"].as_u64(), "{report}");
     }
-    // For people, and from a node that is asked: what its processes spend is not known then.
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_folder_the_cost_of_a_bench_is_unknown() {
+    let bed = Bed::start().await;
     let table = text(&bed.ctl(&["bench", "call", "--edges", "1", "--duration", "100ms"]).await.stdout);
     assert!(table.contains("unknown (see --dir)") && table.contains(" a second"), "{table}");
-    let nobody = bed.ctl(&["bench", "call", "--dir", "/nowhere"]).await;
-    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    let no_folder = bed.ctl(&["bench", "call", "--dir", "/nowhere"]).await;
+    assert_eq!(no_folder.status.code(), Some(1), "{no_folder:?}");
     bed.end().await;
 }

@@ -1,26 +1,33 @@
-//! An edge of which every session is seen: nothing reconnects by itself, and each call is answered with
-//! the incarnation of the session that it came to.
+//! An edge that shows each of its sessions: it does not reconnect, and it answers each call with the incarnation of
+//! the session that received the call.
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use limes_wire::driver::{Cx, Handler, Mailbox, Stream, drive, tune};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, drive};
 use limes_wire::frame::{Frame, GoAway, Hello, Reply, Role, Welcome};
 use limes_wire::limits::Limits;
+use limes_wire::transport::tune;
 use limes_wire::{CloseReason, Code, Conn};
+use scopeguard::ScopeGuard;
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-/// Of two sessions of one edge the higher one is newer.
+use crate::error::Error;
+
+/// Revision and ordinal of an edge's "online"; of two sessions of one edge the higher one is newer.
 pub type Incarnation = (u64, u32);
+
+/// The command to close the session.
+#[derive(Debug)]
+struct Close;
 
 /// One session.
 pub struct Bare {
-    /// What the gateway said.
+    /// The gateway's welcome.
     pub welcome: Welcome,
-    mailbox: Mailbox<()>,
+    mailbox: Mailbox<Close>,
     ended: watch::Receiver<Option<Instant>>,
 }
 
@@ -28,33 +35,42 @@ impl Bare {
     /// Connects and waits for the welcome.
     ///
     /// # Errors
-    /// Nobody there, refused, or not in time. Cancel safety: the session may come into being all the
-    /// same, and ends with its socket.
-    pub async fn connect(address: &str, ticket: Bytes, moving: bool, within: Duration) -> io::Result<Bare> {
-        let late = || io::Error::new(io::ErrorKind::TimedOut, "no welcome in time");
-        timeout(within, Self::dial(address, ticket, moving)).await.map_err(|_| late())?
+    /// No connection, refused, or not in time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection; the gateway may have opened a session meanwhile, which ends with
+    /// it.
+    pub async fn connect(
+        address: &str,
+        ticket: Bytes,
+        moving: bool,
+        within: Duration,
+    ) -> Result<Bare, Error> {
+        let session = timeout(within, Self::dial(address, ticket, moving)).await;
+        session.map_err(|_| Error::timeout("no welcome", within))?
     }
 
-    async fn dial(address: &str, ticket: Bytes, moving: bool) -> io::Result<Bare> {
+    async fn dial(address: &str, ticket: Bytes, moving: bool) -> Result<Bare, Error> {
         let socket = TcpStream::connect(address).await?;
         tune(&socket)?;
         let hello = Hello { role: Role::Edge, ticket, moving, ..Hello::default() };
-        let (tell, welcomed) = oneshot::channel();
+        let (sender, welcome) = oneshot::channel();
         let (end, ended) = watch::channel(None);
         let mailbox = Mailbox::new();
-        let answering = Answering { welcomed: Some(tell), incarnation: Bytes::new(), end };
+        let handler = Answering { welcome: Some(sender), incarnation: Bytes::new(), end };
         let conn = Conn::client(hello, Instant::now(), Limits::default());
-        // Should the welcome not be waited for any longer, the session ends.
-        let hang_up = HangUp(Some(mailbox.clone()));
-        tokio::spawn(drive(socket, conn, answering, mailbox.clone()));
-        let welcome = welcomed.await.map_err(|_| io::Error::other("refused, or cut before the welcome"))?;
-        hang_up.keep();
+        let close = scopeguard::guard(mailbox.clone(), |mailbox| {
+            mailbox.push_always(Close);
+        });
+        tokio::spawn(drive(socket, conn, handler, mailbox.clone()));
+        let welcome = welcome.await.map_err(|_| Error::NotWelcomed)?;
+        ScopeGuard::into_inner(close);
         Ok(Bare { welcome, mailbox, ended })
     }
 
-    /// Says good-bye.
+    /// Closes the session with a go-away.
     pub fn close(&self) {
-        self.mailbox.push_always(());
+        self.mailbox.push_always(Close);
     }
 
     /// When the session ended, if it has.
@@ -69,74 +85,69 @@ impl Drop for Bare {
     }
 }
 
-struct HangUp(Option<Mailbox<()>>);
-
-impl HangUp {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for HangUp {
-    fn drop(&mut self) {
-        if let Some(mailbox) = self.0.take() {
-            mailbox.push_always(());
-        }
-    }
-}
-
 /// Answers every call with the incarnation.
 struct Answering {
-    welcomed: Option<oneshot::Sender<Welcome>>,
+    /// Takes the welcome.
+    welcome: Option<oneshot::Sender<Welcome>>,
+    /// The incarnation as [`incarnation`] reads it.
     incarnation: Bytes,
+    /// Takes the time of the session's end.
     end: watch::Sender<Option<Instant>>,
 }
 
-/// Reads what a session has answered.
+impl Answering {
+    fn note_end(&self) {
+        self.end.send_if_modified(|end| end.replace(end.unwrap_or_else(Instant::now)).is_none());
+    }
+}
+
+/// Reads the answer of a session.
 pub fn incarnation(body: &[u8]) -> Option<Incarnation> {
     let (revision, ordinal) = body.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*revision), u32::from_be_bytes(ordinal.try_into().ok()?)))
 }
 
-impl Handler for Answering {
-    type Mail = ();
-
-    fn on_hello(&mut self, _: Hello, cx: &mut Cx<'_>) {
-        cx.close(GoAway::new(Code::PROTOCOL, "an edge takes no hello"));
-    }
-
+impl Answering {
     fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx<'_>) {
         let mut body = BytesMut::with_capacity(12);
         body.put_u64(welcome.incarnation.0);
         body.put_u32(welcome.incarnation.1);
         self.incarnation = body.freeze();
-        let tell = self.welcomed.take();
-        if tell.is_none_or(|tell| tell.send(welcome).is_err()) {
+        let sender = self.welcome.take();
+        if sender.is_none_or(|sender| sender.send(welcome).is_err()) {
             cx.close(GoAway::new(Code::OK, "too late"));
         }
     }
+}
 
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        if let Frame::Call(call) = frame {
-            cx.send(Frame::Reply(Reply { id: call.id, body: self.incarnation.clone() }));
+impl Handler for Answering {
+    type Protocol = Native;
+    type Mail = Close;
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Hello(_) => cx.close(GoAway::new(Code::PROTOCOL, "an edge takes no hello")),
+            PeerEvent::Welcome(welcome) => self.on_welcome(welcome, cx),
+            PeerEvent::Frame(Frame::Call(call)) => {
+                cx.send(Frame::Reply(Reply { id: call.id, body: self.incarnation.clone() }));
+            }
+            PeerEvent::GoAway(_) => {
+                self.note_end();
+                cx.close(GoAway::new(Code::OK, "good-bye"));
+            }
+            PeerEvent::Frame(_) | PeerEvent::Stream(_) | PeerEvent::Silence(_) => {}
         }
     }
 
-    fn on_goaway(&mut self, _: GoAway, cx: &mut Cx<'_>) {
-        self.end.send_if_modified(|end| end.replace(end.unwrap_or_else(Instant::now)).is_none());
+    fn on_mail(&mut self, _: Close, cx: &mut Cx<'_>) {
         cx.close(GoAway::new(Code::OK, "good-bye"));
     }
-
-    fn on_mail(&mut self, (): (), cx: &mut Cx<'_>) {
-        cx.close(GoAway::new(Code::OK, "good-bye"));
-    }
-
-    fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
 
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
 
-    fn on_closing(&mut self, _: Vec<()>) {}
+    fn on_closing(&mut self, _: Vec<Close>) {}
+
     fn on_close(self, _: CloseReason) {
-        self.end.send_if_modified(|end| end.replace(end.unwrap_or_else(Instant::now)).is_none());
+        self.note_end();
     }
 }

@@ -1,20 +1,18 @@
-//! The gateway that is to be tested.
+//! The node binary under test.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The given binary, else the one of this workspace, built in release if it is not up to date.
+use crate::error::Error;
+
+/// The given binary; else that of this workspace, after a release build that brings it up to date.
 ///
 /// # Errors
-/// It is not there, or does not build.
-pub fn find(given: Option<PathBuf>) -> io::Result<PathBuf> {
+/// The binary does not exist, or does not build.
+pub fn find(given: Option<PathBuf>) -> Result<PathBuf, Error> {
     if let Some(binary) = given {
-        return if binary.is_file() {
-            Ok(binary)
-        } else {
-            Err(io::Error::other(format!("there is no {}", binary.display())))
-        };
+        return if binary.is_file() { Ok(binary) } else { Err(Error::NoBinary(binary)) };
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -28,15 +26,17 @@ pub fn find(given: Option<PathBuf>) -> io::Result<PathBuf> {
         "--bin",
         "limes",
     ]);
-    // What this run was told about its own build is not meant for that one.
-    let ours = |key: &str| key.starts_with("CARGO_PKG_") || key.starts_with("CARGO_MANIFEST_");
-    std::env::vars_os().map(|(key, _)| key).filter(|key| ours(&key.to_string_lossy())).for_each(|key| {
+    // Cargo set these for the build of this program; they would make the other build start afresh.
+    let is_own = |key: &str| key.starts_with("CARGO_PKG_") || key.starts_with("CARGO_MANIFEST_");
+    for (key, _) in std::env::vars_os().filter(|(key, _)| is_own(&key.to_string_lossy())) {
         build.env_remove(key);
-    });
+    }
     if !build.status()?.success() {
-        return Err(io::Error::other("the gateway does not build; name one with --binary"));
+        return Err(Error::Build);
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
     let binary = target.join("release/limes");
-    binary.canonicalize().map_err(|error| io::Error::other(format!("{}: {error}", binary.display())))
+    Ok(binary
+        .canonicalize()
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", binary.display())))?)
 }

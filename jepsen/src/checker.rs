@@ -1,24 +1,27 @@
-//! What must have held.
+//! Judges the calls of a run: R4 and R6.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::workload::{End, History};
 
-/// What was seen, in figures.
+/// Longest time that a call may take: its deadline of 5 s, and a margin for a busy machine.
+const LATEST: Duration = Duration::from_secs(6);
+
+/// The figures of a run.
 #[derive(Debug, Default)]
 pub struct Figures {
     /// Calls in all.
     pub calls: usize,
     /// Calls that failed.
     pub failed: usize,
-    /// The slowest call that did not fail.
+    /// The longest time of a call that succeeded.
     pub slowest: Duration,
     /// Failures by their text.
     pub failures: BTreeMap<String, usize>,
 }
 
-/// Each guarantee that did not hold, in one line; none: it passed.
+/// The figures, and each guarantee that did not hold, in one line; none: the run passed.
 pub fn judge(history: &History) -> (Figures, Vec<String>) {
     let mut broken = Vec::new();
     let mut figures = Figures { calls: history.operations.len(), ..Figures::default() };
@@ -28,11 +31,11 @@ pub fn judge(history: &History) -> (Figures, Vec<String>) {
         match &operation.end {
             End::Ok if ran == 1 => figures.slowest = figures.slowest.max(operation.took),
             End::Ok => broken.push(format!("R6 call {number} succeeded, but ran {ran} times")),
-            End::Wrong => broken.push(format!("R6 call {number} got the reply of another")),
+            End::Wrong => broken.push(format!("R6 call {number} got the reply of another call")),
             End::NotRun(text) => {
                 figures.fail(text);
                 if ran > 0 {
-                    broken.push(format!("R6 call {number} was said not to have run, but did: {text}"));
+                    broken.push(format!("R6 call {number} failed as \"not run\", but ran: {text}"));
                 }
             }
             End::MayHaveRun(text) => {
@@ -42,7 +45,7 @@ pub fn judge(history: &History) -> (Figures, Vec<String>) {
                 }
             }
         }
-        if operation.took > Duration::from_secs(6) {
+        if operation.took > LATEST {
             broken.push(format!("R6 call {number} took {:?}, past its deadline of 5 s", operation.took));
         }
     }
@@ -50,7 +53,10 @@ pub fn judge(history: &History) -> (Figures, Vec<String>) {
         broken.push(format!("{} edges lost their ids", history.lost_ids));
     }
     if history.unreachable > 0 {
-        broken.push(format!("R4 {} edges could not be called after all was healed", history.unreachable));
+        broken.push(format!(
+            "R4 {} edges could not be called after all faults were healed",
+            history.unreachable
+        ));
     }
     (figures, broken)
 }

@@ -1,41 +1,32 @@
-//! A cluster of real processes, seen from outside: the command line, the folder, the pids.
+//! A cluster of real processes, as an operator sees it: the command line, the folder, the pids.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{sleep, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::error::Error;
 use crate::net::Net;
 use crate::{http, settings};
 
-/// How long the cluster may take to come up.
+pub use crate::settings::NodeAddrs;
+
+/// Time limit for the cluster to become ready, or for a killed node to end.
 const START: Duration = Duration::from_secs(60);
-
-/// How long a node may take to say how it is.
+/// Time limit for a node's status page.
 const ANSWER: Duration = Duration::from_millis(500);
-/// How often a node that is waited for is asked.
-const LOOK: Duration = Duration::from_millis(20);
+/// Pause between two polls of the status pages.
+const POLL: Duration = Duration::from_millis(20);
+/// Pause between two polls of a process that is not a child of this one: the system does not report its end.
+const POLL_PROCESS: Duration = Duration::from_millis(1);
 
-/// One node's addresses.
-#[derive(Debug, Clone)]
-pub struct NodeAddrs {
-    /// For edges.
-    pub edges: String,
-    /// For services.
-    pub services: String,
-    /// For metrics and health.
-    pub metrics: String,
-    /// For operators.
-    pub control: String,
-}
-
-/// A running cluster. Dropping it ends all its processes.
+/// A running cluster. Dropping it kills all its processes. Nodes are counted from 0.
 #[derive(Debug)]
 pub struct Cluster {
     binary: PathBuf,
@@ -44,6 +35,9 @@ pub struct Cluster {
     net: Option<Net>,
     vars: Vec<(String, String)>,
     _dev: Child,
+    /// Reads what `limes dev` prints: a full pipe would stop it.
+    _output: AbortOnDropHandle<()>,
+    /// Nodes that this process has restarted; the others are children of `limes dev`.
     restarted: Vec<Option<Child>>,
 }
 
@@ -51,30 +45,30 @@ impl Cluster {
     /// Starts `limes dev` and waits for its ready line.
     ///
     /// # Errors
-    /// It did not become ready in time.
-    pub async fn start(binary: &Path, dir: &Path, nodes: usize) -> io::Result<Self> {
+    /// It did not start, or did not become ready in time.
+    pub async fn start(binary: &Path, dir: &Path, nodes: usize) -> Result<Self, Error> {
         Cluster::spawn(binary, dir, nodes, None, Vec::new()).await
     }
 
     /// As [`Cluster::start`], with settings of all nodes as environment variables.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Cluster::start`].
     pub async fn start_with(
         binary: &Path,
         dir: &Path,
         nodes: usize,
         vars: &[(&str, &str)],
-    ) -> io::Result<Self> {
+    ) -> Result<Self, Error> {
         let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Cluster::spawn(binary, dir, nodes, None, vars.collect()).await
     }
 
-    /// As [`Cluster::start`], on a new folder, with nodes that reach each other through a [`Net`].
+    /// As [`Cluster::start`], in a new folder, with nodes that reach each other through a [`Net`].
     ///
     /// # Errors
-    /// As there; or the folder is not new.
-    pub async fn start_netted(binary: &Path, dir: &Path, nodes: usize) -> io::Result<Self> {
+    /// As [`Cluster::start`]; or the folder is not new.
+    pub async fn start_netted(binary: &Path, dir: &Path, nodes: usize) -> Result<Self, Error> {
         let net = settings::write(dir, nodes).await?;
         Cluster::spawn(binary, dir, nodes, Some(net), Vec::new()).await
     }
@@ -85,7 +79,7 @@ impl Cluster {
         nodes: usize,
         net: Option<Net>,
         vars: Vec<(String, String)>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, Error> {
         let mut dev = Command::new(binary)
             .args(["dev", "--ports", "auto", "--nodes", &nodes.to_string(), "--dir"])
             .arg(dir)
@@ -94,101 +88,90 @@ impl Cluster {
             .stdin(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let stdout = dev.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
+        let stdout = dev.stdout.take().ok_or(Error::DevEnded)?;
         let mut lines = BufReader::new(stdout).lines();
-        let ready = async {
-            while let Some(line) = lines.next_line().await? {
-                if line.starts_with("cluster ready") {
-                    return Ok(());
-                }
-            }
-            Err(io::Error::other("limes dev ended before the cluster was ready"))
-        };
-        timeout(START, ready).await.map_err(|_| io::Error::other("the cluster did not become ready"))??;
-        // What it says later is read and dropped: a full pipe would stop it.
-        tokio::spawn(async move { while matches!(lines.next_line().await, Ok(Some(_))) {} });
-        let addrs = (1..=nodes).map(|i| settings::read(dir, i)).collect::<io::Result<_>>()?;
-        let restarted = (0..nodes).map(|_| None).collect();
-        let (binary, dir) = (binary.into(), dir.into());
-        Ok(Cluster { binary, dir, nodes: addrs, net, vars, _dev: dev, restarted })
+        let ready = timeout(START, until_ready(&mut lines)).await;
+        ready.map_err(|_| Error::timeout("the cluster did not become ready", START))??;
+        let output = tokio::spawn(async move { while matches!(lines.next_line().await, Ok(Some(_))) {} });
+        let addrs = (1..=nodes).map(|number| settings::read(dir, number)).collect::<Result<_, _>>()?;
+        Ok(Cluster {
+            binary: binary.into(),
+            dir: dir.into(),
+            nodes: addrs,
+            net,
+            vars,
+            _dev: dev,
+            _output: AbortOnDropHandle::new(output),
+            restarted: (0..nodes).map(|_| None).collect(),
+        })
     }
 
-    /// All nodes' addresses.
+    /// The addresses of all nodes.
     pub fn nodes(&self) -> &[NodeAddrs] {
         &self.nodes
     }
 
-    /// What is between the nodes, if they were started with it.
+    /// The proxies between the nodes, if the cluster was started with them.
     pub fn net(&self) -> Option<&Net> {
         self.net.as_ref()
     }
 
-    fn folder(&self, i: usize) -> PathBuf {
-        self.dir.join(format!("node-{}", i + 1))
+    fn folder(&self, node: usize) -> PathBuf {
+        self.dir.join(format!("node-{}", node + 1))
     }
 
-    /// The process of node `i`, counted from 0.
+    /// The process of a node.
     ///
     /// # Errors
-    /// It has not said, or is gone.
-    pub fn pid(&self, i: usize) -> io::Result<i32> {
-        if let Some(child) = &self.restarted[i] {
-            let id = child.id().ok_or_else(|| io::Error::other("it has ended"))?;
-            return id.try_into().map_err(io::Error::other);
+    /// The node has written no pid, or has ended.
+    pub fn pid(&self, node: usize) -> Result<i32, Error> {
+        let invalid = |file: &Path| Error::File { file: file.to_owned(), what: "a pid" };
+        let file = self.folder(node).join("limes.pid");
+        if let Some(child) = &self.restarted[node] {
+            let pid = child.id().ok_or(Error::NodeEnded(node + 1))?;
+            return pid.try_into().map_err(|_| invalid(&file));
         }
-        let pid = std::fs::read_to_string(self.folder(i).join("limes.pid"))?;
-        pid.trim().parse().map_err(io::Error::other)
+        let pid = std::fs::read_to_string(&file)?;
+        pid.trim().parse().map_err(|_| invalid(&file))
     }
 
-    /// Sends a signal to node `i`, counted from 0.
+    /// Sends a signal to a node.
     ///
     /// # Errors
-    /// Its pid is not known, or it is gone.
-    pub fn signal(&self, i: usize, signal: Signal) -> io::Result<()> {
-        kill(Pid::from_raw(self.pid(i)?), signal).map_err(io::Error::from)
+    /// Its pid is not known, or it has ended.
+    pub fn signal(&self, node: usize, signal: Signal) -> Result<(), Error> {
+        Ok(kill(Pid::from_raw(self.pid(node)?), signal).map_err(std::io::Error::from)?)
     }
 
-    /// Kills nodes without a word, all in one moment, and waits until they are gone.
+    /// Kills nodes with SIGKILL, all at the same moment, and waits until they have ended.
     ///
     /// # Errors
-    /// One does not run, or is not gone within a minute.
-    pub async fn kill9(&mut self, nodes: &[usize]) -> io::Result<()> {
-        let pids = nodes.iter().map(|i| self.pid(*i)).collect::<io::Result<Vec<_>>>()?;
+    /// A node is not running, or has not ended within a minute.
+    pub async fn kill9(&mut self, nodes: &[usize]) -> Result<(), Error> {
+        let pids = nodes.iter().map(|node| self.pid(*node)).collect::<Result<Vec<_>, _>>()?;
         for pid in &pids {
-            kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
+            kill(Pid::from_raw(*pid), Signal::SIGKILL).map_err(std::io::Error::from)?;
         }
         let until = Instant::now() + START;
-        for (i, pid) in nodes.iter().zip(pids) {
-            loop {
-                let ended = match &mut self.restarted[*i] {
-                    Some(child) => child.try_wait()?.is_some(),
-                    // A child of `limes dev`, which waits for it.
-                    None => kill(Pid::from_raw(pid), None).is_err(),
-                };
-                if ended {
-                    break;
-                }
-                if Instant::now() > until {
-                    return Err(io::Error::other("a node that was killed is not gone"));
-                }
-                sleep(Duration::from_millis(1)).await;
-            }
+        for (node, pid) in nodes.iter().zip(pids) {
+            let ended = timeout_at(until.into(), has_ended(&mut self.restarted[*node], pid)).await;
+            ended.map_err(|_| Error::timeout(format!("node-{} did not end", node + 1), START))??;
         }
         Ok(())
     }
 
-    /// What node `i` says about itself at `/status`; nothing if it does not answer.
-    pub async fn status(&self, i: usize) -> Option<serde_json::Value> {
-        let asked = http::get(&self.nodes[i].metrics, "/status");
-        let body = timeout(ANSWER, asked).await.ok()?.ok()?;
-        serde_json::from_str(&body).ok()
+    /// What a node reports at `/status`; `None` if it does not answer in time.
+    pub async fn status(&self, node: usize) -> Option<serde_json::Value> {
+        let page = http::get(&self.nodes[node].metrics, "/status");
+        let page = timeout(ANSWER, page).await.ok()?.ok()?;
+        serde_json::from_slice(&page).ok()
     }
 
-    /// The leader that all of these nodes name while they are ready; nodes are counted from 0.
+    /// The leader that all of these nodes name while they are ready.
     pub async fn leader(&self, nodes: &[usize]) -> Option<usize> {
         let mut named = None;
-        for i in nodes {
-            let status = self.status(*i).await?;
+        for node in nodes {
+            let status = self.status(*node).await?;
             let leader = status.get("leader")?.as_str()?.strip_prefix("node-")?.parse::<usize>().ok()?;
             if status.get("ready")?.as_bool() != Some(true) || *named.get_or_insert(leader) != leader {
                 return None;
@@ -197,38 +180,60 @@ impl Cluster {
         named?.checked_sub(1)
     }
 
-    /// Waits until all nodes are ready and name one leader; gives it, counted from 0.
+    /// Waits until all nodes are ready and name one leader; gives the leader.
     ///
     /// # Errors
     /// Not within a minute.
-    pub async fn wait_ready(&self) -> io::Result<usize> {
+    pub async fn wait_ready(&self) -> Result<usize, Error> {
         let all: Vec<usize> = (0..self.nodes.len()).collect();
         let until = Instant::now() + START;
         while Instant::now() < until {
             if let Some(leader) = self.leader(&all).await {
                 return Ok(leader);
             }
-            sleep(LOOK).await;
+            sleep(POLL).await;
         }
-        Err(io::Error::other("the cluster did not become ready again"))
+        Err(Error::timeout("the cluster did not become ready again", START))
     }
 
-    /// Brings node `i` back, as an operator would.
+    /// Starts a node again, as an operator would.
     ///
     /// # Errors
     /// The binary cannot be started.
-    pub fn restart(&mut self, i: usize) -> io::Result<()> {
-        let log = std::fs::OpenOptions::new().append(true).open(self.folder(i).join("limes.log"))?;
+    pub fn restart(&mut self, node: usize) -> Result<(), Error> {
+        let log = std::fs::OpenOptions::new().append(true).open(self.folder(node).join("limes.log"))?;
         let child = Command::new(&self.binary)
             .args(["serve", "--config"])
-            .arg(self.folder(i).join("limes.yaml"))
+            .arg(self.folder(node).join("limes.yaml"))
             .envs(self.vars.clone())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()?;
-        self.restarted[i] = Some(child);
+        self.restarted[node] = Some(child);
         Ok(())
     }
+}
+
+async fn until_ready(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<(), Error> {
+    while let Some(line) = lines.next_line().await? {
+        if line.starts_with("cluster ready") {
+            return Ok(());
+        }
+    }
+    Err(Error::DevEnded)
+}
+
+/// Waits until a killed node has ended: a child of this process, or of `limes dev`.
+async fn has_ended(child: &mut Option<Child>, pid: i32) -> Result<(), Error> {
+    match child {
+        Some(child) => drop(child.wait().await?),
+        None => {
+            while kill(Pid::from_raw(pid), None).is_ok() {
+                sleep(POLL_PROCESS).await;
+            }
+        }
+    }
+    Ok(())
 }

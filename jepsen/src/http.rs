@@ -1,21 +1,28 @@
-//! As much of an HTTP client as it takes to ask a node how it is.
+//! Reading the status page of a node.
 
-use std::io;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Uri;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use crate::error::Error;
 
-/// Longest answer that is read, in bytes.
-const ANSWER_MAX: u64 = 1 << 20;
+/// Longest page that is read, in bytes.
+const PAGE_MAX: usize = 1 << 20;
 
-/// The body of a page, whatever its status. The caller sets the deadline.
-pub(crate) async fn get(addr: &str, path: &str) -> io::Result<String> {
-    let mut socket = TcpStream::connect(addr).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n");
-    socket.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    socket.take(ANSWER_MAX).read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    body.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not HTTP"))
+/// The body of a page, whatever its status, over a connection of its own. The caller sets the time limit.
+///
+/// # Errors
+/// [`Error::Http`].
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+pub(crate) async fn get(addr: &str, path: &str) -> Result<Bytes, Error> {
+    let failed = |error: &dyn std::error::Error| Error::Http(error.to_string());
+    let uri = format!("http://{addr}{path}").parse::<Uri>().map_err(|error| failed(&error))?;
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let page = client.get(uri).await.map_err(|error| failed(&error))?;
+    let body = Limited::new(page.into_body(), PAGE_MAX).collect().await;
+    body.map(|body| body.to_bytes()).map_err(|error| failed(error.as_ref()))
 }

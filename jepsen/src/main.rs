@@ -1,6 +1,8 @@
-//! `limes-jepsen`: kill or pause nodes in turn while calls flow; exits 0 if all held, 1 if something did
-//! not, 2 if the run proves nothing. `limes-jepsen figures`: how long each fault is felt. `limes-jepsen
-//! crashes`: all nodes are killed at once, and nothing that was acknowledged may be missing.
+//! `limes-jepsen`: kills or pauses nodes in turn while calls run. Exit status: 0 every guarantee held, 1 one did not,
+//! 2 the run proves nothing.
+//!
+//! `limes-jepsen figures` measures how long clients notice each fault. `limes-jepsen crashes` kills all nodes at once
+//! and reports acknowledged events that are missing.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +14,13 @@ use limes_jepsen::cluster::Cluster;
 use limes_jepsen::crashes::{self, History};
 use limes_jepsen::nemesis::{Fault, strike};
 use limes_jepsen::workload::Workload;
-use limes_jepsen::{binary, figures};
+use limes_jepsen::{Error, binary, figures};
 use tokio::time::sleep;
+
+/// Broken guarantees that are printed.
+const BROKEN_MAX: usize = 20;
+/// How long edges may take to be reachable again at the end of a run.
+const RECOVERY: Duration = Duration::from_secs(20);
 
 /// Breaks a cluster and judges what clients saw.
 #[derive(Debug, Parser)]
@@ -25,37 +32,37 @@ struct Args {
     run: RunArgs,
 }
 
-/// What else it can do.
+/// Other runs.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Acts the fault table out on `limes dev` and prints median and worst beside the goal.
+    /// Runs the faults of the fault table on `limes dev` and prints median and worst times beside the goals.
     Figures {
-        /// The binary to be tested; if it is not given, this workspace's is built.
+        /// The binary under test; by default that of this workspace, which is built.
         #[arg(long)]
         binary: Option<PathBuf>,
         /// How often.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
         runs: u16,
-        /// Prints one JSON object on one line to stdout; the table goes to stderr.
+        /// Print one JSON object on one line to stdout; the table goes to stderr.
         #[arg(long)]
         json: bool,
     },
-    /// Kills all nodes at once, again and again, while edges connect; judges by what every node has
-    /// afterwards, and leaves the history in the folder.
+    /// Kills all nodes at once, again and again, while edges connect; judges by what every node holds afterwards,
+    /// and leaves the history in the folder.
     Crashes {
-        /// The binary to be tested; if it is not given, this workspace's is built.
+        /// The binary under test; by default that of this workspace, which is built.
         #[arg(long)]
         binary: Option<PathBuf>,
         /// How often.
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
-        /// Decides when; another one each time if it is not given.
+        /// The seed of all random choices; by default a new one each time.
         #[arg(long)]
         seed: Option<u64>,
-        /// The cluster's folder; made, and left for its logs.
+        /// The cluster's folder; it is created, and left behind for its logs.
         #[arg(long, default_value = "limes-crashes")]
         dir: PathBuf,
-        /// Judges the history of an earlier run once more.
+        /// Judge the history of an earlier run again.
         #[arg(long, conflicts_with_all = ["binary", "rounds", "seed"])]
         judge: Option<PathBuf>,
     },
@@ -64,16 +71,16 @@ enum Command {
 /// Faults in turn.
 #[derive(Debug, clap::Args)]
 struct RunArgs {
-    /// The binary to be tested; if it is not given, this workspace's is built.
+    /// The binary under test; by default that of this workspace, which is built.
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// How long, in seconds.
+    /// Length of the run, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// What to do to the nodes, in turn.
+    /// The fault that is applied to the nodes in turn.
     #[arg(long, value_enum, default_value = "kill")]
     fault: Fault,
-    /// How long each fault lasts, in milliseconds.
+    /// Length of each fault, in milliseconds.
     #[arg(long, default_value_t = 3_000)]
     length: u64,
     /// Time between faults, in milliseconds.
@@ -82,27 +89,28 @@ struct RunArgs {
     /// Edges on each node.
     #[arg(long, default_value_t = 2)]
     edges: usize,
-    /// The cluster's folder; made, and left for its logs.
+    /// The cluster's folder; it is created, and left behind for its logs.
     #[arg(long, default_value = "limes-jepsen")]
     dir: PathBuf,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Whether every guarantee held.
+type Passed = bool;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Args { command, run: args } = Args::parse();
-    let done = match command {
+    let result = match command {
         Some(Command::Figures { binary, runs, json }) => print_figures(binary, runs, json).await,
         Some(Command::Crashes { judge: Some(file), .. }) => {
-            History::read(&file).map_err(Failure::from).and_then(|history| judge_crashes(&history))
+            History::read(&file).map_err(Error::from).and_then(|history| judge_crashes(&history))
         }
         Some(Command::Crashes { binary, rounds, seed, dir, judge: None }) => {
             crash(binary, rounds, seed, dir).await
         }
         None => run(args).await,
     };
-    match done {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -112,7 +120,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn print_figures(binary: Option<PathBuf>, runs: u16, json: bool) -> Result<bool, Failure> {
+async fn print_figures(binary: Option<PathBuf>, runs: u16, json: bool) -> Result<Passed, Error> {
     let table = figures::run(&binary::find(binary)?, usize::from(runs)).await?;
     if json {
         eprintln!("{table}");
@@ -128,7 +136,7 @@ async fn crash(
     rounds: u32,
     seed: Option<u64>,
     dir: PathBuf,
-) -> Result<bool, Failure> {
+) -> Result<Passed, Error> {
     let seed = seed.unwrap_or_else(rand::random);
     println!("--seed {seed}");
     let options = crashes::Options { binary: binary::find(binary)?, dir, rounds, seed };
@@ -139,23 +147,19 @@ async fn crash(
     judge_crashes(&history)
 }
 
-fn judge_crashes(history: &History) -> Result<bool, Failure> {
+fn judge_crashes(history: &History) -> Result<Passed, Error> {
     let verdict = history.judge();
     println!(
-        "{} times all nodes were killed; {} events were acknowledged; {} looks at a node",
+        "all nodes were killed {} times; {} events were acknowledged; {} audits of a node",
         verdict.kills, verdict.acknowledged, verdict.audits
     );
     if verdict.kills == 0 || verdict.acknowledged == 0 {
-        return Err("nothing was acknowledged, or nobody killed".into());
+        return Err(Error::NothingHappened("no event was acknowledged, or no node killed"));
     }
-    for line in verdict.broken.iter().take(20) {
-        println!("BROKEN: {line}");
-    }
-    println!("{}", if verdict.broken.is_empty() { "PASS" } else { "FAIL" });
-    Ok(verdict.broken.is_empty())
+    Ok(print_broken(&verdict.broken))
 }
 
-async fn run(args: RunArgs) -> Result<bool, Failure> {
+async fn run(args: RunArgs) -> Result<Passed, Error> {
     let binary = binary::find(args.binary)?;
     let mut cluster = match args.fault {
         Fault::Cut => Cluster::start_netted(&binary, &args.dir, 3).await?,
@@ -170,23 +174,28 @@ async fn run(args: RunArgs) -> Result<bool, Failure> {
         faults += 1;
     }
     if faults == 0 {
-        return Err("no fault was done".into());
+        return Err(Error::NothingHappened("no fault was applied"));
     }
-    let history = workload.finish(Duration::from_secs(20)).await;
+    let history = workload.finish(RECOVERY).await?;
     let (figures, broken) = judge(&history);
     if figures.calls == 0 {
-        return Err("no call was made".into());
+        return Err(Error::NothingHappened("no call was made"));
     }
     println!(
-        "{faults} faults; {} calls, {} failed, the slowest that did not took {:?}",
+        "{faults} faults; {} calls, {} failed, the slowest success took {:?}",
         figures.calls, figures.failed, figures.slowest
     );
     for (text, times) in &figures.failures {
         println!("{times:6} x {text}");
     }
-    for line in broken.iter().take(20) {
+    Ok(print_broken(&broken))
+}
+
+/// Prints the verdict.
+fn print_broken(broken: &[String]) -> Passed {
+    for line in broken.iter().take(BROKEN_MAX) {
         println!("BROKEN: {line}");
     }
     println!("{}", if broken.is_empty() { "PASS" } else { "FAIL" });
-    Ok(broken.is_empty())
+    broken.is_empty()
 }

@@ -1,44 +1,43 @@
-//! The faults.
+//! Faults of nodes.
 
-use std::io;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
+use crate::error::Error;
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
-    /// `kill -9`, and back after a while.
+    /// SIGKILL, and a restart afterwards.
     Kill,
-    /// SIGSTOP, and SIGCONT after a while.
+    /// SIGSTOP, and SIGCONT afterwards.
     Pause,
-    /// The node and the others do not reach each other; clients reach all.
+    /// The node and the others do not reach each other; clients reach all of them.
     Cut,
 }
 
-/// Does a fault to node `i` for a while, then heals it.
+/// Applies a fault to a node, counted from 0, for a while, then heals it.
 ///
 /// # Errors
-/// The fault could not be done: the run proves nothing.
-pub async fn strike(cluster: &mut Cluster, i: usize, fault: Fault, length: Duration) -> io::Result<()> {
+/// The fault could not be applied: the run proves nothing.
+pub async fn strike(cluster: &mut Cluster, node: usize, fault: Fault, length: Duration) -> Result<(), Error> {
     match fault {
         Fault::Kill => {
-            cluster.signal(i, Signal::SIGKILL)?;
+            cluster.signal(node, Signal::SIGKILL)?;
             sleep(length).await;
-            cluster.restart(i)
+            cluster.restart(node)
         }
         Fault::Pause => {
-            cluster.signal(i, Signal::SIGSTOP)?;
+            cluster.signal(node, Signal::SIGSTOP)?;
             sleep(length).await;
-            cluster.signal(i, Signal::SIGCONT)
+            cluster.signal(node, Signal::SIGCONT)
         }
         Fault::Cut => {
-            let net =
-                cluster.net().ok_or_else(|| io::Error::other("the cluster was started without a net"))?;
-            net.cut_off(&[i + 1]);
+            let net = cluster.net().ok_or(Error::NoNet)?;
+            net.cut_off(&[node + 1]);
             sleep(length).await;
             net.heal();
             Ok(())

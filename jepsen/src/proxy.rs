@@ -1,48 +1,53 @@
-//! A TCP proxy for faults of the network: it can stop passing bytes without closing anything, as a
-//! path does that drops packets, and it can break connections.
+//! A TCP proxy for network faults: it can stop passing bytes without closing anything, like a path that drops
+//! packets, and it can close connections.
 //!
-//! Each connection asks a [`Rule`] what is to become of it, whenever bytes arrive and whenever the rule
-//! changes; so one proxy in front of one address can treat its clients differently.
+//! A [`Rule`] decides about each connection whenever bytes arrive and whenever the rule changes; so one proxy in
+//! front of one address can treat its clients differently.
 
-use std::io;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
-/// Bytes that one direction of a connection reads at once.
+use crate::error::Error;
+use crate::process::socket_owner;
+
+/// Size of one read, in bytes.
 const BUFFER: usize = 16 << 10;
 
-/// What becomes of a connection.
+/// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// Bytes pass.
     Pass,
-    /// Neither bytes nor an end get through. Bytes that came meanwhile pass once it thaws.
+    /// Neither bytes nor an end get through. Bytes that arrive meanwhile pass after it thaws.
     Freeze,
     /// Both ends are closed.
-    Cut,
+    Close,
 }
 
 /// One connection through a proxy.
 #[derive(Debug, Clone, Copy)]
 pub struct Through {
-    /// Who connected.
+    /// The client's address.
     pub from: SocketAddr,
-    /// Which of the proxy's [`Clients`] connected, if any did (Linux only).
+    /// The number of the process in the proxy's [`Clients`] that connected, if it is one of them (Linux only).
     pub client: Option<usize>,
-    /// The first byte that the client sent; 0 before it did.
-    pub first: u8,
+    /// The first byte that the client sent.
+    pub first: Option<u8>,
 }
 
 /// Decides about each connection.
 pub type Rule = Arc<dyn Fn(&Through) -> Fate + Send + Sync>;
 
-/// Gives the processes among which the one that connected is looked for, each under a number.
+/// Gives the processes that may be clients, each with a number and its pid.
 pub type Clients = Arc<dyn Fn() -> Vec<(usize, u32)> + Send + Sync>;
 
 /// A proxy on loopback. Dropping it closes its listener and all connections through it.
@@ -50,89 +55,89 @@ pub type Clients = Arc<dyn Fn() -> Vec<(usize, u32)> + Send + Sync>;
 pub struct Proxy {
     address: SocketAddr,
     target: Arc<Mutex<String>>,
-    rule: watch::Sender<Held>,
-    task: AbortHandle,
+    rule: watch::Sender<RuleCell>,
+    _acceptor: AbortOnDropHandle<()>,
 }
 
-/// A rule that can be printed.
+/// A rule that implements [`fmt::Debug`].
 #[derive(Clone)]
-struct Held(Rule);
+struct RuleCell(Rule);
 
-impl std::fmt::Debug for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for RuleCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Rule")
     }
 }
 
 impl Proxy {
-    /// A proxy on a free loopback port, to `target`, through which all passes.
+    /// A proxy on a free loopback port to `target`, through which everything passes.
     ///
     /// # Errors
     /// No port is free.
-    pub async fn start(target: impl Into<String>) -> io::Result<Proxy> {
+    pub async fn start(target: impl Into<String>) -> Result<Proxy, Error> {
         Proxy::start_with(target, Arc::new(Vec::new)).await
     }
 
-    /// As [`Proxy::start`]; its rules are told which of some processes has connected.
+    /// As [`Proxy::start`]; rules learn which of these processes has connected.
     ///
     /// # Errors
     /// No port is free.
-    pub async fn start_with(target: impl Into<String>, clients: Clients) -> io::Result<Proxy> {
+    pub async fn start_with(target: impl Into<String>, clients: Clients) -> Result<Proxy, Error> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let target = Arc::new(Mutex::new(target.into()));
-        let rule = watch::Sender::new(Held(Arc::new(|_: &Through| Fate::Pass)));
-        let work = accept(listener, target.clone(), rule.subscribe(), clients);
-        let task = tokio::spawn(work).abort_handle();
-        Ok(Proxy { address, target, rule, task })
+        let rule = watch::Sender::new(RuleCell(Arc::new(|_: &Through| Fate::Pass)));
+        let acceptor = accept(listener, target.clone(), rule.subscribe(), clients);
+        let acceptor = AbortOnDropHandle::new(tokio::spawn(acceptor));
+        Ok(Proxy { address, target, rule, _acceptor: acceptor })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Sends connections that come from now on to another address.
+    /// Sends later connections to another address.
     pub fn set_target(&self, target: impl Into<String>) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target.into();
+        *self.target.lock() = target.into();
     }
 
-    /// Decides about all connections, those that are open included.
+    /// Decides about all connections, open ones included.
     pub fn rule(&self, rule: impl Fn(&Through) -> Fate + Send + Sync + 'static) {
-        self.rule.send_replace(Held(Arc::new(rule)));
+        self.rule.send_replace(RuleCell(Arc::new(rule)));
     }
 
-    /// One fate for all.
+    /// One fate for all connections.
     pub fn all(&self, fate: Fate) {
         self.rule(move |_| fate);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
 async fn accept(
     listener: TcpListener,
     target: Arc<Mutex<String>>,
-    rule: watch::Receiver<Held>,
+    rule: watch::Receiver<RuleCell>,
     clients: Clients,
 ) {
     // Ends with this task, and with it all connections.
-    let mut open = tokio::task::JoinSet::new();
+    let mut open = JoinSet::new();
     while let Ok((near, from)) = listener.accept().await {
         while open.try_join_next().is_some() {}
-        let to = target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let to = target.lock().clone();
         open.spawn(serve(near, from, to, rule.clone(), clients.clone()));
     }
 }
 
-async fn serve(near: TcpStream, from: SocketAddr, to: String, rule: watch::Receiver<Held>, clients: Clients) {
-    let find = move || owner(from.port(), &clients());
+async fn serve(
+    near: TcpStream,
+    from: SocketAddr,
+    to: String,
+    rule: watch::Receiver<RuleCell>,
+    clients: Clients,
+) {
+    let find = move || socket_owner(from.port(), &clients());
     let client = tokio::task::spawn_blocking(find).await.unwrap_or_default();
-    let through = Arc::new(Mutex::new(Through { from, client, first: 0 }));
+    let through = Arc::new(Mutex::new(Through { from, client, first: None }));
     let Ok(far) = TcpStream::connect(&to).await else { return };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let (near_read, near_write) = near.into_split();
@@ -144,19 +149,19 @@ async fn serve(near: TcpStream, from: SocketAddr, to: String, rule: watch::Recei
                 carry(far_read, near_write, rule.clone(), &through, false),
             );
         } => {}
-        () = cut(rule.clone(), &through) => {}
+        () = until_closed(rule.clone(), &through) => {}
     }
 }
 
-fn look(rule: &watch::Receiver<Held>, through: &Mutex<Through>) -> Fate {
-    let through = *through.lock().unwrap_or_else(PoisonError::into_inner);
+fn decide(rule: &watch::Receiver<RuleCell>, through: &Mutex<Through>) -> Fate {
+    let through = *through.lock();
     let rule = rule.borrow().0.clone();
     rule(&through)
 }
 
-/// Returns when the connection is to be broken.
-async fn cut(mut rule: watch::Receiver<Held>, through: &Mutex<Through>) {
-    while look(&rule, through) != Fate::Cut {
+/// Returns when the rule closes the connection.
+async fn until_closed(mut rule: watch::Receiver<RuleCell>, through: &Mutex<Through>) {
+    while decide(&rule, through) != Fate::Close {
         if rule.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -167,7 +172,7 @@ async fn cut(mut rule: watch::Receiver<Held>, through: &Mutex<Through>) {
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut rule: watch::Receiver<Held>,
+    mut rule: watch::Receiver<RuleCell>,
     through: &Mutex<Through>,
     is_client: bool,
 ) {
@@ -176,10 +181,10 @@ async fn carry(
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
         if is_first && read > 0 {
-            through.lock().unwrap_or_else(PoisonError::into_inner).first = buffer[0];
+            through.lock().first = Some(buffer[0]);
             is_first = false;
         }
-        while look(&rule, through) != Fate::Pass {
+        while decide(&rule, through) != Fate::Pass {
             if rule.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -191,30 +196,6 @@ async fn carry(
     }
 }
 
-/// Which of some processes holds the loopback socket with this local port: from `/proc`, so `None`
-/// on systems that have none.
-fn owner(port: u16, clients: &[(usize, u32)]) -> Option<usize> {
-    if clients.is_empty() {
-        return None;
-    }
-    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
-    let local = format!("0100007F:{port:04X}");
-    let inodes: Vec<String> = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|columns| columns.get(1) == Some(&local.as_str()))
-        .filter_map(|columns| Some(format!("socket:[{}]", columns.get(9)?)))
-        .collect();
-    let holds = |pid: u32| {
-        let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        files
-            .flatten()
-            .filter_map(|file| std::fs::read_link(file.path()).ok())
-            .any(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()))
-    };
-    clients.iter().find(|(_, pid)| holds(*pid)).map(|(number, _)| *number)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -224,7 +205,7 @@ mod tests {
     use super::*;
 
     /// A server that echoes.
-    async fn echo() -> SocketAddr {
+    async fn echo_server() -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -238,33 +219,53 @@ mod tests {
         address
     }
 
-    async fn say(socket: &mut TcpStream, text: &[u8]) -> Vec<u8> {
+    async fn connect(proxy: &Proxy) -> TcpStream {
+        TcpStream::connect(proxy.address()).await.unwrap()
+    }
+
+    async fn echo(socket: &mut TcpStream, text: &[u8]) -> Vec<u8> {
         socket.write_all(text).await.unwrap();
-        let mut heard = vec![0; text.len()];
-        socket.read_exact(&mut heard).await.unwrap();
-        heard
+        let mut answer = vec![0; text.len()];
+        socket.read_exact(&mut answer).await.unwrap();
+        answer
     }
 
     #[tokio::test]
-    async fn bytes_wait_while_it_is_frozen_and_a_cut_ends_the_connection() {
-        let me = std::process::id();
-        let clients: Clients = Arc::new(move || vec![(1, 1), (2, me)]);
-        let proxy = Proxy::start_with(echo().await.to_string(), clients).await.unwrap();
-        let mut one = TcpStream::connect(proxy.address()).await.unwrap();
-        let mut other = TcpStream::connect(proxy.address()).await.unwrap();
-        assert_eq!(say(&mut one, b"hello").await, b"hello");
+    async fn bytes_wait_while_their_connection_is_frozen() {
+        let proxy = Proxy::start(echo_server().await.to_string()).await.unwrap();
+        let (mut one, mut other) = (connect(&proxy).await, connect(&proxy).await);
+        assert_eq!(echo(&mut one, b"hello").await, b"hello");
         let port = one.local_addr().unwrap().port();
-        proxy.rule(move |through| match (through.from.port() == port, through.client == Some(2)) {
-            (true, true) => Fate::Freeze,
-            _ => Fate::Pass,
+        proxy.rule(move |through| match through.from.port() == port {
+            true => Fate::Freeze,
+            false => Fate::Pass,
         });
-        assert!(timeout(Duration::from_millis(200), say(&mut one, b"late")).await.is_err());
-        assert_eq!(say(&mut other, b"mine").await, b"mine");
+        assert!(timeout(Duration::from_millis(200), echo(&mut one, b"late")).await.is_err());
+        assert_eq!(echo(&mut other, b"mine").await, b"mine");
         proxy.all(Fate::Pass);
         let mut late = [0; 4];
         one.read_exact(&mut late).await.unwrap();
         assert_eq!(&late, b"late");
-        proxy.all(Fate::Cut);
-        assert_eq!(one.read(&mut late).await.unwrap_or(0), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_rule_learns_which_process_has_connected() {
+        let me = std::process::id();
+        let clients: Clients = Arc::new(move || vec![(1, 1), (2, me)]);
+        let proxy = Proxy::start_with(echo_server().await.to_string(), clients).await.unwrap();
+        let mut mine = connect(&proxy).await;
+        assert_eq!(echo(&mut mine, b"hello").await, b"hello");
+        proxy.rule(|through| if through.client == Some(2) { Fate::Freeze } else { Fate::Pass });
+        assert!(timeout(Duration::from_millis(200), echo(&mut mine, b"late")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn closing_ends_the_connection() {
+        let proxy = Proxy::start(echo_server().await.to_string()).await.unwrap();
+        let mut socket = connect(&proxy).await;
+        assert_eq!(echo(&mut socket, b"hello").await, b"hello");
+        proxy.all(Fate::Close);
+        assert_eq!(socket.read(&mut [0; 4]).await.unwrap_or(0), 0);
     }
 }

@@ -1,22 +1,22 @@
-//! What the sessions of edges must look like to clients: R1, R2 and R4, judged on what was recorded.
+//! Judges the sessions of edges as clients recorded them: R1, R2 and R4.
 //!
-//! Times are what the clients' clocks showed: an event at the gateway lies somewhere between the begin and
-//! the end that its client saw. Only what cannot have been right is called broken.
+//! Times are those of the clients' clocks: an event at the gateway lies somewhere between the begin and the end that
+//! its client saw. A guarantee counts as broken only if no order of events could explain what the clients saw.
 
 use std::time::Duration;
 
 use crate::bare::Incarnation;
 
-/// One attempt to have a session.
+/// One attempt to open a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The edge, or whatever else is to be found by calls.
+    /// The edge, or another target of calls.
     pub edge: u64,
-    /// When it was asked for.
+    /// When the client asked for it.
     pub asked: Duration,
-    /// When it was acknowledged, and as what; `None`: it may exist, or may have, or not.
+    /// When it was acknowledged, and as what; `None`: it is not known whether the session ever existed.
     pub welcomed: Option<(Duration, Incarnation)>,
-    /// When it began to end, as far as its client knows: it said good-bye, or saw its connection end.
+    /// When it began to end, as far as its client knows: the client closed it, or saw its connection end.
     pub ended: Option<Duration>,
 }
 
@@ -25,9 +25,9 @@ pub struct Session {
 pub struct Probe {
     /// The edge.
     pub edge: u64,
-    /// When it began.
+    /// When the call began.
     pub began: Duration,
-    /// When its end was seen.
+    /// When the caller saw its end.
     pub ended: Duration,
     /// How it ended.
     pub outcome: Outcome,
@@ -36,33 +36,34 @@ pub struct Probe {
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Answered by this session.
+    /// The session with this incarnation answered.
     Answered(Incarnation),
-    /// The gateway said that there is nobody.
-    Nobody,
-    /// It failed for another reason.
+    /// The gateway found no session.
+    NotFound,
+    /// The call failed for another reason.
     Failed(String),
 }
 
-/// All that clients saw.
+/// Everything that the clients saw.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     /// Attempts to connect.
     pub sessions: Vec<Session>,
     /// Calls.
     pub probes: Vec<Probe>,
-    /// When the recording was over.
+    /// When the recording ended.
     pub over: Duration,
 }
 
-/// How long an old session may be left open after a newer one was acknowledged. The gateway closes it at
-/// once; this is for clients and machines that stand still.
+/// How long an old session may stay open after a newer one was acknowledged. The gateway closes it at once; this
+/// allows for clients and machines that stall.
 const OLD_MAY_LINGER: Duration = Duration::from_secs(45);
 
 impl Record {
-    /// Each guarantee that did not hold, in one line. The gateway waits 50 ms for an old home to hear of a
-    /// takeover; `notice` is how long that may take where processes stand still now and then: an old
-    /// session's answer to a call that began within it is excused.
+    /// Each guarantee that did not hold, in one line.
+    ///
+    /// The gateway waits 50 ms for an old home node to learn of a takeover; `notice` is how long that may take where
+    /// processes stall now and then. An old session's answer to a call that began within it is allowed.
     pub fn judge(&self, notice: Duration) -> Vec<String> {
         let mut broken = self.judge_sessions();
         broken.extend(self.probes.iter().filter_map(|probe| self.judge_probe(probe, notice)));
@@ -87,11 +88,11 @@ impl Record {
                     break;
                 }
                 if newer_incarnation == incarnation {
-                    broken.push(format!("R1 edge {edge}: two sessions are incarnation {incarnation:?}"));
+                    broken.push(format!("R1 edge {edge}: two sessions have incarnation {incarnation:?}"));
                 }
                 if newer.asked > *welcomed && newer_incarnation < incarnation {
                     broken.push(format!(
-                        "R2 edge {edge}: a session asked for after {incarnation:?} was welcomed is \
+                        "R2 edge {edge}: a session requested after {incarnation:?} was welcomed is \
                          {newer_incarnation:?}, which is older"
                     ));
                 }
@@ -101,7 +102,7 @@ impl Record {
                     && older.ended.is_none_or(|ended| ended > replaced_at)
                 {
                     broken.push(format!(
-                        "R2 edge {edge}: {incarnation:?} was left open though {newer_incarnation:?} took over"
+                        "R2 edge {edge}: {incarnation:?} stayed open after {newer_incarnation:?} took over"
                     ));
                     break;
                 }
@@ -112,26 +113,26 @@ impl Record {
 
     fn judge_probe(&self, probe: &Probe, notice: Duration) -> Option<String> {
         let edge = probe.edge;
-        let known = || self.welcomed().filter(|(session, at, _)| session.edge == edge && *at < probe.began);
-        let (_, _, newest) = known().max_by_key(|(_, _, incarnation)| *incarnation)?;
+        let before = || self.welcomed().filter(|(session, at, _)| session.edge == edge && *at < probe.began);
+        let (_, _, newest) = before().max_by_key(|(_, _, incarnation)| *incarnation)?;
         match &probe.outcome {
             Outcome::Answered(by) => {
-                let heard = known().filter(|(_, at, _)| *at + notice <= probe.began);
-                let (_, _, newest) = heard.max_by_key(|(_, _, incarnation)| *incarnation)?;
+                let announced = before().filter(|(_, at, _)| *at + notice <= probe.began);
+                let (_, _, newest) = announced.max_by_key(|(_, _, incarnation)| *incarnation)?;
                 (*by < newest).then(|| {
-                    format!("R2 edge {edge}: a call that began after {newest:?} was welcomed was answered by {by:?}")
+                    format!("R2 edge {edge}: {by:?} answered a call that began after {newest:?} was welcomed")
                 })
             }
-            Outcome::Nobody if !self.may_be_gone(probe, newest) => Some(format!(
-                "R4 edge {edge}: a call was told that there is nobody, though {newest:?} was welcomed before it \
-                 began and is still there"
+            Outcome::NotFound if !self.may_be_gone(probe, newest) => Some(format!(
+                "R4 edge {edge}: a call found no session, though {newest:?} was welcomed before it began and has \
+                 not ended"
             )),
             _ => None,
         }
     }
 
-    /// Whether at some moment of the call there may have been no session: this one had begun to end, or
-    /// a newer one, known or not, may have come and gone.
+    /// Whether the edge may have had no session at some moment of the call: the newest one had begun to end, or a
+    /// newer one, recorded or not, may have come and gone.
     fn may_be_gone(&self, probe: &Probe, newest: Incarnation) -> bool {
         self.sessions.iter().filter(|session| session.edge == probe.edge && session.asked < probe.ended).any(
             |session| match session.welcomed {

@@ -1,31 +1,37 @@
-//! Edges that connect again and again, here and there, with the same id, and are called from every node as
-//! soon as they are welcome; services that register methods which are called at once.
+//! Load of takeovers: edges that connect again and again with the same id, at one node or another, and are called
+//! from every node as soon as they are welcome; services that register methods, which are called at once.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_sdk::{CallError, ConnectError, Edge, Kind, Service};
-use tokio::task::JoinHandle;
+use limes_sdk::{CallError, Edge, Kind, Service, State};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::bare::{Bare, incarnation};
 use crate::cluster::NodeAddrs;
+use crate::error::Error;
 use crate::sessions::{Outcome, Probe, Record, Session};
 
-/// How long a connect may take before its edge tries another node.
+/// Time limit of a connect; after it, the edge tries another node.
 const CONNECT: Duration = Duration::from_secs(12);
-/// A call's deadline.
+/// Deadline of a call.
 const CALL: Duration = Duration::from_secs(5);
-/// Old sessions of one edge that are kept open to see whether the gateway closes them.
+/// Pause after a connect or a registration that failed.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Old sessions of one edge that stay open, to see whether the gateway closes them.
 const OLD: usize = 3;
 
-/// Names of methods are told from ids of edges in a record.
+/// Set in the number of a method in a [`Record`], and not in the id of an edge.
 const METHOD: u64 = 1 << 63;
 
 struct Shared {
     begin: Instant,
-    stop: AtomicBool,
+    stop: CancellationToken,
     turn: AtomicU64,
     record: Mutex<Record>,
     nodes: Vec<NodeAddrs>,
@@ -35,18 +41,18 @@ struct Shared {
     edges: Vec<Edge>,
 }
 
-/// The takeovers, until [`Takeovers::finish`].
+/// The load. It runs until [`Takeovers::finish`], or until it is dropped.
 pub struct Takeovers {
     shared: Arc<Shared>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 impl Takeovers {
-    /// Connects a caller to each node and lets so many edges wander, and one service register.
+    /// Connects a caller of each role to each node; starts so many edges, and one service that registers methods.
     ///
     /// # Errors
     /// A caller could not connect.
-    pub async fn start(nodes: &[NodeAddrs], edges: usize) -> Result<Takeovers, ConnectError> {
+    pub async fn start(nodes: &[NodeAddrs], edges: usize) -> Result<Takeovers, Error> {
         let (mut services, mut callers) = (Vec::new(), Vec::new());
         for node in nodes {
             let service = Service::builder("caller").address(&node.services).connect_timeout(CONNECT);
@@ -56,40 +62,42 @@ impl Takeovers {
         }
         let shared = Arc::new(Shared {
             begin: Instant::now(),
-            stop: AtomicBool::new(false),
+            stop: CancellationToken::new(),
             turn: AtomicU64::new(0),
             record: Mutex::default(),
             nodes: nodes.to_vec(),
             services,
             edges: callers,
         });
-        let mut tasks: Vec<_> = (0..edges).map(|_| tokio::spawn(wander(shared.clone()))).collect();
-        tasks.push(tokio::spawn(register(shared.clone())));
+        let mut tasks = JoinSet::new();
+        for _ in 0..edges {
+            tasks.spawn(take_over_again_and_again(shared.clone()));
+        }
+        tasks.spawn(register_again_and_again(shared.clone()));
         Ok(Takeovers { shared, tasks })
     }
 
-    /// How many calls have been recorded.
+    /// How many calls are recorded so far.
     pub fn calls(&self) -> usize {
-        self.shared.record().probes.len()
+        self.shared.record.lock().probes.len()
     }
 
-    /// Stops, and gives what was seen.
-    pub async fn finish(self) -> Record {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            let _ = task.await;
+    /// Stops the load and gives what the clients saw.
+    ///
+    /// # Errors
+    /// A task of the load panicked.
+    pub async fn finish(mut self) -> Result<Record, Error> {
+        self.shared.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended?;
         }
-        let mut record = std::mem::take(&mut *self.shared.record());
+        let mut record = std::mem::take(&mut *self.shared.record.lock());
         record.over = self.shared.begin.elapsed();
-        record
+        Ok(record)
     }
 }
 
 impl Shared {
-    fn record(&self) -> std::sync::MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn now(&self) -> Duration {
         self.begin.elapsed()
     }
@@ -98,25 +106,30 @@ impl Shared {
         (self.turn.fetch_add(1, Ordering::Relaxed) as usize) % of.max(1)
     }
 
-    /// Notes an attempt; gives its place in the record.
+    /// Records an attempt; gives its index.
     fn attempt(&self, edge: u64) -> usize {
-        let mut record = self.record();
+        let mut record = self.record.lock();
         record.sessions.push(Session { edge, asked: self.now(), welcomed: None, ended: None });
         record.sessions.len() - 1
     }
 
-    fn note(&self, edge: u64, began: Duration, result: Result<Bytes, CallError>) {
+    /// Records the end of the session at this index, unless it is recorded already.
+    fn note_end(&self, at: usize, ended: Duration) {
+        self.record.lock().sessions[at].ended.get_or_insert(ended);
+    }
+
+    fn note_call(&self, edge: u64, began: Duration, result: Result<Bytes, CallError>) {
         let outcome = match result {
             Ok(body) => match incarnation(&body) {
                 Some(incarnation) => Outcome::Answered(incarnation),
-                None => Outcome::Failed("a strange reply".to_owned()),
+                None => Outcome::Failed("the reply is not an incarnation".to_owned()),
             },
             Err(error) if matches!(error.kind(), Kind::NoEdge | Kind::NoMethod | Kind::NoService) => {
-                Outcome::Nobody
+                Outcome::NotFound
             }
             Err(error) => Outcome::Failed(error.to_string()),
         };
-        self.record().probes.push(Probe { edge, began, ended: self.now(), outcome });
+        self.record.lock().probes.push(Probe { edge, began, ended: self.now(), outcome });
     }
 
     /// Calls an edge from every node at once.
@@ -124,7 +137,7 @@ impl Shared {
         let calls = self.services.iter().map(|service| async {
             let began = self.now();
             let result = service.call_within(edge, "who", "", CALL).await;
-            self.note(edge, began, result);
+            self.note_call(edge, began, result);
         });
         futures::future::join_all(calls).await;
     }
@@ -135,86 +148,88 @@ impl Shared {
         let calls = self.edges.iter().map(|caller| async {
             let began = self.now();
             let result = caller.call_within(&method, "", CALL).await;
-            self.note(METHOD | number, began, result);
+            self.note_call(METHOD | number, began, result);
         });
         futures::future::join_all(calls).await;
     }
 }
 
-/// One edge that takes itself over, again and again, on another node most of the time.
-async fn wander(shared: Arc<Shared>) {
+/// One edge whose new session takes over from its old one, on another node most of the time.
+async fn take_over_again_and_again(shared: Arc<Shared>) {
     let mut ticket = Bytes::new();
-    let mut old: Vec<(usize, Bare)> = Vec::new();
-    let mut edge = 0;
-    while !shared.stop.load(Ordering::Relaxed) {
+    // Sessions that are open, with their indexes in the record.
+    let mut open: Vec<(usize, Bare)> = Vec::new();
+    let mut edge = None;
+    while !shared.stop.is_cancelled() {
         let turn = shared.turn(usize::MAX);
         let node = &shared.nodes[turn % shared.nodes.len()];
         if turn.is_multiple_of(3)
-            && let Some((at, session)) = old.last()
+            && let Some((at, session)) = open.last()
         {
-            // Now and then it says good-bye first.
-            shared.record().sessions[*at].ended.get_or_insert(shared.now());
+            // One time in three it closes the old session first.
+            shared.note_end(*at, shared.now());
             session.close();
         }
-        let at = shared.attempt(edge);
+        let at = shared.attempt(edge.unwrap_or(0));
         match Bare::connect(&node.edges, ticket.clone(), turn.is_multiple_of(5), CONNECT).await {
             Ok(session) => {
                 ticket = session.welcome.ticket.clone();
-                edge = session.welcome.id;
-                let mut record = shared.record();
+                edge = Some(session.welcome.id);
+                let mut record = shared.record.lock();
                 record.sessions[at].welcomed = Some((shared.now(), session.welcome.incarnation));
-                record.sessions[at].edge = edge;
+                record.sessions[at].edge = session.welcome.id;
                 drop(record);
-                old.push((at, session));
+                open.push((at, session));
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => sleep(RETRY_PAUSE).await,
         }
-        note_ends(&shared, &mut old);
-        if edge != 0 {
+        note_ends(&shared, &mut open);
+        if let Some(edge) = edge {
             shared.call_edge(edge).await;
         }
-        note_ends(&shared, &mut old);
-        while old.len() > OLD {
-            let (at, session) = old.remove(0);
-            shared.record().sessions[at].ended.get_or_insert(shared.now());
+        note_ends(&shared, &mut open);
+        while open.len() > OLD {
+            let (at, session) = open.remove(0);
+            shared.note_end(at, shared.now());
             drop(session);
         }
     }
-    note_ends(&shared, &mut old);
-    for (at, _) in &old {
-        shared.record().sessions[*at].ended.get_or_insert(shared.now());
+    note_ends(&shared, &mut open);
+    for (at, _) in &open {
+        shared.note_end(*at, shared.now());
     }
 }
 
-fn note_ends(shared: &Shared, old: &mut Vec<(usize, Bare)>) {
-    old.retain(|(at, session)| {
+/// Records and removes the sessions that have ended.
+fn note_ends(shared: &Shared, open: &mut Vec<(usize, Bare)>) {
+    open.retain(|(at, session)| {
         let Some(ended) = session.ended() else { return true };
-        let ended = ended.saturating_duration_since(shared.begin);
-        shared.record().sessions[*at].ended.get_or_insert(ended);
+        shared.note_end(*at, ended.saturating_duration_since(shared.begin));
         false
     });
 }
 
-/// A service that registers a new method, which is called from everywhere as soon as that is acknowledged.
-async fn register(shared: Arc<Shared>) {
+/// A service that registers new methods; each is called from every node as soon as its registration is acknowledged.
+async fn register_again_and_again(shared: Arc<Shared>) {
     let mut number = 0;
-    while !shared.stop.load(Ordering::Relaxed) {
+    while !shared.stop.is_cancelled() {
         number += 1;
         let service = &shared.services[shared.turn(shared.services.len())];
         let at = shared.attempt(METHOD | number);
+        // Incarnation (1, 0).
         let reply = Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
         let answer = move |_| {
             let reply = reply.clone();
             async move { Ok(reply) }
         };
         match service.register(&format!("method-{number}"), answer).await {
-            Ok(()) => shared.record().sessions[at].welcomed = Some((shared.now(), (1, 0))),
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Ok(()) => shared.record.lock().sessions[at].welcomed = Some((shared.now(), (1, 0))),
+            Err(_) => sleep(RETRY_PAUSE).await,
         }
         shared.call_method(number).await;
-        // A client that reconnects registers again under another session: its end is not seen here.
-        if !matches!(&*service.state().borrow(), limes_sdk::State::Connected(_)) {
-            shared.record().sessions[at].ended = Some(Duration::ZERO);
+        // A client that reconnects registers again in another session, and the end of the first is not seen here.
+        if !matches!(&*service.state().borrow(), State::Connected(_)) {
+            shared.record.lock().sessions[at].ended = Some(Duration::ZERO);
         }
     }
 }

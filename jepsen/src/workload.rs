@@ -1,22 +1,30 @@
-//! Calls that flow from edges on every node to services on every node, each with a number of its
-//! own, and back from services to edges.
+//! Calls from edges on every node to services on every node and back, each with a number of its own.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use limes_sdk::{Bytes, ConnectError, Edge, Service};
-use tokio::task::JoinHandle;
+use limes_sdk::{Bytes, CallError, Edge, Service};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
+use crate::error::Error;
+
+/// Deadline of a call.
+const CALL: Duration = Duration::from_secs(5);
+/// Deadline of a call at the end of the run, which probes whether an edge can be reached.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// How a call ended, as its caller saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// With the right reply.
+    /// With its reply.
     Ok,
-    /// With a reply that belongs to another call.
+    /// With the reply of another call.
     Wrong,
     /// With an error that says "not run".
     NotRun(String),
@@ -31,21 +39,21 @@ pub struct Operation {
     pub number: u64,
     /// How it ended.
     pub end: End,
-    /// When it began, since the run's begin.
+    /// When it began, since the begin of the run.
     pub began: Duration,
     /// How long it took.
     pub took: Duration,
 }
 
-/// How often each call's handler ran, by the call's number.
-pub type Execution = Arc<Mutex<HashMap<u64, u32>>>;
+/// How often the handler ran for each call, by the call's number.
+type Runs = Arc<Mutex<HashMap<u64, u32>>>;
 
-/// All that happened.
+/// Everything that happened.
 #[derive(Debug, Default)]
 pub struct History {
     /// Every call.
     pub operations: Vec<Operation>,
-    /// How often each was run.
+    /// How often the handler ran for each call, by the call's number.
     pub ran: HashMap<u64, u32>,
     /// Edges whose id changed.
     pub lost_ids: u32,
@@ -53,13 +61,26 @@ pub struct History {
     pub unreachable: u32,
 }
 
-/// Edges and services under load.
+/// Edges and services under load. Dropping it ends the load.
 pub struct Workload {
-    stop: Arc<AtomicBool>,
-    ran: Execution,
+    stop: CancellationToken,
+    ran: Runs,
     edges: Vec<(Edge, u64)>,
     services: Vec<Service>,
-    callers: Vec<JoinHandle<Vec<Operation>>>,
+    callers: JoinSet<Vec<Operation>>,
+}
+
+/// What the callers share.
+#[derive(Clone)]
+struct Caller {
+    edge: Edge,
+    edge_id: u64,
+    service: Service,
+    /// Whether the service calls the edge.
+    is_downward: bool,
+    stop: CancellationToken,
+    last_number: Arc<AtomicU64>,
+    begin: Instant,
 }
 
 impl Workload {
@@ -67,20 +88,22 @@ impl Workload {
     ///
     /// # Errors
     /// A client could not connect.
-    pub async fn start(cluster: &Cluster, edges: usize) -> Result<Self, ConnectError> {
-        let (stop, ran) = (Arc::new(AtomicBool::new(false)), Execution::default());
-        let numbers = Arc::new(AtomicU64::new(0));
-        let begin = Instant::now();
-        let mut workload =
-            Workload { stop, ran, edges: Vec::new(), services: Vec::new(), callers: Vec::new() };
+    pub async fn start(cluster: &Cluster, edges: usize) -> Result<Self, Error> {
+        let mut workload = Workload {
+            stop: CancellationToken::new(),
+            ran: Runs::default(),
+            edges: Vec::new(),
+            services: Vec::new(),
+            callers: JoinSet::new(),
+        };
         for node in cluster.nodes() {
             let service = Service::builder("echo").address(&node.services).connect().await?;
             let ran = workload.ran.clone();
-            let registered = service.register("echo", move |call| {
+            let echo = move |call: limes_sdk::Call| {
                 note(&ran, &call.body);
                 async move { Ok(call.body) }
-            });
-            registered.await.map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+            };
+            service.register("echo", echo).await?;
             workload.services.push(service);
         }
         for node in cluster.nodes() {
@@ -95,81 +118,89 @@ impl Workload {
                 workload.edges.push((edge, id));
             }
         }
-        for (at, (edge, id)) in workload.edges.iter().enumerate() {
-            let service = workload.services[at % workload.services.len()].clone();
-            let (edge, id) = (edge.clone(), *id);
-            for down in [false, true] {
-                let (edge, service) = (edge.clone(), service.clone());
-                let call = move |body: Bytes| {
-                    let (edge, service) = (edge.clone(), service.clone());
-                    let time = Duration::from_secs(5);
-                    async move {
-                        if down {
-                            service.call_within(id, "echo", body, time).await
-                        } else {
-                            edge.call_within("echo", body, time).await
-                        }
-                    }
-                };
-                let caller = run(call, workload.stop.clone(), numbers.clone(), begin);
-                workload.callers.push(tokio::spawn(caller));
-            }
-        }
+        workload.spawn_callers();
         Ok(workload)
     }
 
-    /// Waits until every edge can be called again, stops, and gives the history.
-    pub async fn finish(self, patience: Duration) -> History {
+    /// One caller in each direction between each edge and one of the services.
+    fn spawn_callers(&mut self) {
+        let (last_number, begin) = (Arc::new(AtomicU64::new(0)), Instant::now());
+        for (at, (edge, id)) in self.edges.iter().enumerate() {
+            for is_downward in [false, true] {
+                let caller = Caller {
+                    edge: edge.clone(),
+                    edge_id: *id,
+                    service: self.services[at % self.services.len()].clone(),
+                    is_downward,
+                    stop: self.stop.clone(),
+                    last_number: last_number.clone(),
+                    begin,
+                };
+                self.callers.spawn(caller.run());
+            }
+        }
+    }
+
+    /// Waits until every edge can be called again, stops the load, and gives the history.
+    ///
+    /// # Errors
+    /// A caller panicked.
+    pub async fn finish(mut self, patience: Duration) -> Result<History, Error> {
         let mut history = History::default();
         for (at, (edge, id)) in self.edges.iter().enumerate() {
             let service = &self.services[at % self.services.len()];
             let until = Instant::now() + patience;
             let mut reached = false;
             while !reached && Instant::now() < until {
-                reached = service.call_within(*id, "echo", "", Duration::from_secs(2)).await.is_ok();
+                reached = service.call_within(*id, "echo", "", PROBE).await.is_ok();
                 if !reached {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    sleep(Duration::from_millis(50)).await;
                 }
             }
             history.unreachable += u32::from(!reached);
             history.lost_ids += u32::from(edge.id() != *id);
         }
-        self.stop.store(true, Ordering::Relaxed);
-        for caller in self.callers {
-            history.operations.extend(caller.await.unwrap_or_default());
+        self.stop.cancel();
+        while let Some(operations) = self.callers.join_next().await {
+            history.operations.extend(operations?);
         }
-        history.ran = std::mem::take(&mut *self.ran.lock().unwrap_or_else(PoisonError::into_inner));
-        history
+        history.ran = std::mem::take(&mut *self.ran.lock());
+        Ok(history)
     }
 }
 
-fn note(ran: &Execution, body: &[u8]) {
+fn note(ran: &Runs, body: &[u8]) {
     if let Some(number) = body.first_chunk::<8>() {
-        let mut ran = ran.lock().unwrap_or_else(PoisonError::into_inner);
-        *ran.entry(u64::from_be_bytes(*number)).or_default() += 1;
+        *ran.lock().entry(u64::from_be_bytes(*number)).or_default() += 1;
     }
 }
 
-async fn run<C, F>(call: C, stop: Arc<AtomicBool>, numbers: Arc<AtomicU64>, begin: Instant) -> Vec<Operation>
-where
-    C: Fn(Bytes) -> F,
-    F: Future<Output = Result<Bytes, limes_sdk::CallError>>,
-{
-    let mut operations = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let number = numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        let body = Bytes::copy_from_slice(&number.to_be_bytes());
-        let began = begin.elapsed();
-        let end = match call(body.clone()).await {
-            Ok(reply) if reply == body => End::Ok,
-            Ok(_) => End::Wrong,
-            Err(error) if error.may_have_run() => End::MayHaveRun(error.to_string()),
-            Err(error) => End::NotRun(error.to_string()),
-        };
-        let failed = end != End::Ok;
-        operations.push(Operation { number, end, began, took: begin.elapsed() - began });
-        let pause = if failed { Duration::from_millis(50) } else { Duration::from_millis(5) };
-        tokio::time::sleep(pause).await;
+impl Caller {
+    async fn call(&self, body: Bytes) -> Result<Bytes, CallError> {
+        if self.is_downward {
+            self.service.call_within(self.edge_id, "echo", body, CALL).await
+        } else {
+            self.edge.call_within("echo", body, CALL).await
+        }
     }
-    operations
+
+    /// Calls until the load is stopped; the last call is not interrupted.
+    async fn run(self) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        while !self.stop.is_cancelled() {
+            let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+            let body = Bytes::copy_from_slice(&number.to_be_bytes());
+            let began = self.begin.elapsed();
+            let end = match self.call(body.clone()).await {
+                Ok(reply) if reply == body => End::Ok,
+                Ok(_) => End::Wrong,
+                Err(error) if error.may_have_run() => End::MayHaveRun(error.to_string()),
+                Err(error) => End::NotRun(error.to_string()),
+            };
+            let pause = Duration::from_millis(if end == End::Ok { 5 } else { 50 });
+            operations.push(Operation { number, end, began, took: self.begin.elapsed() - began });
+            self.stop.run_until_cancelled(sleep(pause)).await;
+        }
+        operations
+    }
 }

@@ -5,36 +5,22 @@
 //! `presence` turns connects and disconnects into replicated events and their effects back into
 //! routes.
 
-mod awaited;
-mod choice;
+mod accept;
 pub mod cli;
 mod compat;
 pub mod config;
+mod consensus;
 mod control;
 pub mod demo;
 pub mod dev;
-mod directory;
-mod edge_methods;
-mod files;
-mod forward;
-mod geminio;
-mod isolation;
-mod lanes;
-mod leader;
-mod leaving;
-mod listen;
-mod mail;
+mod limits;
 mod mesh;
-mod node;
-mod notice;
 mod presence;
-mod pressure;
-mod run;
-mod services;
+mod router;
+mod server;
 mod session;
-mod status;
-mod stream;
-mod task;
+mod tasks;
+mod telemetry;
+mod transport;
 
-pub use compat::api;
-pub use run::{StartError, run};
+pub use server::{StartError, run};

@@ -3,32 +3,31 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::{DecodeError, Field, get_all, records};
-use crate::event::Event;
+use crate::event::{Event, LEVEL};
 use crate::id::{Epoch, NodeId};
-use crate::tables::LEVEL;
 
 /// The version of the encoding.
 const VERSION: u8 = 1;
 
-/// Who proposed a batch, and its number: each is applied once and in order (R3).
+/// The proposer of a batch and the batch's number: each batch is applied once and in order (R3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// The node.
+    /// The proposing node.
     pub node: NodeId,
-    /// Its epoch.
+    /// The epoch of the node.
     pub epoch: Epoch,
-    /// Counted from 1 in each epoch.
+    /// The number of the batch, counted from 1 in each epoch.
     pub number: u64,
 }
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Without origin for what the cluster itself proposes (members, node up and down).
+    /// `None` for what the cluster itself proposes (members, node up and down).
     pub origin: Option<Origin>,
-    /// The proposer's wall clock, in milliseconds since 1970: data for people, never compared.
+    /// The proposer's wall clock, in milliseconds since 1970: for people, never compared.
     pub time_ms: u64,
-    /// Applied in order.
+    /// The events, applied in order.
     pub events: Vec<Event>,
 }
 
@@ -38,7 +37,7 @@ records! {
 }
 
 impl Batch {
-    /// The batch on the wire and in the log.
+    /// The batch in its form on the wire and in the log.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64 + self.events.len() * 64);
         VERSION.put(&mut out);
@@ -49,16 +48,16 @@ impl Batch {
     /// Reads a batch.
     ///
     /// # Errors
-    /// Damage, or the work of newer software.
+    /// The bytes are damaged, or written by newer software.
     pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
         match u8::get(&mut bytes)? {
-            VERSION => get_all(bytes).and_then(Batch::known),
+            VERSION => get_all(bytes).and_then(Batch::check_level),
             newer => Err(DecodeError::Unknown("batch version", newer.into())),
         }
     }
 
-    /// At a level that this software cannot work at it must not go on.
-    fn known(self) -> Result<Self, DecodeError> {
+    /// Refuses a cluster level that this software does not support: the node must stop.
+    fn check_level(self) -> Result<Self, DecodeError> {
         let level = |event: &Event| match event {
             Event::LevelRaised { level } if *level > LEVEL => Some(*level),
             _ => None,

@@ -1,56 +1,56 @@
-//! What must always hold, each rule by its name in the design.
+//! The invariants of the tables, each by its rule in the design.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Tables;
 use crate::id::{EdgeId, Home, NodeId, Position, ServiceId};
+use crate::tables::Tables;
 
-/// A rule that does not hold, and where.
+/// A violated rule, and the row that violates it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// R1: a session's generation comes from an entry of its node's life, and from no other session.
-    #[error("R1 one home: edge {0} is at {1:?}, which cannot be")]
+    /// R1: a session's incarnation is an entry of its node's epoch, and of no other session.
+    #[error("R1 one home: edge {0} has the impossible home {1:?}")]
     OneHome(EdgeId, Home),
-    /// R2: of two sessions of one instance of a service the newer one has removed the older.
-    #[error("R2 newest wins: service {0} has an instance with two sessions")]
+    /// R2: the newer of two sessions of one service instance has removed the older.
+    #[error("R2 newest wins: service {0} has two sessions of one instance")]
     Twice(ServiceId),
-    /// R3: a node's epoch comes from an entry that has been applied, and from no other node's.
-    #[error("R3 fenced: node {0} lives in an epoch that cannot be its own")]
+    /// R3: a node's epoch is an applied entry, and of no other node.
+    #[error("R3 fenced: node {0} has an epoch that cannot be its own")]
     Fenced(NodeId),
-    /// R4: what is routed to is on a member that has been up.
-    #[error("R4 visible: a row at {0:?}, which is no member that has been up")]
+    /// R4: every row is on a member that has been up.
+    #[error("R4 visible: a row at {0:?}, which is not a member that has been up")]
     Homeless(Home),
-    /// R4: what is in a row is found by its name, and nothing else is.
-    #[error("R4 visible: what lookups find is not what the rows say")]
+    /// R4: lookups by name find exactly the rows that have the name.
+    #[error("R4 visible: the indexes do not agree with the rows")]
     Lost,
-    /// R5: nothing that is looked up or counted belongs to a node that is down.
-    #[error("R5 gone: a lookup shows a row at {0:?}, whose life is over")]
+    /// R5: no lookup or count includes a node that is down.
+    #[error("R5 gone: a lookup shows a row at {0:?}, whose epoch has ended")]
     Shown(Home),
-    /// R5: the numbers of rows agree with the rows.
-    #[error("R5 gone: {counted} live edges are counted, {found} are there")]
+    /// R5: the counters agree with the rows.
+    #[error("R5 gone: the counters say {counted} live edges, the rows {found}")]
     Count {
-        /// By the counters.
+        /// Number by the counters.
         counted: usize,
-        /// By looking.
+        /// Number of rows.
         found: usize,
     },
     /// R11: only a node that is up is admitting an edge.
-    #[error("R11 no ghosts: edge {0} is being admitted by a node that is down")]
-    Ghost(EdgeId),
+    #[error("R11 no orphans: edge {0} is being admitted by a node that is down")]
+    Orphan(EdgeId),
 }
 
 impl Tables {
-    /// Checks every rule over all rows; the cost is in proportion to them.
+    /// Checks every rule over all rows; the cost is proportional to their number.
     ///
     /// # Errors
-    /// The first rule that does not hold.
+    /// The first violated rule.
     pub fn check(&self) -> Result<(), Violation> {
         self.check_one_home()?;
         self.check_newest_wins()?;
         self.check_fenced()?;
         self.check_visible()?;
         self.check_gone()?;
-        self.check_no_ghosts()
+        self.check_no_orphans()
     }
 
     fn check_one_home(&self) -> Result<(), Violation> {
@@ -121,8 +121,8 @@ impl Tables {
         Ok(())
     }
 
-    fn check_no_ghosts(&self) -> Result<(), Violation> {
+    fn check_no_orphans(&self) -> Result<(), Violation> {
         let dead = self.admitting().find(|(_, home)| !self.is_live(home.node, home.epoch));
-        dead.map_or(Ok(()), |(edge, _)| Err(Violation::Ghost(edge)))
+        dead.map_or(Ok(()), |(edge, _)| Err(Violation::Orphan(edge)))
     }
 }

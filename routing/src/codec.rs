@@ -1,19 +1,19 @@
-//! The explicit encoding of events and snapshots: big-endian numbers, 32-bit lengths, one tag per
-//! kind. The order of fields here is the format; it changes only with a version.
+//! The explicit encoding of events and snapshots: big-endian numbers, 32-bit lengths, one tag per kind.
+//!
+//! The order of fields here is the format; it changes only with a version.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId, Position, Revision, ServiceId, SessionNo};
 
-/// Why bytes are not what they should be. Unknown tags and versions stop a node: it must not skip
-/// what others apply.
+/// Why bytes cannot be decoded. Unknown tags and versions stop a node: it must not skip what others apply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// A field is missing or cut.
-    #[error("cut short")]
+    /// A field is missing or incomplete.
+    #[error("the bytes end too early")]
     Short,
     /// Bytes are left over.
-    #[error("{0} bytes too many")]
+    #[error("{0} bytes are left over")]
     Trailing(usize),
     /// Text that is not UTF-8.
     #[error("text is not UTF-8")]
@@ -23,7 +23,7 @@ pub enum DecodeError {
     Unknown(&'static str, u32),
 }
 
-/// Something with one fixed encoding.
+/// A value with one fixed encoding.
 pub(crate) trait Field: Sized {
     fn put(&self, out: &mut BytesMut);
     fn get(from: &mut Bytes) -> Result<Self, DecodeError>;
@@ -103,7 +103,7 @@ impl Field for [u8; 16] {
     }
 }
 
-/// A slice with its length in front, not copied.
+/// A slice behind its length, not copied.
 pub(crate) fn slice(from: &mut Bytes) -> Result<Bytes, DecodeError> {
     let len = u32::get(from)? as usize;
     if len > from.len() {
@@ -119,7 +119,7 @@ impl Field for Bytes {
     }
 
     fn get(from: &mut Bytes) -> Result<Self, DecodeError> {
-        // A copy: a slice would keep the whole batch or snapshot alive.
+        // A copy: a slice would keep the whole batch or snapshot in memory.
         Ok(Bytes::copy_from_slice(&slice(from)?))
     }
 }
@@ -169,7 +169,7 @@ impl<T: Field> Field for Vec<T> {
 
     fn get(from: &mut Bytes) -> Result<Self, DecodeError> {
         let count = u32::get(from)? as usize;
-        // Each item takes a byte at least: no memory for what cannot be there.
+        // Each item takes a byte at least: allocate nothing for items that cannot be there.
         if count > from.len() {
             return Err(DecodeError::Short);
         }
@@ -177,7 +177,7 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
-/// Reads one value that must fill the bytes.
+/// Reads one value that must use up the bytes.
 pub(crate) fn get_all<T: Field>(mut bytes: Bytes) -> Result<T, DecodeError> {
     let value = T::get(&mut bytes)?;
     if bytes.is_empty() { Ok(value) } else { Err(DecodeError::Trailing(bytes.len())) }

@@ -1,12 +1,12 @@
-//! The effects that lead from one state of the tables to a later one, for a node that skipped the
-//! events between (a snapshot was installed).
+//! The effects between two states of the tables, for a node that installed a snapshot and so skipped the events in
+//! between.
 
 use crate::effect::{Effect, Why};
 use crate::id::Home;
 use crate::shards::Moved;
 use crate::tables::Tables;
 
-/// What has changed from `old` to `new`. Sessions that came and went between do not show.
+/// The changes from `old` to `new`. Sessions that began and ended in between do not appear.
 pub fn diff(old: &Tables, new: &Tables) -> Vec<Effect> {
     let mut effects = Vec::new();
     if old.cluster != new.cluster || old.members != new.members || old.nodes != new.nodes {
@@ -49,16 +49,16 @@ fn nodes(old: &Tables, new: &Tables, effects: &mut Vec<Effect>) {
     }
 }
 
-/// Nobody saw the row go. If its node lives, an operator may have ended the session while its socket
-/// is still open: `Ended` would leave it so.
-const UNSEEN: Why = Why::NodeGone;
+/// Why a row is gone whose removal was skipped. An operator may have ended the session while its socket is still open;
+/// `Ended` would leave the socket open.
+const SKIPPED: Why = Why::NodeGone;
 
 fn edges(old: &Tables, new: &Tables, effects: &mut Vec<Effect>) {
     for Moved { edge, was, is } in old.edges.moved(&new.edges) {
         match (was, is) {
-            (Some(home), None) => effects.push(Effect::EdgeGone { edge, home, why: UNSEEN }),
+            (Some(home), None) => effects.push(Effect::EdgeGone { edge, home, why: SKIPPED }),
             (was, Some(home)) => {
-                // The same session in a new life of its node was revived, not replaced.
+                // The same session in a new epoch of its node was revived, not replaced.
                 let other = |was: &Home| (was.node, was.session) != (home.node, home.session);
                 let replaced = was.filter(other);
                 effects.push(Effect::EdgeOnline { edge, home, replaced, moving: false });
@@ -71,7 +71,7 @@ fn edges(old: &Tables, new: &Tables, effects: &mut Vec<Effect>) {
 fn services(old: &Tables, new: &Tables, effects: &mut Vec<Effect>) {
     for (key, row) in old.services.iter() {
         if new.services.get(key).is_none() {
-            effects.push(Effect::ServiceGone { service: key.0, home: row.home, why: UNSEEN });
+            effects.push(Effect::ServiceGone { service: key.0, home: row.home, why: SKIPPED });
         }
     }
     for (key, row) in new.services.iter() {

@@ -1,119 +1,119 @@
-//! What an applied batch asks of the owners of sockets, and what it answers its proposer.
+//! The results of an applied batch: verdicts for its proposer, and effects for the owners of sockets.
 
 use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId, Position, ServiceId};
 
-/// The answer to one event.
+/// The result of one event, for its proposer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It holds; this is its place (an incarnation, if it was an "online").
+    /// The event was applied at this position, which is the incarnation of an "online".
     Accepted(Position),
-    /// Ids from `first` on, so many.
+    /// A block of ids.
     Ids {
-        /// The first id.
+        /// The first id of the block.
         first: u64,
-        /// How many.
+        /// The number of ids.
         count: u32,
     },
     /// The node's epoch.
     Epoch(Epoch),
     /// The new member's number.
     Member(NodeId),
-    /// It changed nothing.
+    /// The event changed nothing.
     Rejected(Reason),
 }
 
 /// Why an event changed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Reason {
-    /// From a life of the node that is over.
+    /// The event is of an epoch of the node that has ended.
     #[error("the node has been fenced or restarted since")]
     Fenced,
-    /// A batch that has been applied before.
+    /// The batch was applied before.
     #[error("this batch has been applied already")]
     Duplicate,
-    /// A batch whose forerunner is missing.
+    /// An earlier batch is missing.
     #[error("an earlier batch is missing")]
     Gap,
     /// The row is gone or belongs to a newer session.
     #[error("the session is no longer in the tables")]
     Stale,
-    /// Only a node may say this, under its epoch.
+    /// Only a node may propose the event, under its epoch.
     #[error("the event needs a proposing node")]
     NoOrigin,
-    /// No such member.
+    /// The node is not a member.
     #[error("no such member")]
     NoMember,
-    /// There is a cluster already.
-    #[error("the cluster has been made already")]
+    /// The cluster exists already.
+    #[error("the cluster exists already")]
     ClusterExists,
-    /// Nothing to change.
+    /// The event would change nothing.
     #[error("nothing to change")]
     NoChange,
-    /// The cluster's level is above what the node can work at.
-    #[error("the node cannot work at the cluster's level")]
+    /// The node does not support the cluster's level.
+    #[error("the node does not support the cluster's level")]
     Level,
 }
 
-/// Why a session's row went.
+/// Why a session's row was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// Its node said that it has ended.
+    /// Its node reported the end of the session.
     Ended,
     /// A newer session took over.
     Replaced,
     /// An operator ended it.
     Kicked,
-    /// Its node's life is over, or a snapshot stepped over its end.
+    /// The epoch of its node has ended, or a snapshot skipped the removal.
     NodeGone,
 }
 
-/// What has changed.
+/// A change of the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// An edge is at home here now; the older session, if any, is to be closed or retired.
+    /// An edge's session began; the older one, if any, is to be closed or retired.
     EdgeOnline {
         /// The edge.
         edge: EdgeId,
-        /// Where.
+        /// The session's home.
         home: Home,
-        /// Whom it replaced.
+        /// The home of the session that it replaced.
         replaced: Option<Home>,
-        /// The replaced one may finish what is in flight.
+        /// The replaced session may finish what is in flight.
         moving: bool,
     },
-    /// An edge's row is gone.
+    /// An edge's session ended.
     EdgeGone {
         /// The edge.
         edge: EdgeId,
-        /// Where it was.
+        /// The session's former home.
         home: Home,
-        /// Why.
+        /// The reason.
         why: Why,
     },
-    /// A service's session is in the tables.
+    /// A service's session began.
     ServiceOnline {
         /// The service.
         service: ServiceId,
-        /// Where.
+        /// The session's home.
         home: Home,
     },
-    /// A service's session is gone.
+    /// A service's session ended.
     ServiceGone {
         /// The service.
         service: ServiceId,
-        /// Where it was.
+        /// The session's former home.
         home: Home,
-        /// Why.
+        /// The reason.
         why: Why,
     },
     /// A service's methods or topics have changed.
     NamesChanged {
         /// The service.
         service: ServiceId,
-        /// Which session of it.
+        /// The session.
         home: Home,
     },
-    /// A node lives in a new epoch.
+    /// A node is up in a new epoch.
     NodeUp {
         /// The node.
         node: NodeId,
@@ -124,23 +124,23 @@ pub enum Effect {
     NodeDown {
         /// The node.
         node: NodeId,
-        /// The life that is over.
+        /// The epoch that has ended.
         epoch: Epoch,
     },
-    /// Members, their addresses or states have changed.
+    /// Members, their addresses or their states have changed.
     MembersChanged,
-    /// A callback about an edge's end is to be made.
+    /// The callback about the end of an edge's session is due.
     OfflineDue {
         /// The edge.
         edge: EdgeId,
         /// The session that has ended.
         incarnation: Incarnation,
     },
-    /// A node is to be emptied, or filled again.
+    /// A node begins or stops draining.
     Drain {
         /// The node.
         node: NodeId,
-        /// Whether it is drained.
+        /// Whether the node drains.
         on: bool,
     },
     /// A setting has changed.

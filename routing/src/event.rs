@@ -1,40 +1,43 @@
-//! What is replicated. Tags are the format: a tag is never reused.
+//! The replicated events. Their tags are the format: a tag is never reused.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::codec::{DecodeError, Field, records};
 use crate::id::{EdgeId, Epoch, Incarnation, NodeId, ServiceId, SessionNo};
 
-/// A member of the founding configuration.
+/// The cluster level of a new cluster; this code supports no other.
+pub const LEVEL: u32 = 1;
+
+/// A founding member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Founder {
-    /// Its number, 1..n.
+    /// Its id, 1 to n.
     pub node: NodeId,
     /// Its name.
     pub name: String,
-    /// Where its mesh port is.
+    /// The address of its mesh port.
     pub mesh: String,
 }
 
-/// The addresses under which a node is reached, as advertised.
+/// The addresses that a node advertises.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeAddrs {
-    /// For nodes.
+    /// The address for nodes.
     pub mesh: String,
-    /// For edges.
+    /// The address for edges.
     pub edges: String,
-    /// For services.
+    /// The address for services.
     pub services: String,
-    /// For operators.
+    /// The address for operators.
     pub control: String,
 }
 
-/// The cluster levels that a node can work at.
+/// The cluster levels that a node supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Levels {
-    /// Lowest.
+    /// The lowest.
     pub min: u32,
-    /// Highest.
+    /// The highest.
     pub max: u32,
 }
 
@@ -86,81 +89,81 @@ macro_rules! events {
 events! {
     /// The first event of a cluster.
     1 => ClusterMade {
-        /// Its id, for ever.
+        /// Its id, which never changes.
         cluster: [u8; 16],
         /// Signs resume tickets; a secret.
         key: Bytes,
-        /// Who founded it.
+        /// The founding members.
         founders: Vec<Founder>,
     }
-    /// All nodes can work at this level; newer events may be used.
+    /// All nodes support this level: events of this level may be proposed.
     2 => LevelRaised {
         /// The new level.
         level: u32,
     }
-    /// A node joins; its number is this entry's revision. Idempotent by the nonce.
+    /// A node joins; its id is this entry's revision. Idempotent by the nonce.
     3 => MemberAdded {
         /// Its name.
         name: String,
-        /// Where its mesh port is.
+        /// The address of its mesh port.
         mesh: String,
-        /// Of this attempt to join.
+        /// Identifies this attempt to join.
         nonce: [u8; 16],
     }
-    /// A member votes from now on.
+    /// A member becomes a voter.
     4 => MemberPromoted {
         /// The member.
         node: NodeId,
     }
-    /// A member is gone for good.
+    /// A member is removed.
     5 => MemberRemoved {
         /// The member.
         node: NodeId,
     }
-    /// A process serves as this member; its epoch is this entry's revision. Idempotent by the boot
-    /// nonce while the node is up; a fenced process takes a new epoch with the same nonce.
+    /// A process serves as this member; its epoch is this entry's revision. Idempotent by the boot nonce while the node
+    /// is up; a fenced process gets a new epoch with the same nonce.
     6 => NodeUp {
         /// The member.
         node: NodeId,
-        /// Of this process.
+        /// Identifies the process.
         boot: [u8; 16],
-        /// Where it is reached.
+        /// Its addresses.
         addrs: NodeAddrs,
-        /// What it can work at.
+        /// The levels that it supports.
         levels: Levels,
     }
-    /// The node has not been heard for too long, or has said good-bye: its rows are suspended.
+    /// The node was silent for too long or has stopped: its rows are suspended.
     7 => NodeDown {
         /// The member.
         node: NodeId,
-        /// Only this life of it.
+        /// Applies only to this epoch.
         epoch: Epoch,
     }
-    /// A fenced node has revived all it could: what is left of its older epochs goes.
+    /// A fenced node has revived its sessions: the remaining rows of its older epochs are removed.
     8 => ResumeEnd {
     }
-    /// The rows of a node that stayed down are dropped.
+    /// The rows of a node that stayed down are removed.
     9 => SuspendedDropped {
         /// The member.
         node: NodeId,
-        /// Nothing newer than this life of it.
+        /// Applies only to this epoch.
         epoch: Epoch,
     }
-    /// Edge ids for a node to give out.
+    /// Reserves edge ids for a node to assign.
     10 => EdgeIdsReserved {
-        /// How many.
+        /// The number of ids.
         count: u32,
     }
-    /// Service ids for a node to give out.
+    /// Reserves service ids for a node to assign.
     11 => ServiceIdsReserved {
-        /// How many.
+        /// The number of ids.
         count: u32,
     }
-    /// An edge is being asked about; routes nothing and evicts nobody.
+    /// A node is admitting an edge; the event changes no route and evicts no session.
     12 => EdgeAdmitting {
         /// The edge.
         edge: EdgeId,
-        /// Its session on the proposing node.
+        /// The session on the proposing node.
         session: SessionNo,
     }
     /// An edge's session begins on the proposing node.
@@ -169,16 +172,16 @@ events! {
         edge: EdgeId,
         /// Its session.
         session: SessionNo,
-        /// What it said about itself.
+        /// Its meta.
         meta: Bytes,
         /// Its address.
         addr: Box<str>,
         /// The older session may finish what is in flight.
         moving: bool,
-        /// Its end is to be told to a service.
+        /// Whether the end of the session is due as a callback.
         owes_offline: bool,
     }
-    /// A service said no.
+    /// A service refused the edge.
     14 => EdgeRefused {
         /// The edge.
         edge: EdgeId,
@@ -189,14 +192,14 @@ events! {
     15 => EdgeOffline {
         /// The edge.
         edge: EdgeId,
-        /// Only this session of it.
+        /// Applies only to this session.
         incarnation: Incarnation,
     }
-    /// A fenced node revives a row that is still there.
+    /// A fenced node revives the row of one of its sessions.
     16 => EdgeResumed {
         /// The edge.
         edge: EdgeId,
-        /// The row that must still be there.
+        /// The session whose row must still exist.
         incarnation: Incarnation,
     }
     /// A service's session begins on the proposing node.
@@ -207,9 +210,9 @@ events! {
         session: SessionNo,
         /// Its name.
         name: Box<str>,
-        /// Zeros, or what tells this instance apart: a newer session of the same replaces it.
+        /// Identifies the instance; zeros for none. A newer session of the same instance replaces this one.
         instance: [u8; 16],
-        /// What it said about itself.
+        /// Its meta.
         meta: Bytes,
         /// Its address.
         addr: Box<str>,
@@ -218,7 +221,7 @@ events! {
     18 => ServiceOffline {
         /// The service.
         service: ServiceId,
-        /// Only this session of it.
+        /// Applies only to this session.
         session: SessionNo,
     }
     /// A fenced node revives a service's row.
@@ -237,7 +240,7 @@ events! {
         /// The methods.
         names: Vec<Box<str>>,
     }
-    /// A session offers methods no longer.
+    /// A session stops offering methods.
     21 => MethodsWithdrawn {
         /// The service.
         service: ServiceId,
@@ -246,7 +249,7 @@ events! {
         /// The methods.
         names: Vec<Box<str>>,
     }
-    /// A session takes topics.
+    /// A session subscribes to topics.
     22 => TopicsSubscribed {
         /// The service.
         service: ServiceId,
@@ -255,7 +258,7 @@ events! {
         /// The topics.
         names: Vec<Box<str>>,
     }
-    /// A session takes topics no longer.
+    /// A session unsubscribes from topics.
     23 => TopicsUnsubscribed {
         /// The service.
         service: ServiceId,
@@ -264,22 +267,22 @@ events! {
         /// The topics.
         names: Vec<Box<str>>,
     }
-    /// A callback must be made, whatever becomes of the edge's row.
+    /// A callback is pending, independent of the edge's row.
     24 => CallbackOwed {
         /// The edge.
         edge: EdgeId,
-        /// The session it is about.
+        /// The session that it is about.
         incarnation: Incarnation,
-        /// What the edge said about itself.
+        /// The edge's meta.
         meta: Bytes,
         /// Its address.
         addr: Box<str>,
     }
-    /// A callback has been answered, or nobody wants it.
+    /// A callback was answered, or no service offers it.
     25 => CallbackSettled {
         /// The edge.
         edge: EdgeId,
-        /// The session it was about.
+        /// The session that it is about.
         incarnation: Incarnation,
     }
     /// An operator ends an edge's session.
@@ -287,11 +290,11 @@ events! {
         /// The edge.
         edge: EdgeId,
     }
-    /// An operator empties a node, or fills it again.
+    /// An operator starts or stops draining a node.
     27 => Drain {
         /// The member.
         node: NodeId,
-        /// Whether it is drained.
+        /// Whether the node drains.
         on: bool,
     }
     /// An operator changes a setting; an empty value removes it.

@@ -1,4 +1,4 @@
-//! Identities and fencing numbers, each a type of its own.
+//! Identities and fencing numbers, each with a type of its own.
 
 use std::fmt;
 
@@ -17,31 +17,31 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// A member's number: 1..n for founders, then the log index of its joining; never used twice.
+    /// A member's id: 1 to n for founders, else the log index of its joining; never reused.
     NodeId,
-    /// The log index of a node's "up": of two epochs of one node the higher is the live one.
+    /// The log index of a node's "up": of two epochs of one node, the higher one is live.
     Epoch,
-    /// The log index of an entry, and so a version of the tables.
+    /// The log index of an entry, and so the version of the tables.
     Revision,
-    /// An edge.
+    /// An edge's id.
     EdgeId,
-    /// A service.
+    /// A service's id.
     ServiceId,
-    /// A session's number on the node that holds it.
+    /// A session's number on its node.
     SessionNo,
 }
 
-/// The place of one change: the entry and the ordinal of the event in its batch.
+/// The position of one change: the entry, and the ordinal of the event in its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Position {
     /// The entry.
     pub revision: Revision,
-    /// The event in it, from 0.
+    /// The event in the entry, counted from 0.
     pub ordinal: u32,
 }
 
 impl Position {
-    /// Behind all changes of an entry.
+    /// The position behind all changes of an entry.
     pub fn end_of(revision: Revision) -> Self {
         Position { revision, ordinal: u32::MAX }
     }
@@ -53,7 +53,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// The position of an edge session's "online": of two sessions of one edge the higher one wins.
+/// The position of an edge session's "online": of two sessions of one edge, the higher one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Incarnation(pub Position);
 
@@ -63,15 +63,15 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// Where a session is, with all its generations.
+/// Where a session is, with all its fencing numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Home {
-    /// The node that holds it.
+    /// The node that holds the session.
     pub node: NodeId,
     /// That node's epoch.
     pub epoch: Epoch,
-    /// The session there.
+    /// The session on that node.
     pub session: SessionNo,
-    /// The session's generation.
+    /// The session's incarnation.
     pub incarnation: Incarnation,
 }

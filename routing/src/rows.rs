@@ -13,58 +13,58 @@ use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId, ServiceId};
 pub struct Cluster {
     /// Its id.
     pub id: [u8; 16],
-    /// The level that all nodes work at.
+    /// The level of all nodes.
     pub level: u32,
-    /// Keys that sign tickets, newest first; secrets.
+    /// The keys that sign tickets, newest first. Secret.
     pub keys: Vec<Bytes>,
 }
 
 /// A member of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its number.
+    /// Its id.
     pub node: NodeId,
     /// Its name.
     pub name: String,
-    /// Where its mesh port was when it joined.
+    /// The address of its mesh port when it joined.
     pub mesh: String,
-    /// Of its attempt to join; zeros for founders.
+    /// Identifies its attempt to join; zeros for founders.
     pub nonce: [u8; 16],
-    /// Whether it votes.
+    /// Whether it is a voter.
     pub voter: bool,
 }
 
-/// A member's latest life.
+/// A member's latest epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRow {
     /// Its epoch.
     pub epoch: Epoch,
-    /// Of its process.
+    /// Identifies its process.
     pub boot: [u8; 16],
-    /// Whether it has been declared down in this epoch.
+    /// Whether it was declared down in this epoch.
     pub down: bool,
-    /// The number of its last batch in this epoch.
+    /// The number of its last batch in this epoch; 0 for none.
     pub last: u64,
-    /// Whether an operator is emptying it.
+    /// Whether an operator drains it.
     pub draining: bool,
-    /// Where it is reached.
+    /// Its addresses.
     pub addrs: NodeAddrs,
-    /// What it can work at.
+    /// The levels that it supports.
     pub levels: Levels,
 }
 
-/// An edge's session, as a look into the tables.
+/// An edge's session, borrowed from the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeRow<'a> {
-    /// Where it is.
+    /// Where the session is.
     pub home: Home,
-    /// What it said about itself.
+    /// The edge's meta.
     pub meta: &'a [u8],
     /// Its address.
     pub addr: &'a str,
-    /// When it came, in milliseconds since 1970 by the clock of its node; for people, never compared.
+    /// When the session began, in milliseconds since 1970 by the clock of its node: for people, never compared.
     pub born_ms: u64,
-    /// Its end is to be told to a service.
+    /// Whether the end of the session is due as a callback.
     pub owes_offline: bool,
 }
 
@@ -77,30 +77,30 @@ pub struct ServiceRow {
     pub home: Home,
     /// Its name.
     pub name: Box<str>,
-    /// What tells the instance apart; zeros for nothing.
+    /// Identifies the instance; zeros for none.
     pub instance: [u8; 16],
-    /// What it said about itself.
+    /// The service's meta.
     pub meta: Bytes,
     /// Its address.
     pub addr: Box<str>,
-    /// When it came, in milliseconds since 1970 by the clock of its node; for people, never compared.
+    /// When the session began, in milliseconds since 1970 by the clock of its node: for people, never compared.
     pub born_ms: u64,
-    /// Methods that it offers.
+    /// The methods that it offers.
     pub methods: BTreeSet<Box<str>>,
-    /// Topics that it takes.
+    /// The topics that it subscribes to.
     pub topics: BTreeSet<Box<str>>,
 }
 
-/// A callback that is still to be made.
+/// A pending callback about the end of an edge's session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owed {
     /// The edge.
     pub edge: EdgeId,
     /// The session that has ended.
     pub incarnation: Incarnation,
-    /// The node that held it: the one to make the callback while it is up.
+    /// The node that held the session; it makes the callback while it is up.
     pub node: NodeId,
-    /// What the edge said about itself.
+    /// The edge's meta.
     pub meta: Bytes,
     /// Its address.
     pub addr: Box<str>,

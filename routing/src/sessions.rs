@@ -1,4 +1,4 @@
-//! The services' rows, and who offers or takes what: rows and indexes change together.
+//! The rows of services and their indexes by method, topic and instance; rows and indexes change together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::id::{Home, NodeId, ServiceId, SessionNo};
 use crate::rows::ServiceRow;
 
-/// A service's session in the tables' order: by service, then by node and session.
+/// A service's session, ordered by service, node and session.
 pub(crate) type ServiceKey = (ServiceId, NodeId, SessionNo);
 
 type Index<K> = BTreeMap<K, BTreeSet<ServiceKey>>;
 
-/// Which of a session's two lists of names is meant.
+/// One of a session's two lists of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Method,
@@ -24,7 +24,7 @@ pub(crate) struct Sessions {
     rows: BTreeMap<ServiceKey, Arc<ServiceRow>>,
     methods: Index<Box<str>>,
     topics: Index<Box<str>>,
-    /// By instance token; zeros are not in it.
+    /// By instance token; sessions without one are not in it.
     instances: Index<[u8; 16]>,
 }
 
@@ -93,7 +93,7 @@ impl Sessions {
         }
     }
 
-    /// Adds names to a row or takes them away; says whether that changed anything.
+    /// Adds or removes names of a row; gives whether that changed anything.
     pub(crate) fn name(&mut self, key: ServiceKey, kind: Kind, names: &[Box<str>], add: bool) -> bool {
         let Some(row) = self.rows.get_mut(&key) else { return false };
         let row = Arc::make_mut(row);
@@ -120,7 +120,7 @@ impl Sessions {
         keys.filter_map(|key| self.get(*key))
     }
 
-    /// All names of one kind, with the sessions that have them.
+    /// All names of one kind, with their sessions.
     pub(crate) fn index(&self, kind: Kind) -> &Index<Box<str>> {
         match kind {
             Kind::Method => &self.methods,
@@ -128,13 +128,13 @@ impl Sessions {
         }
     }
 
-    /// The sessions of one instance of the service that goes by this name.
+    /// The sessions of one instance of the service with this name.
     pub(crate) fn instance(&self, name: &str, instance: &[u8; 16]) -> Vec<ServiceKey> {
         let keys = self.instances.get(instance).into_iter().flatten().copied();
         keys.filter(|key| self.get(*key).is_some_and(|row| &*row.name == name)).collect()
     }
 
-    /// Whether the indexes say what the rows say.
+    /// Whether the indexes agree with the rows.
     pub(crate) fn agree(&self) -> bool {
         let mut fresh = Sessions::default();
         self.iter().for_each(|(_, row)| fresh.insert(row.clone()));

@@ -1,8 +1,8 @@
-//! The edges' rows in copy-on-write shards, ordered by id: a copy of the whole costs one counter a
-//! shard, and a change after it copies one shard.
+//! The rows of edges in copy-on-write shards, ordered by id: a copy of all rows costs one counter per shard, and a
+//! change after it copies one shard.
 //!
-//! A row is 56 bytes and one allocation, for there may be a million. Its node is not in it: an epoch
-//! belongs to one node, so the node is looked up among the few lives that have rows.
+//! A row is 56 bytes and one allocation, because there may be a million. It does not contain its node: an epoch belongs
+//! to one node, so the node is looked up among the few epochs that have rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId, Position, Revision, SessionNo};
 use crate::rows::EdgeRow;
 
-/// Rows in one shard, at most. Copying one takes some 20 µs, and the first batch of 500 events after
-/// a copy of the tables about 10 ms.
+/// Largest number of rows in one shard. Copying a shard takes about 20 µs, and the first batch of 500 events after a copy
+/// of the tables about 10 ms.
 const SHARD_MAX: usize = 256;
 
-/// A row as it is kept.
+/// A row as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slot {
     edge: EdgeId,
@@ -22,20 +22,20 @@ struct Slot {
     session: SessionNo,
     revision: Revision,
     ordinal: u32,
-    /// Bytes of the address in `data`.
+    /// Length of the address in `data`, in bytes.
     addr: u32,
-    /// Whether an offline is owed, when it came, the address, the meta.
+    /// Whether a callback is due, when the session began, the address, the meta.
     data: Arc<[u8]>,
 }
 
-/// The rows of one life of a node.
+/// The rows of one epoch of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Life {
+pub(crate) struct EpochRows {
     pub(crate) node: NodeId,
     pub(crate) rows: usize,
 }
 
-/// A row that has been taken out.
+/// A row that was removed.
 #[derive(Debug)]
 pub(crate) struct Taken {
     node: NodeId,
@@ -48,7 +48,7 @@ impl Taken {
     }
 }
 
-/// An edge that is not at home where it was.
+/// An edge whose home has changed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moved {
     pub(crate) edge: EdgeId,
@@ -56,10 +56,10 @@ pub(crate) struct Moved {
     pub(crate) is: Option<Home>,
 }
 
-/// A stretch of rows, never empty.
+/// A range of rows, never empty.
 #[derive(Debug, Clone)]
 struct Shard {
-    /// No row of this shard is lower, none of the one before is higher.
+    /// No row of this shard has a lower id, and no row of the shard before a higher one.
     first: EdgeId,
     rows: Arc<Vec<Slot>>,
 }
@@ -68,20 +68,20 @@ struct Shard {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Edges {
     shards: Vec<Shard>,
-    lives: BTreeMap<Epoch, Life>,
+    epochs: BTreeMap<Epoch, EpochRows>,
     len: usize,
 }
 
-/// How rows are spread over shards depends on their history and does not count.
+/// Compares the rows only: their distribution over shards depends on the history.
 impl PartialEq for Edges {
     fn eq(&self, other: &Self) -> bool {
-        self.lives == other.lives && self.slots().eq(other.slots())
+        self.epochs == other.epochs && self.slots().eq(other.slots())
     }
 }
 
 impl Eq for Edges {}
 
-/// Bytes of `data` before the address: a flag, and a time.
+/// Bytes of `data` before the address: a flag and a time.
 const FIXED: usize = 9;
 
 fn find(rows: &[Slot], edge: EdgeId) -> Result<usize, usize> {
@@ -113,7 +113,7 @@ impl Slot {
     fn row(&self, node: NodeId) -> EdgeRow<'_> {
         let (addr, meta) = self.data[FIXED..].split_at(self.addr as usize);
         let born_ms = self.data[1..FIXED].iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte));
-        // It was text when it was put there.
+        // The bytes were text when the row was made.
         let addr = std::str::from_utf8(addr).unwrap_or_default();
         EdgeRow { home: self.home(node), meta, addr, born_ms, owes_offline: self.data[0] != 0 }
     }
@@ -121,14 +121,14 @@ impl Slot {
 
 impl Edges {
     fn node(&self, epoch: Epoch) -> NodeId {
-        self.lives.get(&epoch).map_or(NodeId(0), |life| life.node)
+        self.epochs.get(&epoch).map_or(NodeId(0), |rows| rows.node)
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.shards.iter().flat_map(|shard| shard.rows.iter())
     }
 
-    /// The shard in which an edge would be.
+    /// The shard of an edge, whether it has a row or not.
     fn shard(&self, edge: EdgeId) -> usize {
         self.shards.partition_point(|shard| shard.first <= edge).saturating_sub(1)
     }
@@ -142,7 +142,7 @@ impl Edges {
         self.find(edge).map(|slot| slot.row(self.node(slot.epoch)))
     }
 
-    /// Puts a row in; gives the one whose place it takes.
+    /// Inserts a row; gives the row that it replaces.
     pub(crate) fn insert(&mut self, edge: EdgeId, row: &EdgeRow<'_>) -> Option<Taken> {
         let old = self.put(Slot::new(edge, row));
         self.enter(row.home.epoch, row.home.node);
@@ -173,10 +173,10 @@ impl Edges {
         None
     }
 
-    /// Makes two shards of a full one that a row is to go into.
+    /// Splits a full shard into which a row is to be inserted.
     fn split(&mut self, at: usize, place: usize) {
         let rows = Arc::make_mut(&mut self.shards[at].rows);
-        // Allotted ids rise: what comes behind the last row leaves its shard nearly full.
+        // Assigned ids increase: an insertion behind the last row leaves the shard nearly full.
         let cut = if place == rows.len() { rows.len() - 1 } else { rows.len() / 2 };
         let upper = rows.split_off(cut);
         rows.shrink_to_fit();
@@ -206,7 +206,7 @@ impl Edges {
         Some(self.leave(slot))
     }
 
-    /// Joins a shard that has become small with the one behind it, or drops it if it is empty.
+    /// Merges a small shard with the next one, or removes it if it is empty.
     fn tidy(&mut self, at: usize) {
         let len = self.shards[at].rows.len();
         if len == 0 {
@@ -219,39 +219,39 @@ impl Edges {
         }
     }
 
-    /// Takes out all rows of the lives that `goes` names, in the order of ids.
+    /// Removes all rows of the epochs that `goes` selects, ordered by id.
     pub(crate) fn drain(&mut self, goes: impl Fn(Epoch, NodeId) -> bool) -> Vec<(EdgeId, Taken)> {
-        let mut lives = self.lives.clone();
-        lives.retain(|epoch, life| goes(*epoch, life.node));
-        let mut taken = Vec::with_capacity(lives.values().map(|life| life.rows).sum());
-        if lives.is_empty() {
+        let mut epochs = self.epochs.clone();
+        epochs.retain(|epoch, rows| goes(*epoch, rows.node));
+        let mut taken = Vec::with_capacity(epochs.values().map(|rows| rows.rows).sum());
+        if epochs.is_empty() {
             return taken;
         }
         for shard in &mut self.shards {
-            if shard.rows.iter().any(|slot| lives.contains_key(&slot.epoch)) {
+            if shard.rows.iter().any(|slot| epochs.contains_key(&slot.epoch)) {
                 let rows = Arc::make_mut(&mut shard.rows);
-                let gone = rows.extract_if(.., |slot| lives.contains_key(&slot.epoch));
-                taken.extend(gone.map(|slot| (slot.edge, Taken { node: lives[&slot.epoch].node, slot })));
+                let gone = rows.extract_if(.., |slot| epochs.contains_key(&slot.epoch));
+                taken.extend(gone.map(|slot| (slot.edge, Taken { node: epochs[&slot.epoch].node, slot })));
                 rows.shrink_to_fit();
             }
         }
         self.shards.retain(|shard| !shard.rows.is_empty());
-        self.lives.retain(|epoch, _| !lives.contains_key(epoch));
+        self.epochs.retain(|epoch, _| !epochs.contains_key(epoch));
         self.len -= taken.len();
         taken
     }
 
     fn enter(&mut self, epoch: Epoch, node: NodeId) {
-        self.lives.entry(epoch).or_insert(Life { node, rows: 0 }).rows += 1;
+        self.epochs.entry(epoch).or_insert(EpochRows { node, rows: 0 }).rows += 1;
         self.len += 1;
     }
 
     fn leave(&mut self, slot: Slot) -> Taken {
         let node = self.node(slot.epoch);
-        if let Some(life) = self.lives.get_mut(&slot.epoch) {
-            life.rows -= 1;
-            if life.rows == 0 {
-                self.lives.remove(&slot.epoch);
+        if let Some(rows) = self.epochs.get_mut(&slot.epoch) {
+            rows.rows -= 1;
+            if rows.rows == 0 {
+                self.epochs.remove(&slot.epoch);
             }
         }
         self.len -= 1;
@@ -262,24 +262,24 @@ impl Edges {
         self.len
     }
 
-    /// The lives that have rows, with the number of these.
-    pub(crate) fn lives(&self) -> impl Iterator<Item = (Epoch, Life)> {
-        self.lives.iter().map(|(epoch, life)| (*epoch, *life))
+    /// The epochs that have rows, with the number of rows.
+    pub(crate) fn epochs(&self) -> impl Iterator<Item = (Epoch, EpochRows)> {
+        self.epochs.iter().map(|(epoch, rows)| (*epoch, *rows))
     }
 
-    /// All rows in the order of ids.
+    /// All rows, ordered by id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (EdgeId, EdgeRow<'_>)> {
         self.slots().map(|slot| (slot.edge, slot.row(self.node(slot.epoch))))
     }
 
-    /// Whether every row is where a lookup finds it.
+    /// Whether a lookup finds every row.
     pub(crate) fn in_order(&self) -> bool {
         self.slots().is_sorted_by(|a, b| a.edge < b.edge)
             && self.shards.iter().all(|shard| shard.rows.first().is_some_and(|row| row.edge >= shard.first))
             && self.slots().all(|slot| self.find(slot.edge).is_some())
     }
 
-    /// The edges whose rows differ; shards that both share are not looked at.
+    /// The edges whose homes differ; skips the shards that both share.
     pub(crate) fn moved<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = Moved> + 'a {
         let home = |edges: &Self, slot: &Slot| slot.home(edges.node(slot.epoch));
         let gone = self.beside(newer).filter(|slot| newer.find(slot.edge).is_none());
@@ -291,7 +291,7 @@ impl Edges {
         gone.chain(here.filter(|moved| moved.was != moved.is))
     }
 
-    /// Rows in shards that the other does not have.
+    /// The rows in shards that the other does not share.
     fn beside(&self, other: &Self) -> impl Iterator<Item = &Slot> {
         let shared: BTreeSet<_> = other.shards.iter().map(|shard| Arc::as_ptr(&shard.rows)).collect();
         let own = self.shards.iter().filter(move |shard| !shared.contains(&Arc::as_ptr(&shard.rows)));

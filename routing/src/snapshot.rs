@@ -1,4 +1,4 @@
-//! Snapshots: the whole tables in one explicit encoding, as chunks that can be sent one by one.
+//! Snapshots: the tables in one explicit encoding, as chunks that can be sent one by one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,46 +6,47 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::{DecodeError, Field, slice};
+use crate::event::LEVEL;
 use crate::id::{EdgeId, Home};
 use crate::rows::{EdgeRow, Member, Owed, ServiceRow};
 use crate::sessions::Sessions;
 use crate::shards::Edges;
-use crate::tables::{LEVEL, Tables};
+use crate::tables::Tables;
 
-/// What a snapshot begins with.
+/// The first bytes of a snapshot.
 const MAGIC: &[u8; 16] = b"limes-tables-001";
-/// The version of the encoding that is written. Version 1, which is still read, has no times of connects.
+/// The version of the encoding that is written. Version 1 is still read; it has no times at which sessions began.
 const VERSION: u8 = 2;
-/// A chunk is closed when it has grown to this size, in bytes.
+/// Size at which a chunk is complete, in bytes.
 const CHUNK: usize = 256 << 10;
 
 impl Tables {
-    /// The tables as bytes, in chunks to be joined. Contains ticket keys: a secret.
+    /// The tables as bytes, in chunks to be concatenated. Contains ticket keys: secret.
     ///
-    /// The bytes are a function of the tables' contents alone: two nodes at one revision agree.
+    /// The bytes depend on the contents of the tables alone: two nodes at one revision agree.
     pub fn encode_snapshot(&self) -> Vec<Bytes> {
         let mut out = Chunks { done: Vec::new(), open: BytesMut::with_capacity(CHUNK + 4_096) };
         self.put_head(&mut out.open);
         (self.owed.len() as u64).put(&mut out.open);
         for owed in self.owed.values() {
             owed.put(&mut out.open);
-            out.turn();
+            out.close_if_full();
         }
         (self.services.len() as u64).put(&mut out.open);
         for (_, row) in self.services.iter() {
             row.put(&mut out.open);
-            out.turn();
+            out.close_if_full();
         }
         (self.edges.len() as u64).put(&mut out.open);
         for (edge, row) in self.edges.iter() {
             put_edge(edge, &row, &mut out.open);
-            out.turn();
+            out.close_if_full();
         }
         out.done.push(out.open.freeze());
         out.done
     }
 
-    /// All but what there may be a great many of.
+    /// Everything but the rows of callbacks, services and edges, of which there may be many.
     fn put_head(&self, out: &mut BytesMut) {
         MAGIC.put(out);
         VERSION.put(out);
@@ -75,7 +76,7 @@ impl Tables {
     /// Reads a snapshot.
     ///
     /// # Errors
-    /// Damage, or the work of newer software.
+    /// The bytes are damaged, or written by newer software.
     pub fn decode_snapshot(mut bytes: Bytes) -> Result<Self, DecodeError> {
         let from = &mut bytes;
         let (mut tables, version) = Tables::get_head(from)?;
@@ -129,14 +130,14 @@ impl Tables {
     }
 }
 
-/// Closed chunks and the one that is being written.
+/// Complete chunks, and the one that is being written.
 struct Chunks {
     done: Vec<Bytes>,
     open: BytesMut,
 }
 
 impl Chunks {
-    fn turn(&mut self) {
+    fn close_if_full(&mut self) {
         if self.open.len() >= CHUNK {
             self.done.push(self.open.split().freeze());
             self.open.reserve(CHUNK + 4_096);

@@ -1,26 +1,26 @@
-//! Changes by position, for those who follow the tables.
+//! Changes by position, for subscribers that follow the tables.
 //!
-//! A follower begins with the state, then reads changes from its revision on; when the changes it
-//! needs have been dropped it is told so and begins again. Positions come from the log, so that a
-//! follower goes on at any node where it left another.
+//! A subscriber begins with the state, then reads the changes after its revision; if the changes that it needs were
+//! dropped, it gets an error and begins again. Positions come from the log, so that a subscriber can continue at any
+//! node.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::id::{Position, Revision};
 
-/// The changes of one entry, in order; the place of one in the list is its ordinal.
+/// The changes of one entry, in order; the index of a change is its ordinal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<T> {
     /// The entry.
     pub revision: Revision,
-    /// What changed.
+    /// The changes.
     pub changes: Vec<T>,
 }
 
 impl<T> Entry<T> {
-    /// The changes after a position, each with the position to go on from after it: the last one's
-    /// is the end of the entry.
+    /// The changes after a position, each with the position from which to continue; that of the last one is the end of
+    /// the entry.
     pub fn after(&self, position: Position) -> impl Iterator<Item = (Position, &T)> {
         let revision = self.revision;
         let last = self.changes.len().saturating_sub(1);
@@ -34,30 +34,30 @@ impl<T> Entry<T> {
     }
 }
 
-/// The changes before this position are not kept any more: begin again with the state.
+/// The changes up to this revision are no longer kept: begin again with the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("changes up to revision {0} are no longer kept; begin with the state")]
 pub struct Compacted(pub Revision);
 
-/// The latest entries that changed something, bounded in bytes.
+/// The latest entries with changes, bounded in bytes.
 #[derive(Debug)]
 pub struct Watch<T> {
     entries: VecDeque<(Arc<Entry<T>>, usize)>,
     bytes: usize,
     max: usize,
-    /// Every change after this position is kept.
+    /// All changes after this position are kept.
     from: Position,
     newest: Revision,
 }
 
 impl<T> Watch<T> {
-    /// Keeps about `max` bytes of changes that come after `revision`.
+    /// Keeps about `max` bytes of the changes after `revision`.
     pub fn new(revision: Revision, max: usize) -> Self {
         let from = Position::end_of(revision);
         Watch { entries: VecDeque::new(), bytes: 0, max, from, newest: revision }
     }
 
-    /// Notes the changes of one entry, which take about so many bytes.
+    /// Adds the changes of one entry, which take about `bytes` bytes.
     pub fn push(&mut self, revision: Revision, changes: Vec<T>, bytes: usize) {
         self.newest = revision;
         if changes.is_empty() {
@@ -75,21 +75,21 @@ impl<T> Watch<T> {
         }
     }
 
-    /// Forgets all: the tables have jumped to this revision.
+    /// Drops all changes: a snapshot has set the tables to this revision.
     pub fn reset(&mut self, revision: Revision) {
         *self = Watch::new(revision, self.max);
     }
 
-    /// The newest entry that has been noted, whether it changed something or not.
+    /// The newest entry that was added, with or without changes.
     pub fn newest(&self) -> Revision {
         self.newest
     }
 
-    /// Entries with changes after a position, oldest first, without gap or repeat: of the first only
-    /// a part may be meant, see [`Entry::after`].
+    /// The entries with changes after a position, oldest first, without gap or repetition. The first may have changes
+    /// before the position too: see [`Entry::after`].
     ///
     /// # Errors
-    /// [`Compacted`] if some of them are gone.
+    /// [`Compacted`] if some of them were dropped.
     pub fn after(&self, position: Position) -> Result<impl Iterator<Item = &Arc<Entry<T>>>, Compacted> {
         if position < self.from {
             return Err(Compacted(self.from.revision));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn resumes_anywhere_without_gap_or_repeat() {
+    fn subscriber_resumes_at_any_position_without_gap_or_repetition() {
         let mut watch = Watch::new(Revision(5), 1 << 20);
         watch.push(Revision(6), vec![1, 2], 8);
         watch.push(Revision(7), vec![], 0);
@@ -125,14 +125,14 @@ mod tests {
         for cut in 0..all.len() {
             assert_eq!(read(&watch, all[cut].0), all[cut + 1..], "after {}", all[cut].0);
         }
-        // An entry that changed nothing is a place to go on from too.
+        // An entry without changes is a valid position too.
         assert_eq!(read(&watch, Position::end_of(Revision(7))), all[2..]);
         assert_eq!(watch.newest(), Revision(9));
         assert_eq!(read(&watch, at(8, 1)), all[4..]);
     }
 
     #[test]
-    fn says_when_changes_are_gone_and_only_then() {
+    fn dropped_changes_are_reported_as_compacted() {
         let cost = 10 + size_of::<Entry<u32>>();
         let mut watch = Watch::new(Revision(0), cost * 3);
         for revision in 1..=5 {
@@ -145,7 +145,7 @@ mod tests {
         watch.reset(Revision(9));
         assert!(watch.after(Position::end_of(Revision(8))).is_err());
         assert!(read(&watch, Position::end_of(Revision(9))).is_empty());
-        // One entry that is too large by itself is not kept either.
+        // A single entry over the bound is not kept either.
         watch.push(Revision(10), vec![0], cost * 4);
         assert!(watch.after(Position::end_of(Revision(9))).is_err());
         assert!(watch.after(Position::end_of(Revision(10))).is_ok());

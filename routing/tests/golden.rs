@@ -1,6 +1,6 @@
 //! The encodings of a released level: batches and the snapshot that they lead to, byte for byte.
 //!
-//! `LIMES_BLESS=1` writes the file anew; do so only for a level that was never released.
+//! `LIMES_BLESS=1` rewrites the file; do so only for a level that was never released.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -122,21 +122,16 @@ fn fold(batches: &[Batch]) -> Tables {
     tables
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn unhex(text: &str) -> Bytes {
-    let digits: Vec<u8> = text.bytes().map(|digit| char::from(digit).to_digit(16).unwrap() as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>().into()
+    hex::decode(text).unwrap().into()
 }
 
 #[test]
 fn level_1_is_read_and_written_as_it_was_released() {
     let batches = history();
     let tables = fold(&batches);
-    let mut lines: Vec<String> = batches.iter().map(|batch| hex(&batch.encode())).collect();
-    lines.push(hex(&tables.encode_snapshot().concat()));
+    let mut lines: Vec<String> = batches.iter().map(|batch| hex::encode(&batch.encode())).collect();
+    lines.push(hex::encode(&tables.encode_snapshot().concat()));
     if std::env::var_os("LIMES_BLESS").is_some() {
         std::fs::write(FILE, lines.join("\n") + "\n").unwrap();
     }
@@ -174,7 +169,7 @@ fn a_snapshot_of_version_1_still_loads() {
     assert_eq!(Tables::decode_snapshot(tables.encode_snapshot().concat().into()).unwrap(), tables);
 }
 
-/// What every node is told by this history, and in which order: each acts on it in that order.
+/// The effects of this history on every node, in the order in which it acts on them.
 #[test]
 fn level_1_has_these_effects_in_this_order() {
     const EFFECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/level-1.effects");
@@ -188,12 +183,12 @@ fn level_1_has_these_effects_in_this_order() {
         std::fs::write(EFFECTS, lines.join("\n") + "\n").unwrap();
     }
     let golden = std::fs::read_to_string(EFFECTS).unwrap();
-    assert_eq!(golden.lines().collect::<Vec<_>>(), lines, "what nodes are told has changed");
+    assert_eq!(golden.lines().collect::<Vec<_>>(), lines, "the effects have changed");
 }
 
 /// What is not in the history is not held fast by it.
 #[test]
-fn the_history_holds_every_event_and_nearly_all_are_accepted() {
+fn history_has_every_event_and_nearly_all_are_accepted() {
     let mut tables = Tables::new();
     let (mut names, mut refused) = (BTreeSet::new(), Vec::new());
     for (batch, revision) in history().iter().zip(1..) {
@@ -217,7 +212,7 @@ fn the_history_holds_every_event_and_nearly_all_are_accepted() {
 }
 
 #[test]
-fn cut_and_unknown_bytes_are_refused_and_never_panic() {
+fn truncated_and_unknown_bytes_are_refused_without_a_panic() {
     let golden = std::fs::read_to_string(FILE).unwrap();
     for line in golden.lines() {
         let whole = unhex(line);

@@ -131,7 +131,7 @@ fn bytes(tables: &Tables) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Invariants after each entry; encodings survive; a snapshot taken anywhere leads to the same end.
+    /// Invariants hold after each entry; encodings round-trip; a snapshot at any entry leads to the same tables.
     #[test]
     fn a_history_and_a_snapshot_of_its_middle_come_to_the_same(steps in prop::collection::vec(step(), 1..60), cut in 0..60_usize) {
         let (mut tables, _) = founded();
@@ -180,7 +180,7 @@ proptest! {
         }
     }
 
-    /// Whoever skips entries learns by the difference what the entries would have told.
+    /// The difference between two states has the effects of the skipped entries.
     #[test]
     fn a_difference_leads_to_the_same_routes(steps in prop::collection::vec(step(), 1..40), cut in 0..40_usize) {
         use limes_routing::Effect;
@@ -208,7 +208,7 @@ proptest! {
     }
 }
 
-/// What R2 and R3 say of a single entry.
+/// R2 and R3 for a single entry.
 fn fenced(before: &Tables, after: &Tables, batch: &Batch, verdicts: &[Verdict]) -> Result<(), TestCaseError> {
     let Some(origin) = batch.origin else { return Ok(()) };
     let live = before.live_epoch(origin.node) == Some(origin.epoch);
@@ -225,9 +225,9 @@ fn fenced(before: &Tables, after: &Tables, batch: &Batch, verdicts: &[Verdict]) 
     Ok(())
 }
 
-/// The mistake that all this is about, written down once: an end that comes late.
+/// A late end must not remove a newer session.
 #[test]
-fn a_late_end_of_a_dead_session_leaves_the_live_one() {
+fn late_end_of_an_ended_session_does_not_affect_the_live_one() {
     let (mut tables, _) = founded();
     tables.apply(Revision(2), &plain(up(1, 1)));
     tables.apply(Revision(3), &plain(up(2, 1)));
@@ -240,7 +240,7 @@ fn a_late_end_of_a_dead_session_leaves_the_live_one() {
 
 /// R5: down hides, resuming brings back exactly what is still there.
 #[test]
-fn down_hides_and_resuming_revives_only_what_nobody_took() {
+fn down_hides_rows_and_resume_revives_those_that_were_not_replaced() {
     let (mut tables, _) = founded();
     tables.apply(Revision(2), &plain(up(1, 1)));
     tables.apply(Revision(3), &plain(up(2, 1)));
@@ -260,15 +260,15 @@ fn down_hides_and_resuming_revives_only_what_nobody_took() {
     assert!(tables.edge_row(EdgeId(7)).is_none(), "what is not resumed is dropped");
 }
 
-/// The end of an edge whose node died is owed until it is settled.
+/// The callback about an edge whose node failed is pending until it is settled.
 #[test]
-fn a_dead_nodes_edges_owe_their_offline() {
+fn edges_of_a_failed_node_have_pending_callbacks() {
     let (mut tables, _) = founded();
     tables.apply(Revision(2), &plain(up(1, 1)));
     tables.apply(Revision(3), &plain(up(2, 1)));
     tables.apply(Revision(4), &numbered(1, 2, 1, vec![online(8, 1), online(9, 2)]));
     tables.apply(Revision(5), &plain(down(1, 2)));
-    assert_eq!(tables.owed().count(), 0, "it may still come back");
+    assert_eq!(tables.owed().count(), 0, "the node may still resume");
     let epoch = limes_routing::Epoch(2);
     tables.apply(Revision(6), &plain(Event::SuspendedDropped { node: NodeId(1), epoch }));
     let owed: Vec<EdgeId> = tables.owed().map(|owed| owed.edge).collect();

@@ -26,7 +26,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// The tables show what the rules say, after every entry, and every rule holds.
+    /// After every entry the tables agree with the naive model, and every rule holds.
     #[test]
     fn tables_show_what_the_rules_say(bytes in bytes()) {
         let mut naive = Naive::default();
@@ -37,7 +37,7 @@ proptest! {
         });
     }
 
-    /// Whoever goes on from a snapshot has the same verdicts, effects and tables as whoever did not.
+    /// Continuing from a snapshot gives the same verdicts, effects and tables.
     #[test]
     fn a_snapshot_anywhere_changes_nothing(bytes in bytes(), at in 0..100_u64) {
         let mut other = Tables::new();
@@ -79,7 +79,7 @@ proptest! {
     }
 
     /// Effects tell all that changed, and the difference of two states tells what the effects
-    /// between them would have told.
+    /// between them would have had.
     #[test]
     fn effects_and_differences_tell_the_same(bytes in bytes(), from in 0..60_u64, len in 0..60_u64) {
         let (mut all, mut jumps) = (Follower::default(), Follower::default());
@@ -155,7 +155,7 @@ proptest! {
         });
     }
 
-    /// Ids that are given out are never given again, whoever asks and whatever happens between.
+    /// Reserved ids are never reserved again, whichever node asks and whatever happens in between.
     #[test]
     fn ids_are_given_once(bytes in bytes()) {
         let (mut edges, mut services) = (0, 0);
@@ -184,9 +184,9 @@ proptest! {
     }
 }
 
-/// Thousands of edges: rows are split over shards, taken out and put back, and always found.
+/// Thousands of edges: rows are split over shards, removed and inserted again, and always found.
 #[test]
-fn shards_split_and_join_and_lose_nothing() {
+fn shards_split_and_merge_without_losing_rows() {
     let mut tables = Tables::new();
     for (at, batch) in (1..).zip(beginning()) {
         tables.apply(Revision(at), &batch);
@@ -271,9 +271,9 @@ fn histories_reach_every_event_and_every_reason() {
     assert_eq!(refused.len(), 8, "refused was only for {refused:?}");
 }
 
-/// A node may say its own good-bye; what comes behind it in the same batch is of a dead life.
+/// A node may report its own end; the epoch of the events behind it in the batch has ended.
 #[test]
-fn nothing_follows_a_good_bye() {
+fn events_behind_a_node_down_in_its_batch_are_fenced() {
     let mut tables = Tables::new();
     for (at, batch) in (1..).zip(beginning()) {
         tables.apply(Revision(at), &batch);
@@ -286,9 +286,9 @@ fn nothing_follows_a_good_bye() {
     assert_eq!(tables.edge_rows(), 0);
 }
 
-/// An operator who ends a service ends all of its sessions, and no other's.
+/// An operator who kicks a service ends all of its sessions, and no others.
 #[test]
-fn a_kick_of_a_service_ends_all_its_sessions() {
+fn kick_of_a_service_ends_all_its_sessions() {
     let mut tables = Tables::new();
     for (at, batch) in (1..).zip(beginning()) {
         tables.apply(Revision(at), &batch);

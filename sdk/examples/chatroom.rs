@@ -1,12 +1,13 @@
-//! A chat room: every edge publishes lines, the service sends each to all the others.
+//! A chat room: edges publish lines, and the service sends each line to all other edges.
 //!
 //! Run a node (`cargo run`), then once `cargo run -p limes-sdk --example chatroom -- serve`, and in as many
 //! terminals as you like `cargo run -p limes-sdk --example chatroom -- join NAME`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use limes_sdk::{Edge, Service};
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
 type Failure = Box<dyn std::error::Error>;
@@ -17,7 +18,7 @@ async fn main() -> Result<(), Failure> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve"] => serve().await,
         ["join", name] => join(name).await,
-        _ => Err("say `serve`, or `join NAME`".into()),
+        _ => Err("usage: chatroom serve | join NAME".into()),
     }
 }
 
@@ -30,20 +31,20 @@ async fn serve() -> Result<(), Failure> {
         .on_edge_online(move |edge| {
             let name = String::from_utf8_lossy(&edge.meta).into_owned();
             println!("{name} is here");
-            coming.lock().unwrap_or_else(PoisonError::into_inner).insert(edge.edge, name);
+            coming.lock().insert(edge.edge, name);
             async { Ok(()) }
         })
         .await?;
     service
         .on_edge_offline(move |edge| {
-            going.lock().unwrap_or_else(PoisonError::into_inner).remove(&edge.edge);
+            going.lock().remove(&edge.edge);
             async { Ok(()) }
         })
         .await?;
     service.subscribe(["lines"]).await?;
     println!("the room is open");
     while let Some(line) = service.receive().await {
-        let all = members.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = members.lock().clone();
         let name = all.get(&line.peer).cloned().unwrap_or_else(|| line.peer.to_string());
         let text = format!("{name}: {}", String::from_utf8_lossy(&line.body));
         for edge in all.into_keys().filter(|edge| *edge != line.peer) {

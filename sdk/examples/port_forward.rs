@@ -1,10 +1,10 @@
-//! Reaching a TCP port at a site behind NAT: the site runs an edge, you run a service that listens
-//! on a port of yours and carries each connection to the site through a stream.
+//! Reaches a TCP port at a site behind NAT: the site runs an edge; you run a service that listens on a local port and
+//! carries each connection to the site through a stream.
 //!
 //! Run a node (`cargo run`). At the site, where a machine serves ssh or a database (this prints the edge's id):
 //! `LIMES_EDGES=NODE:30012 cargo run -p limes-sdk --example port_forward -- site 192.168.1.20:22`.
 //! At your desk: `LIMES_SERVICES=NODE:30011 cargo run -p limes-sdk --example port_forward -- desk EDGE_ID
-//! 127.0.0.1:2222`; then `ssh -p 2222 127.0.0.1`. Both addresses are this machine's if they are left out.
+//! 127.0.0.1:2222`; then `ssh -p 2222 127.0.0.1`. Without the variables, both connect to a node on this machine.
 
 use limes_sdk::{Edge, Service};
 use tokio::io::copy_bidirectional;
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Failure> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["site", target] => site(target).await,
         ["desk", edge, listen] => desk(edge.parse()?, listen).await,
-        _ => Err("say `site HOST:PORT`, or `desk EDGE_ID LISTEN_ADDRESS`".into()),
+        _ => Err("usage: port_forward site HOST:PORT | desk EDGE_ID LISTEN_ADDRESS".into()),
     }
 }
 

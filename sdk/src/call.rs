@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 /// A call to be answered.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Who calls: an edge's id at a service, a service's id at an edge.
+    /// The caller: an edge's id at a service, a service's id at an edge.
     pub peer: u64,
     /// The method.
     pub method: String,
@@ -21,7 +22,7 @@ pub struct Call {
     pub deadline: Duration,
 }
 
-/// A handler's own error, passed on to the caller as one line.
+/// A handler's own error; the caller gets its text, one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Failed(pub String);
@@ -33,42 +34,42 @@ impl Failed {
     }
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Failed>> + Send>>;
-pub(crate) type Handler = Arc<dyn Fn(Call) -> Answering + Send + Sync>;
+type HandlerFuture = Pin<Box<dyn Future<Output = Result<Bytes, Failed>> + Send>>;
+pub(crate) type Handler = Arc<dyn Fn(Call) -> HandlerFuture + Send + Sync>;
 
-/// The methods that this side answers.
+/// The handlers of this side, by method.
 #[derive(Default)]
 pub(crate) struct Methods(RwLock<HashMap<String, Handler>>);
 
 impl Methods {
-    /// Gives the handler whose place it takes.
+    /// Adds a handler; gives the one that it replaces.
     pub(crate) fn insert<F, A>(&self, method: &str, handler: F) -> Option<Handler>
     where
         F: Fn(Call) -> A + Send + Sync + 'static,
         A: Future<Output = Result<Bytes, Failed>> + Send + 'static,
     {
         let handler: Handler = Arc::new(move |call| Box::pin(handler(call)));
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(method.to_owned(), handler)
+        self.0.write().insert(method.to_owned(), handler)
     }
 
-    /// Undoes an insert.
-    pub(crate) fn put_back(&self, method: &str, before: Option<Handler>) {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        match before {
+    /// Undoes an insert, given what it returned.
+    pub(crate) fn restore(&self, method: &str, previous: Option<Handler>) {
+        let mut all = self.0.write();
+        match previous {
             Some(handler) => all.insert(method.to_owned(), handler),
             None => all.remove(method),
         };
     }
 
     pub(crate) fn remove(&self, method: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(method);
+        self.0.write().remove(method);
     }
 
     pub(crate) fn get(&self, method: &str) -> Option<Handler> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(method).cloned()
+        self.0.read().get(method).cloned()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.0.read().keys().cloned().collect()
     }
 }

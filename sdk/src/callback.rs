@@ -1,3 +1,3 @@
-//! The gateway's questions to services about edges.
+//! What the gateway tells services about edges.
 
 pub use limes_wire::callback::EdgeFacts;

@@ -1,9 +1,9 @@
-//! Being an edge.
+//! The client of an edge.
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,13 +11,16 @@ use limes_wire::frame::Role;
 use tokio::sync::watch;
 
 use crate::call::{Call, Failed};
-use crate::client::{Client, Handle, State};
+use crate::client::{Handle, State};
+use crate::command::RequestKind;
 use crate::error::{CallError, ConnectError, OpenError, PublishError};
 use crate::message::Message;
 use crate::options::{Options, common_options};
+use crate::reconnect;
+use crate::request::NewRequest;
 use crate::stream::{Incoming, Stream};
 
-/// Makes an [`Edge`].
+/// Builds an [`Edge`].
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct EdgeBuilder(Options);
@@ -25,17 +28,17 @@ pub struct EdgeBuilder(Options);
 impl EdgeBuilder {
     common_options!();
 
-    /// A resume ticket from an earlier process: the edge gets the same id again.
+    /// Sets a resume ticket of an earlier process: the edge gets the same id again.
     pub fn ticket(mut self, ticket: impl Into<Bytes>) -> Self {
         self.0.ticket = ticket.into();
         self
     }
 
-    /// Connects: to the first of the addresses that answers, and then to whichever of the cluster's nodes
-    /// serves.
+    /// Connects to the first address that answers. From then on the client keeps itself connected, to any node of
+    /// the cluster.
     ///
     /// # Errors
-    /// [`ConnectError`]: refused for good, or nobody reached in time.
+    /// [`ConnectError`]: the cluster refuses the client, or no node was reached in time.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
@@ -47,12 +50,12 @@ impl EdgeBuilder {
     /// # }
     /// ```
     pub async fn connect(self) -> Result<Edge, ConnectError> {
-        Ok(Edge(Client::connect(self.0).await?))
+        Ok(Edge(reconnect::connect(self.0).await?))
     }
 }
 
-/// A connected edge; cheap to clone. It reconnects by itself until [`Edge::close`] or until the last
-/// clone is dropped.
+/// A connected edge; cheap to clone. It reconnects by itself until [`Edge::close`], or until the last clone is
+/// dropped.
 #[derive(Clone)]
 pub struct Edge(Arc<Handle>);
 
@@ -63,7 +66,7 @@ impl fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// Begins to make an edge.
+    /// A builder of an edge.
     pub fn builder() -> EdgeBuilder {
         EdgeBuilder(Options::new(Role::Edge, ""))
     }
@@ -73,9 +76,10 @@ impl Edge {
         self.0.id.load(Ordering::Acquire)
     }
 
-    /// The latest resume ticket: kept by a process, it keeps the id over restarts.
+    /// The latest resume ticket: a process that stores it keeps the edge's id over restarts. Empty if the cluster
+    /// gives none.
     pub fn ticket(&self) -> Bytes {
-        self.0.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.ticket.lock().clone()
     }
 
     /// Follows whether the edge is connected.
@@ -83,12 +87,12 @@ impl Edge {
         self.0.state.subscribe()
     }
 
-    /// Calls a method that some service offers. While there is no connection, or too much is in flight,
-    /// it waits, within its deadline; what certainly was not run because the connection went away is
-    /// sent again on the next one.
+    /// Calls a method that a service offers. While there is no connection, or too much is in flight, the call waits
+    /// within its deadline. A call that certainly did not run because its connection went away is sent again on the
+    /// next one.
     ///
     /// # Errors
-    /// [`CallError`] says whether the call may have run.
+    /// [`CallError`], which tells whether the call may have run.
     ///
     /// # Cancel safety
     /// Dropping the future cancels the call; it may have run.
@@ -103,7 +107,7 @@ impl Edge {
         self.call_within(method, body, self.0.options.call_timeout).await
     }
 
-    /// As [`Edge::call`], with a deadline.
+    /// As [`Edge::call`], with this time limit.
     ///
     /// # Errors
     /// As [`Edge::call`].
@@ -116,7 +120,9 @@ impl Edge {
         body: impl Into<Bytes>,
         time: Duration,
     ) -> Result<Bytes, CallError> {
-        self.0.request(false, 0, method, body.into(), time).await
+        let request =
+            NewRequest { kind: RequestKind::Call, peer: None, name: method, body: body.into(), time };
+        self.0.request(request).await
     }
 
     /// Answers a method that services call. A later handler for the method replaces an earlier one.
@@ -128,20 +134,22 @@ impl Edge {
         self.0.methods.insert(method, handler);
     }
 
-    /// Sends a message to some service that takes the topic; returns when it has been acknowledged. It
-    /// waits as [`Edge::call`] does.
+    /// Sends a message to a service that takes the topic; returns when the service has acknowledged it. It waits as
+    /// [`Edge::call`] does.
     ///
     /// # Errors
-    /// [`PublishError`] says whether it may have been taken.
+    /// [`PublishError`], which tells whether the receiver may have taken it.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves unknown whether it is taken.
+    /// Dropping the future leaves it unknown whether the receiver takes the message.
     pub async fn publish(&self, topic: &str, body: impl Into<Bytes>) -> Result<(), PublishError> {
-        self.0.request(true, 0, topic, body.into(), self.0.options.call_timeout).await.map(drop)
+        let (kind, time) = (RequestKind::Message, self.0.options.call_timeout);
+        let request = NewRequest { kind, peer: None, name: topic, body: body.into(), time };
+        self.0.request(request).await.map(drop)
     }
 
-    /// The next message to this edge; `None` once the edge is closed. Those that nobody receives wait,
-    /// up to 1,024; the publishers of more are told "busy".
+    /// The next message to this edge; `None` once the edge is closed. Up to 1,024 messages wait to be received; the
+    /// publishers of more get the error "busy".
     ///
     /// # Cancel safety
     /// No message is lost.
@@ -149,15 +157,15 @@ impl Edge {
         self.0.receive().await
     }
 
-    /// Opens a stream to a service by its name; returns when it has accepted.
+    /// Opens a stream to a service by its name; returns when the service has accepted it.
     ///
     /// # Errors
-    /// [`OpenError`]: nobody by that name, or it did not accept.
+    /// [`OpenError`]: no service of that name, or it did not accept.
     ///
     /// # Cancel safety
     /// Dropping the future resets the stream.
     pub async fn open_stream(&self, service: &str, meta: impl Into<Bytes>) -> Result<Stream, OpenError> {
-        self.0.open_stream(0, service, meta.into()).await
+        self.0.open_stream(None, service, meta.into()).await
     }
 
     /// The next stream that a service has opened to this edge; `None` once the edge is closed.
@@ -168,11 +176,10 @@ impl Edge {
         self.0.accept_stream().await
     }
 
-    /// Lets calls in flight and handlers end, for 5 s at most, and says good-bye; the edge does not come
-    /// back, and open streams are reset.
+    /// Closes the edge for good: calls and handlers in flight may end within 5 s, open streams are reset.
     ///
     /// # Cancel safety
-    /// Dropping the future changes nothing: the edge closes all the same.
+    /// Dropping the future does not stop the close.
     pub async fn close(&self) {
         self.0.close().await;
     }

@@ -1,4 +1,4 @@
-//! Errors: a closed set of kinds, and what the caller may do next.
+//! What a failure was, and what the caller may do next.
 
 use std::fmt;
 
@@ -12,11 +12,11 @@ use limes_wire::frame::{CallError as WireError, Execution};
 /// use limes_sdk::Kind;
 ///
 /// match error.kind() {
-///     Kind::NoMethod => println!("nobody offers it"),
-///     Kind::Application => println!("the handler said: {}", error.text()),
-///     _ if error.retryable() => println!("worth another try"),
-///     _ if error.may_have_run() => println!("it may have been done"),
-///     _ => println!("not done: {error}"),
+///     Kind::NoMethod => println!("no service offers it"),
+///     Kind::Application => println!("the handler failed: {}", error.text()),
+///     _ if error.retryable() => println!("try again"),
+///     _ if error.may_have_run() => println!("it may have run"),
+///     _ => println!("it did not run: {error}"),
 /// }
 /// # }
 /// ```
@@ -29,15 +29,15 @@ pub enum Kind {
     NoService,
     /// No service offers the method, or the edge has no handler for it.
     NoMethod,
-    /// A queue on the way is full.
+    /// A queue on the path is full.
     Busy,
     /// No answer within the deadline.
     Timeout,
     /// The receiver's connection ended, or was taken over by a newer one.
     Gone,
-    /// The cluster cannot agree now.
+    /// The cluster has no quorum at present.
     NoQuorum,
-    /// The receiver or the gateway said no.
+    /// The receiver or the gateway refused.
     Refused,
     /// Larger than a limit allows.
     TooLarge,
@@ -47,7 +47,7 @@ pub enum Kind {
     Disconnected,
     /// This client was closed.
     Closed,
-    /// Something that this version does not know; the text says more.
+    /// A code that this version does not know; the text explains it.
     Other,
 }
 
@@ -60,7 +60,7 @@ pub struct CallError {
     text: String,
 }
 
-/// Why a message was not taken over.
+/// Why a message was not acknowledged.
 pub type PublishError = CallError;
 /// Why a stream could not be opened.
 pub type OpenError = CallError;
@@ -78,7 +78,7 @@ impl CallError {
         Self::new(Kind::Disconnected, Code::GONE, Execution::NotStarted, "not connected to the cluster")
     }
 
-    pub(crate) fn cut() -> Self {
+    pub(crate) fn disconnected() -> Self {
         Self::new(
             Kind::Disconnected,
             Code::GONE,
@@ -118,7 +118,7 @@ impl CallError {
         self.code
     }
 
-    /// Whether the receiver's handler may have been run. If not, sending again cannot do it twice.
+    /// Whether the receiver's handler may have run. If not, sending again cannot run it twice.
     pub fn may_have_run(&self) -> bool {
         self.ran != Execution::NotStarted
     }
@@ -137,18 +137,18 @@ impl CallError {
             )
     }
 
-    /// One line for a person.
+    /// The reason in words, one line.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether the cluster has said no, so that the same will not do on another connection either.
-    pub(crate) fn is_no(&self) -> bool {
-        let passing = matches!(
+    /// Whether the cluster refused the request itself: another connection would not help.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let is_transient = matches!(
             self.kind,
             Kind::Disconnected | Kind::Timeout | Kind::NoQuorum | Kind::Gone | Kind::Closed
         );
-        !passing && self.code != Code::DRAINING
+        !is_transient && self.code != Code::DRAINING
     }
 }
 
@@ -171,25 +171,25 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// Why no connection could be had at first.
+/// Why the first connect failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The builder was given no address.
+    /// The builder has no address.
     #[error("no address was given")]
     NoAddress,
-    /// TLS cannot be set up as the builder was told.
+    /// The TLS settings of the builder cannot be used.
     #[error("{0}")]
     Tls(String),
-    /// The cluster said no, for good.
+    /// The cluster refuses this client for good.
     #[error("refused: {code}: {text}")]
     Refused {
-        /// Why.
+        /// The reason.
         code: Code,
-        /// One line for a person.
+        /// The reason in words, one line.
         text: String,
     },
-    /// No address answered in time; the last reason is given.
+    /// No address answered in time; with the last reason.
     #[error("no node of the cluster could be reached in time; last: {0}")]
     Unreachable(String),
 }

@@ -1,352 +1,318 @@
-//! One connection to the cluster: what is in flight on it, in its own task.
+//! One connection to the cluster: the requests and handlers in flight on it, owned by the connection's task.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Cx, Handler, Mailbox, RecordStream, Stream as RawStream};
+use futures::FutureExt;
+use limes_wire::driver::{Cx, Handler, Native, PeerEvent, RecordStream, Stream as RawStream};
 use limes_wire::frame::{
-    Ack, Call as CallFrame, CallError as ErrorFrame, Execution, Frame, GoAway, Hello,
-    Message as MessageFrame, Names, Reply, Welcome,
+    Ack, Call as CallFrame, CallError as ErrorFrame, Done, Execution, Frame, GoAway, Message as MessageFrame,
+    Names, Reply, Welcome,
 };
-use limes_wire::{By, CloseReason, Code, Str, limits};
-use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use limes_wire::{By, CloseReason, Code, limits};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, debug_span, warn};
 
-use crate::call::Call;
+use crate::call::{Call, Failed};
 use crate::client::Client;
+use crate::command::{LinkCommand, LinkHandle, NameChange, PendingRequest, RequestKind, ResultSender};
 use crate::error::CallError;
 use crate::message::Message;
 use crate::stream::{Incoming, Stream};
 
-/// The mailbox of a connection.
-pub(crate) type Outbox = Mailbox<Mail>;
-/// Where the end of a request goes.
-pub(crate) type Tell = oneshot::Sender<Result<Bytes, CallError>>;
-
 /// Handlers that may run at once for one connection.
 const HANDLERS_MAX: usize = 10_000;
-/// How often a connection that is to finish looks whether it has.
-const FINISH_LOOK: Duration = Duration::from_millis(50);
-/// How long the opener of a stream may take to say what it wants.
+/// Pause between polls of the open streams of a connection that finishes: the driver does not report their ends.
+const STREAMS_POLL: Duration = Duration::from_millis(50);
+/// Time limit for the peer to introduce a stream that it has opened.
 const OPEN_TIME: Duration = Duration::from_secs(10);
 
-/// A call or a message to be sent.
+/// What a connection reports to the task that keeps the client connected.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) id: u64,
-    pub(crate) is_message: bool,
-    pub(crate) peer: u64,
-    pub(crate) name: Str,
-    pub(crate) body: Bytes,
-    pub(crate) deadline: Instant,
-    pub(crate) tell: Tell,
-}
-
-/// Which change of names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Naming {
-    Register,
-    Withdraw,
-    Subscribe,
-    Unsubscribe,
-}
-
-/// What the connection's task is told.
-#[derive(Debug)]
-pub(crate) enum Mail {
-    Send(Request),
-    Cancel(u64),
-    Answer(u64, Result<Bytes, (Code, Execution, String)>),
-    Ack {
-        id: u64,
-        code: Code,
-        text: String,
-    },
-    Names(Naming, u64, Vec<Str>, Tell),
-    Open(oneshot::Sender<Result<RawStream, Code>>),
-    /// Close when no call and no handler is in flight, and with `streams` no stream is open; at the
-    /// instant given in any case.
-    Finish {
-        until: Instant,
-        streams: bool,
-    },
-    Close,
-}
-
-/// How a connection came to its end, or to its beginning.
-#[derive(Debug)]
-pub(crate) enum News {
-    /// It is open.
-    Open(Box<Welcome>),
-    /// The gateway wants this client to go elsewhere.
-    Leave(GoAway),
-    /// It is over.
+pub(crate) enum LinkEvent {
+    /// The gateway has welcomed the client.
+    Opened(Box<Welcome>),
+    /// The gateway refuses the client, or wants it to leave.
+    GoAway(GoAway),
+    /// The connection is over.
     Closed(CloseReason),
+}
+
+/// Until when a connection may finish what is in flight.
+#[derive(Debug, Clone, Copy)]
+struct Finishing {
+    until: Instant,
+    /// Whether open streams count as in flight.
+    streams: bool,
 }
 
 /// The handler of one connection.
 pub(crate) struct Link {
     client: Arc<Client>,
-    outbox: Outbox,
-    news: tokio::sync::mpsc::UnboundedSender<News>,
-    waiting: HashMap<u64, Tell>,
-    running: HashMap<u64, AbortHandle>,
-    /// Messages that the user has not acknowledged yet.
-    held: HashSet<u64>,
-    /// Until when what is in flight may finish, and whether streams count.
-    finishing: Option<(Instant, bool)>,
-    /// Largest body that the gateway takes.
+    handle: LinkHandle,
+    events: UnboundedSender<LinkEvent>,
+    /// Requests without a result, by id.
+    pending: HashMap<u64, ResultSender>,
+    /// Handlers that run, by the id of their call; dropping one aborts it.
+    running: HashMap<u64, AbortOnDropHandle<()>>,
+    /// Ids of messages that the application has not acknowledged yet.
+    unacknowledged: HashSet<u64>,
+    /// Streams of the peer that are being accepted.
+    accepting: JoinSet<()>,
+    finishing: Option<Finishing>,
+    /// Largest body that the gateway takes, in bytes.
     max_body: usize,
+    /// Cancels the connection's token when this is dropped.
+    _ended: DropGuard,
 }
 
 impl Link {
     pub(crate) fn new(
         client: Arc<Client>,
-        outbox: Outbox,
-        news: tokio::sync::mpsc::UnboundedSender<News>,
+        handle: LinkHandle,
+        events: UnboundedSender<LinkEvent>,
+        ended: DropGuard,
     ) -> Self {
         Link {
             client,
-            outbox,
-            news,
-            waiting: HashMap::new(),
+            handle,
+            events,
+            pending: HashMap::new(),
             running: HashMap::new(),
-            held: HashSet::new(),
+            unacknowledged: HashSet::new(),
+            accepting: JoinSet::new(),
             finishing: None,
             max_body: limits::FRAME_BODY_MAX,
+            _ended: ended,
         }
     }
 
-    /// Closes a connection that is no longer in use once nothing is in flight on it.
+    /// Closes a connection that finishes once nothing is in flight on it, or its time is up.
     fn close_if_finished(&mut self, cx: &mut Cx<'_>) {
-        let Some((until, streams)) = self.finishing else { return };
-        let calls = self.waiting.is_empty() && self.running.is_empty();
-        if (calls && !(streams && cx.streams() > 0)) || cx.now() >= until {
+        let Some(Finishing { until, streams }) = self.finishing else { return };
+        let calls = !self.pending.is_empty() || !self.running.is_empty();
+        let streams = streams && cx.streams() > 0;
+        if !(calls || streams) || cx.now() >= until {
             self.leave(cx);
         } else {
-            cx.wake_at(until.min(cx.now() + FINISH_LOOK));
+            cx.wake_at(if streams { until.min(cx.now() + STREAMS_POLL) } else { until });
         }
     }
 
-    /// Says good-bye; OK is said only if all that was read is answered (PROTOCOL 3.6).
+    /// Closes the connection with a go-away. The code OK promises that every request read was answered (PROTOCOL 3.6).
     fn leave(&mut self, cx: &mut Cx<'_>) {
-        let owes = !self.running.is_empty() || !self.held.is_empty();
-        cx.close(GoAway::new(if owes { Code::CANCELLED } else { Code::OK }, "good-bye"));
+        let is_complete = self.running.is_empty() && self.unacknowledged.is_empty();
+        cx.close(GoAway::new(if is_complete { Code::OK } else { Code::CANCELLED }, "good-bye"));
     }
 
-    fn finish(&mut self, id: u64, result: Result<Bytes, CallError>) {
-        if let Some(tell) = self.waiting.remove(&id) {
-            let _ = tell.send(result);
+    fn resolve(&mut self, id: u64, result: Result<Bytes, CallError>) {
+        if let Some(sender) = self.pending.remove(&id) {
+            let _ = sender.send(result);
         }
     }
 
-    fn send(&mut self, request: Request, cx: &mut Cx<'_>) {
-        let Request { id, is_message, peer, name, body, deadline, tell } = request;
-        let remaining = deadline.saturating_duration_since(cx.now());
-        if remaining.is_zero() {
-            let _ = tell.send(Err(CallError::timeout(Execution::NotStarted)));
+    fn send(&mut self, request: PendingRequest, cx: &mut Cx<'_>) {
+        let PendingRequest { id, kind, peer, name, body, deadline, result } = request;
+        let deadline = deadline.saturating_duration_since(cx.now());
+        if deadline.is_zero() {
+            let _ = result.send(Err(CallError::timeout(Execution::NotStarted)));
             return;
         }
-        self.waiting.insert(id, tell);
-        let deadline = remaining;
-        cx.send(if is_message {
-            Frame::Message(MessageFrame { id, deadline, peer, topic: name, body })
-        } else {
-            Frame::Call(CallFrame { id, deadline, peer, method: name, body })
+        self.pending.insert(id, result);
+        // On the wire a peer of 0 leaves the choice of a service to the gateway (PROTOCOL 4.1).
+        let peer = peer.unwrap_or(0);
+        cx.send(match kind {
+            RequestKind::Message => Frame::Message(MessageFrame { id, deadline, peer, topic: name, body }),
+            RequestKind::Call => Frame::Call(CallFrame { id, deadline, peer, method: name, body }),
         });
     }
 
-    /// Runs the handler of a call in a task of its own.
+    /// Runs the handler of a call in a task of its own; a panic becomes an answer.
     fn serve(&mut self, call: CallFrame, cx: &mut Cx<'_>) {
         let CallFrame { id, deadline, peer, method, body } = call;
         let refuse =
             |code, text: String| Frame::Error(ErrorFrame { id, code, ran: Execution::NotStarted, text });
         let Some(handler) = self.client.methods.get(&method) else {
-            cx.send(refuse(Code::NO_METHOD, format!("nobody here answers {:?}", &*method)));
+            cx.send(refuse(Code::NO_METHOD, format!("no handler for {:?}", &*method)));
             return;
         };
         if self.running.len() >= HANDLERS_MAX {
-            cx.send(refuse(Code::BUSY, "too many calls are being answered here".to_owned()));
+            cx.send(refuse(Code::BUSY, "too many handlers are running".to_owned()));
             return;
         }
-        let outbox = self.outbox.clone();
+        let link = self.handle.clone();
         let span = debug_span!("limes.handler", method = &*method, peer);
-        let work = handler(Call { peer, method: method.to_string(), body, deadline });
-        let task = tokio::spawn(async move {
-            let mut handler = AbortOnDrop(tokio::spawn(work.instrument(span)));
-            let answer = match (&mut handler.0).await {
-                Ok(Ok(body)) => Ok(body),
-                Ok(Err(failed)) => Err((Code::APPLICATION, Execution::Completed, failed.0)),
-                Err(_) => Err((Code::APPLICATION, Execution::Completed, "the handler panicked".to_owned())),
-            };
-            outbox.push_always(Mail::Answer(id, answer));
-        });
-        self.running.insert(id, task.abort_handle());
+        let call = Call { peer, method: method.to_string(), body, deadline };
+        let work = async move {
+            let answer = AssertUnwindSafe(async move { handler(call).await }).catch_unwind().await;
+            let result = answer.unwrap_or_else(|_| Err(Failed::new("the handler panicked")));
+            link.push_always(LinkCommand::Answer { id, result });
+        };
+        let task = tokio::spawn(work.instrument(span));
+        self.running.insert(id, AbortOnDropHandle::new(task));
     }
 
+    /// Sends the answer of a handler, unless its call was cancelled meanwhile.
+    fn answer(&mut self, id: u64, result: Result<Bytes, Failed>, cx: &mut Cx<'_>) {
+        if self.running.remove(&id).is_none() {
+            return;
+        }
+        let fail = |code, text| Frame::Error(ErrorFrame { id, code, ran: Execution::Completed, text });
+        cx.send(match result {
+            Ok(body) if body.len() > self.max_body => {
+                // Sending it would end the connection, with every other call on it (PROTOCOL 9.2).
+                let (bytes, max) = (body.len(), self.max_body);
+                let text = format!("a reply of {bytes} bytes is over the cluster's limit of {max}");
+                fail(Code::TOO_LARGE, text)
+            }
+            Ok(body) => Frame::Reply(Reply { id, body }),
+            Err(failed) => fail(Code::APPLICATION, failed.0),
+        });
+    }
+
+    /// Queues a message for the application, or refuses it if the queue is full.
     fn receive(&mut self, message: MessageFrame, cx: &mut Cx<'_>) {
         let MessageFrame { id, peer, topic, body, .. } = message;
-        let outbox = self.outbox.clone();
-        let topic = topic.to_string();
-        let message = Message { peer, topic, body, id, outbox, answered: false };
-        self.held.insert(id);
-        if let Err(full) = self.client.messages.0.try_send(message) {
-            self.held.remove(&id);
+        let (topic, link) = (topic.to_string(), self.handle.clone());
+        let message = Message { peer, topic, body, id, link, answered: false };
+        self.unacknowledged.insert(id);
+        if let Err(full) = self.client.messages.sender.try_send(message) {
+            self.unacknowledged.remove(&id);
             full.into_inner().answered = true;
             let text = "the receiver does not keep up".to_owned();
             cx.send(Frame::Error(ErrorFrame { id, code: Code::BUSY, ran: Execution::NotStarted, text }));
         }
     }
+
+    fn change_names(&mut self, id: u64, change: NameChange, names: Names, cx: &mut Cx<'_>) {
+        debug_assert_eq!(id, names.id);
+        cx.send(match change {
+            NameChange::Register => Frame::Register(names),
+            NameChange::Withdraw => Frame::Withdraw(names),
+            NameChange::Subscribe => Frame::Subscribe(names),
+            NameChange::Unsubscribe => Frame::Unsubscribe(names),
+        });
+    }
 }
 
-impl Handler for Link {
-    type Mail = Mail;
-
-    fn on_hello(&mut self, _: Hello, _: &mut Cx<'_>) {}
-
-    fn on_welcome(&mut self, welcome: Welcome, _: &mut Cx<'_>) {
-        self.max_body = welcome.max_body as usize;
-        let _ = self.news.send(News::Open(Box::new(welcome)));
-    }
-
+impl Link {
     fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
         match frame {
-            Frame::Reply(Reply { id, body }) => self.finish(id, Ok(body)),
-            Frame::Error(error) => self.finish(error.id, Err(error.into())),
-            Frame::Ack(Ack { id, code: Code::OK, .. }) => self.finish(id, Ok(Bytes::new())),
-            Frame::Ack(Ack { id, code, text }) => {
-                self.finish(id, Err(CallError::coded(code, Execution::Completed, text)));
+            Frame::Reply(Reply { id, body }) => self.resolve(id, Ok(body)),
+            Frame::Error(error) => self.resolve(error.id, Err(error.into())),
+            Frame::Ack(Ack { id, code: Code::OK, .. }) | Frame::Done(Done { id, code: Code::OK, .. }) => {
+                self.resolve(id, Ok(Bytes::new()));
             }
-            Frame::Done(done) if done.code == Code::OK => self.finish(done.id, Ok(Bytes::new())),
-            Frame::Done(done) => {
-                self.finish(done.id, Err(CallError::coded(done.code, Execution::NotStarted, done.text)))
+            Frame::Ack(Ack { id, code, text }) => {
+                self.resolve(id, Err(CallError::coded(code, Execution::Completed, text)));
+            }
+            Frame::Done(Done { id, code, text }) => {
+                self.resolve(id, Err(CallError::coded(code, Execution::NotStarted, text)));
             }
             Frame::Call(call) => self.serve(call, cx),
             Frame::Message(message) => self.receive(message, cx),
-            Frame::Cancel { id } => {
-                if let Some(task) = self.running.remove(&id) {
-                    task.abort();
-                }
+            Frame::Cancel { id } => drop(self.running.remove(&id)),
+            other => debug!(frame = other.name(), "ignored a frame that has no meaning for a client"),
+        }
+        self.close_if_finished(cx);
+    }
+}
+
+impl Handler for Link {
+    type Protocol = Native;
+    type Mail = LinkCommand;
+
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Welcome(welcome) => {
+                self.max_body = welcome.max_body as usize;
+                let _ = self.events.send(LinkEvent::Opened(Box::new(welcome)));
             }
-            other => debug!(frame = other.name(), "a frame that says nothing to this side"),
+            PeerEvent::Frame(frame) => self.on_frame(frame, cx),
+            PeerEvent::GoAway(goaway) => {
+                let _ = self.events.send(LinkEvent::GoAway(goaway));
+            }
+            PeerEvent::Stream(stream) => {
+                while self.accepting.try_join_next().is_some() {}
+                self.accepting.spawn(accept(self.client.clone(), stream));
+            }
+            PeerEvent::Hello(_) | PeerEvent::Silence(_) => {}
         }
     }
 
-    fn on_goaway(&mut self, goaway: GoAway, _: &mut Cx<'_>) {
-        let _ = self.news.send(News::Leave(goaway));
-    }
-
-    fn on_mail(&mut self, mail: Mail, cx: &mut Cx<'_>) {
-        match mail {
-            Mail::Send(request) => self.send(request, cx),
-            Mail::Cancel(id) => {
-                if self.waiting.remove(&id).is_some() {
+    fn on_mail(&mut self, command: LinkCommand, cx: &mut Cx<'_>) {
+        match command {
+            LinkCommand::Send(request) => self.send(request, cx),
+            LinkCommand::Cancel(id) => {
+                if self.pending.remove(&id).is_some() {
                     cx.send(Frame::Cancel { id });
                 }
             }
-            Mail::Answer(id, answer) => {
-                if self.running.remove(&id).is_some() {
-                    cx.send(match answer {
-                        Ok(body) if body.len() > self.max_body => {
-                            // It would cost the connection, and every other call on it (PROTOCOL 9.2).
-                            let text = format!(
-                                "a reply of {} bytes is over the cluster's limit of {}",
-                                body.len(),
-                                self.max_body
-                            );
-                            Frame::Error(ErrorFrame {
-                                id,
-                                code: Code::TOO_LARGE,
-                                ran: Execution::Completed,
-                                text,
-                            })
-                        }
-                        Ok(body) => Frame::Reply(Reply { id, body }),
-                        Err((code, ran, text)) => Frame::Error(ErrorFrame { id, code, ran, text }),
-                    });
-                }
-            }
-            Mail::Ack { id, code, text } => {
-                self.held.remove(&id);
+            LinkCommand::Answer { id, result } => self.answer(id, result, cx),
+            LinkCommand::Ack { id, code, text } => {
+                self.unacknowledged.remove(&id);
                 cx.send(Frame::Ack(Ack { id, code, text }));
             }
-            Mail::Names(naming, id, names, tell) => {
-                self.waiting.insert(id, tell);
-                let names = Names { id, names };
-                cx.send(match naming {
-                    Naming::Register => Frame::Register(names),
-                    Naming::Withdraw => Frame::Withdraw(names),
-                    Naming::Subscribe => Frame::Subscribe(names),
-                    Naming::Unsubscribe => Frame::Unsubscribe(names),
-                });
+            LinkCommand::ChangeNames { id, change, names, result } => {
+                self.pending.insert(id, result);
+                self.change_names(id, change, Names { id, names }, cx);
             }
-            Mail::Open(opened) => cx.open_stream(move |stream| {
+            LinkCommand::OpenStream(opened) => cx.open_stream(move |stream| {
                 let _ = opened.send(stream);
             }),
-            Mail::Finish { until, streams } => {
-                self.finishing = Some((until, streams));
-                self.close_if_finished(cx);
-            }
-            Mail::Close => self.leave(cx),
+            LinkCommand::Finish { until, streams } => self.finishing = Some(Finishing { until, streams }),
+            LinkCommand::Close => return self.leave(cx),
         }
-    }
-
-    fn on_stream(&mut self, stream: RawStream, _: &mut Cx<'_>) {
-        tokio::spawn(accept(self.client.clone(), stream));
+        self.close_if_finished(cx);
     }
 
     fn on_timeout(&mut self, _: Instant, cx: &mut Cx<'_>) {
         self.close_if_finished(cx);
     }
 
-    fn on_closing(&mut self, unread: Vec<Mail>) {
-        for mail in unread {
-            if let Mail::Send(Request { tell, .. }) | Mail::Names(_, _, _, tell) = mail {
-                let _ = tell.send(Err(CallError::not_sent()));
+    fn on_closing(&mut self, unread: Vec<LinkCommand>) {
+        for command in unread {
+            if let LinkCommand::Send(PendingRequest { result, .. })
+            | LinkCommand::ChangeNames { result, .. } = command
+            {
+                let _ = result.send(Err(CallError::not_sent()));
             }
         }
     }
 
     fn on_close(mut self, reason: CloseReason) {
-        for (_, task) in self.running.drain() {
-            task.abort();
-        }
-        // PROTOCOL 3.6: a gateway that ends with OK has answered all that it has read.
-        let unread = reason.by == By::Peer && reason.code == Code::OK;
-        for (_, tell) in self.waiting.drain() {
-            let _ = tell.send(Err(if unread { CallError::not_sent() } else { CallError::cut() }));
+        self.running.clear();
+        // A gateway that ends with OK has answered every request that it has read (PROTOCOL 3.6).
+        let is_unread = reason.by == By::Peer && reason.code == Code::OK;
+        for (_, result) in self.pending.drain() {
+            let error = if is_unread { CallError::not_sent() } else { CallError::disconnected() };
+            let _ = result.send(Err(error));
         }
         match (reason.by, reason.code) {
             (By::Us, Code::OK) => {}
             (By::Us, _) => warn!(%reason, "connection closed by this side"),
             _ => debug!(%reason, "connection ended"),
         }
-        let _ = self.news.send(News::Closed(reason));
+        let _ = self.events.send(LinkEvent::Closed(reason));
     }
 }
 
-/// A handler's task, apart so that a panic is an answer; ends with its owner.
-struct AbortOnDrop(tokio::task::JoinHandle<Result<Bytes, crate::call::Failed>>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Takes a stream that the other side has opened.
+/// Accepts a stream that the peer has opened, if the application's queue has a free slot.
 async fn accept(client: Arc<Client>, raw: RawStream) {
     let mut stream = RecordStream::new(raw);
     let Ok(Ok(open)) = timeout(OPEN_TIME, stream.read_open()).await else { return };
-    let Ok(place) = client.streams.0.clone().try_reserve_owned() else {
-        return stream.reset(Code::BUSY, "nobody here accepts the stream").await;
+    let Ok(slot) = client.streams.sender.clone().try_reserve_owned() else {
+        return stream.reset(Code::BUSY, "the application does not accept the stream").await;
     };
     if stream.write_accept(&[]).await.is_ok() {
         let name = open.name.to_string();
-        place.send(Incoming { peer: open.peer, name, meta: open.meta, stream: Stream(stream) });
+        slot.send(Incoming { peer: open.peer, name, meta: open.meta, stream: Stream(stream) });
     }
 }

@@ -3,36 +3,36 @@
 use bytes::Bytes;
 use limes_wire::Code;
 
-use crate::link::{Mail, Outbox};
+use crate::command::{LinkCommand, LinkHandle};
 
-/// A message, to be acknowledged: its publisher hears of it. Dropping it says that it was not taken.
+/// A received message; its publisher waits for the acknowledgement. Dropping it refuses it.
 #[derive(Debug)]
 pub struct Message {
-    /// Who sent it: an edge's id at a service, a service's id at an edge.
+    /// The sender: an edge's id at a service, a service's id at an edge.
     pub peer: u64,
-    /// What it is about.
+    /// The topic.
     pub topic: String,
     /// The payload.
     pub body: Bytes,
     pub(crate) id: u64,
-    pub(crate) outbox: Outbox,
+    pub(crate) link: LinkHandle,
     pub(crate) answered: bool,
 }
 
 impl Message {
-    /// Takes the message over: its publisher's `publish` returns.
+    /// Acknowledges the message: its publisher's `publish` returns.
     pub fn done(mut self) {
         self.answer(Code::OK, String::new());
     }
 
-    /// Refuses the message with one line that the publisher gets.
+    /// Refuses the message; its publisher gets the text, one line.
     pub fn error(mut self, text: impl Into<String>) {
         self.answer(Code::APPLICATION, text.into());
     }
 
     fn answer(&mut self, code: Code, text: String) {
         self.answered = true;
-        self.outbox.push_always(Mail::Ack { id: self.id, code, text });
+        self.link.push_always(LinkCommand::Ack { id: self.id, code, text });
     }
 }
 

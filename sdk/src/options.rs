@@ -1,4 +1,4 @@
-//! What both builders can be told.
+//! The settings of a client, and the builder methods that edges and services share.
 
 use std::time::Duration;
 
@@ -15,8 +15,10 @@ pub(crate) struct Options {
     pub(crate) addresses: Vec<String>,
     pub(crate) name: String,
     pub(crate) meta: Bytes,
+    /// Resume ticket; empty if there is none.
     pub(crate) ticket: Bytes,
-    pub(crate) instance: [u8; 16],
+    /// Tells instances of one service apart.
+    pub(crate) instance: Option<[u8; 16]>,
     pub(crate) keepalive: Duration,
     pub(crate) call_timeout: Duration,
     pub(crate) connect_timeout: Duration,
@@ -32,7 +34,7 @@ impl Options {
             name: name.to_owned(),
             meta: Bytes::new(),
             ticket: Bytes::new(),
-            instance: [0; 16],
+            instance: None,
             keepalive: limits::KEEPALIVE,
             call_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
@@ -46,7 +48,7 @@ impl Options {
             role: self.role,
             name: self.name.clone(),
             meta: self.meta.clone(),
-            instance: self.instance,
+            instance: self.instance.unwrap_or_default(),
             keepalive: self.keepalive,
             ticket,
             moving,
@@ -55,10 +57,10 @@ impl Options {
     }
 }
 
-/// The methods that both builders have.
+/// The methods that both builders share.
 macro_rules! common_options {
     () => {
-        /// Adds an address, `host:port`. With several, each connect begins at another one.
+        /// Adds an address, `host:port`. With several, each connect begins at another of them.
         pub fn address(mut self, address: impl Into<String>) -> Self {
             self.0.addresses.push(address.into());
             self
@@ -70,37 +72,37 @@ macro_rules! common_options {
             self
         }
 
-        /// What the other side is told about this one, up to 65,535 bytes.
+        /// Data about this client that its peers get, up to 65,535 bytes.
         pub fn meta(mut self, meta: impl Into<bytes::Bytes>) -> Self {
             self.0.meta = meta.into();
             self
         }
 
-        /// Silence after which the connection is tested; 20 s if not set.
+        /// Silence after which the connection is tested; 20 s by default.
         pub fn keepalive(mut self, keepalive: std::time::Duration) -> Self {
             self.0.keepalive = keepalive;
             self
         }
 
-        /// How long calls and messages may take if they are not told; 30 s if not set.
+        /// Time limit of calls, messages and streams without one of their own; 30 s by default.
         pub fn call_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.0.call_timeout = timeout;
             self
         }
 
-        /// How long the first connect may take in all; 10 s if not set.
+        /// Time limit of the first connect, over all addresses; 10 s by default.
         pub fn connect_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.0.connect_timeout = timeout;
             self
         }
 
-        /// Speaks TLS; in the clear if not set.
+        /// Uses TLS; in the clear by default.
         pub fn tls(mut self, tls: crate::Tls) -> Self {
             self.0.tls = Some(tls);
             self
         }
 
-        /// The longest pause between attempts to reconnect; 5 s if not set.
+        /// Longest pause between attempts to reconnect; 5 s by default.
         pub fn backoff_max(mut self, pause: std::time::Duration) -> Self {
             self.0.backoff_max = pause;
             self

@@ -1,176 +1,207 @@
 //! Keeping a client connected.
 
+use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Mailbox, Transport, drive, tune};
+use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::{Role, Welcome};
 use limes_wire::limits::{self, Limits};
-use limes_wire::{Code, Conn};
+use limes_wire::transport::{AnyTransport, tune};
+use limes_wire::{CloseReason, Code, Conn};
 use rand::Rng;
+use scopeguard::ScopeGuard;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{sleep, timeout};
-use tracing::{Instrument, debug_span, info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, debug_span, error, info, warn};
 
-use crate::client::{Client, GRACE, State, Way};
-use crate::error::ConnectError;
-use crate::link::{Link, Mail, Naming, News, Outbox};
-use crate::pace::{Addresses, Asked, Backoff};
+use crate::addresses::Addresses;
+use crate::backoff::Backoff;
+use crate::client::{Client, GRACE, Handle, State};
+use crate::command::{LinkCommand, LinkHandle, NameChange};
+use crate::connection::Connection;
+use crate::error::{CallError, ConnectError};
+use crate::goaway::Reaction;
+use crate::link::{Link, LinkEvent};
+use crate::options::Options;
 
-/// How long one address may take, from the dial to the welcome and the restored names.
+/// Time limit of one address, from the dial to the welcome and the restored names.
 const ATTEMPT: Duration = Duration::from_secs(6);
-/// How long the dial itself may take.
+/// Time limit of the dial itself.
 const DIAL: Duration = Duration::from_secs(2);
 /// How long what is in flight on a connection that was left may take to finish.
 const FINISH: Duration = Duration::from_secs(30);
-/// The longest pause between attempts of the first connect.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// How long after attempts that failed a "replaced" is not believed.
+/// Longest pause between attempts of the first connect.
+const FIRST_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long after failed attempts a "replaced" may come from one of them.
 const DOUBT: Duration = Duration::from_secs(60);
 
-/// A connection that is open.
-struct Open {
+/// An open connection.
+struct OpenConnection {
     /// The address that was dialled.
     address: String,
-    outbox: Outbox,
-    news: UnboundedReceiver<News>,
-    /// Where the other nodes are.
+    link: LinkHandle,
+    events: UnboundedReceiver<LinkEvent>,
+    /// Addresses of the other nodes.
     peers: Vec<String>,
-    /// Until when a "replaced" may be the work of an attempt of this client that it gave up: a
-    /// proposal may be committed late.
+    /// Until when a "replaced" may be the work of an attempt that this client gave up: the cluster may commit its
+    /// admission late.
     doubt: Option<Instant>,
 }
 
-/// Why an attempt failed.
-enum Miss {
-    /// Another address or another time may do.
-    Later(String, Vec<String>),
-    /// No attempt will do.
-    Never(Code, String),
+/// Why an attempt to connect failed.
+enum AttemptError {
+    /// Another address, or another time, may do.
+    Retry {
+        /// The address and the reason.
+        text: String,
+        /// Addresses that a go-away named.
+        peers: Vec<String>,
+    },
+    /// The cluster refuses this client for good.
+    Refused { code: Code, text: String },
 }
 
-/// Connects for the first time, within the client's time, and starts the keeper.
-pub(crate) async fn start(client: &Arc<Client>) -> Result<(), ConnectError> {
-    let until = Instant::now() + client.options.connect_timeout;
-    let mut known = Addresses::new(client.options.addresses.clone(), rand::rng().random_range(0..usize::MAX));
-    let mut backoff = Backoff::new(client.options.backoff_max.min(FIRST_PAUSE));
-    let mut untried = u32::try_from(client.options.addresses.len()).unwrap_or(u32::MAX);
-    let mut why = None;
+/// Connects for the first time, within the client's time limit, and from then on keeps the client connected.
+pub(crate) async fn connect(options: Options) -> Result<Arc<Handle>, ConnectError> {
+    let handle = Arc::new(Handle(Arc::new(Client::new(options)?)));
+    let (connection, addresses) = connect_first(&handle.0).await?;
+    tokio::spawn(keep_or_close(Arc::downgrade(&handle.0), connection, addresses));
+    Ok(handle)
+}
+
+async fn connect_first(client: &Arc<Client>) -> Result<(OpenConnection, Addresses), ConnectError> {
+    let options = &client.options;
+    let until = Instant::now() + options.connect_timeout;
+    let mut addresses = Addresses::new(options.addresses.clone(), rand::rng().random_range(0..usize::MAX));
+    let mut backoff = Backoff::new(options.backoff_max.min(FIRST_PAUSE_MAX));
+    let mut untried = u32::try_from(options.addresses.len()).unwrap_or(u32::MAX);
+    let mut last_error = None;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        // One that says nothing leaves the others their share of the time.
+        // An address that does not answer leaves the others their share of the time.
         let time = ATTEMPT.min(left / untried.max(1));
         untried = untried.saturating_sub(1);
-        match attempt(client, &known.next(), false, time).await {
-            Ok(mut open) => {
-                known.learn(std::mem::take(&mut open.peers));
-                open.doubt = why.is_some().then(|| Instant::now() + DOUBT);
-                tokio::spawn(keep(Arc::downgrade(client), open, known));
-                return Ok(());
+        match attempt(client, &addresses.next(), false, time).await {
+            Ok(mut connection) => {
+                addresses.learn(std::mem::take(&mut connection.peers));
+                connection.doubt = last_error.is_some().then(|| Instant::now() + DOUBT);
+                return Ok((connection, addresses));
             }
-            Err(Miss::Never(code, text)) => return Err(ConnectError::Refused { code, text }),
-            Err(Miss::Later(text, peers)) => {
-                known.learn(peers);
+            Err(AttemptError::Refused { code, text }) => return Err(ConnectError::Refused { code, text }),
+            Err(AttemptError::Retry { text, peers }) => {
+                addresses.learn(peers);
                 if Instant::now() >= until {
-                    // Why the one before failed says more than that the time was up in the midst of this one.
-                    return Err(ConnectError::Unreachable(why.unwrap_or(text)));
+                    // This attempt was cut short by the time limit; the reason of the one before says more.
+                    return Err(ConnectError::Unreachable(last_error.unwrap_or(text)));
                 }
-                why = Some(text);
+                last_error = Some(text);
             }
         }
-        pause(&mut backoff, until.saturating_duration_since(Instant::now())).await;
+        sleep(draw(&mut backoff).min(until.saturating_duration_since(Instant::now()))).await;
     }
 }
 
-/// A pause of the plan, or until the time is up.
-async fn pause(backoff: &mut Backoff, left: Duration) {
-    let drawn = backoff.next(rand::rng().random());
-    sleep(drawn.min(left)).await;
+/// The next pause of the back-off.
+fn draw(backoff: &mut Backoff) -> Duration {
+    backoff.next(rand::rng().random())
 }
 
-/// One attempt at one address, within this time; when it returns the client uses the new connection.
-async fn attempt(client: &Arc<Client>, address: &str, moving: bool, time: Duration) -> Result<Open, Miss> {
-    let later = |text: String| Miss::Later(format!("{address}: {text}"), Vec::new());
+/// One attempt at one address within `time`; when it returns, the client uses the new connection.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+async fn attempt(
+    client: &Arc<Client>,
+    address: &str,
+    moving: bool,
+    time: Duration,
+) -> Result<OpenConnection, AttemptError> {
     match timeout(time, try_address(client, address, moving)).await {
         Ok(result) => result,
-        Err(_) => Err(later("no welcome in time".to_owned())),
+        Err(_) => Err(retry(address, "no welcome in time")),
     }
 }
 
-async fn try_address(client: &Arc<Client>, address: &str, moving: bool) -> Result<Open, Miss> {
-    let later = |text: String| Miss::Later(format!("{address}: {text}"), Vec::new());
-    let socket = timeout(DIAL, TcpStream::connect(address)).await;
-    let socket = socket.map_err(|_| later("no connection in time".to_owned()))?;
-    let socket = socket.map_err(|error| later(error.to_string()))?;
-    tune(&socket).map_err(|error| later(error.to_string()))?;
-    let transport = match &client.tls {
-        None => Transport::Plain(socket),
-        Some(tls) => tls.connect(address, socket).await.map_err(|error| later(error.to_string()))?,
-    };
-    let outbox = Mailbox::new();
-    let (sender, mut news) = unbounded_channel();
-    let ticket = client.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let limits = Limits { keepalive: client.options.keepalive, ..Limits::default() };
-    let conn = Conn::client(client.options.hello(ticket, moving), Instant::now(), limits);
-    let link = Link::new(client.clone(), outbox.clone(), sender);
-    let span = debug_span!("limes.connection", role = ?client.options.role, address);
-    tokio::spawn(drive(transport, conn, link, outbox.clone()).instrument(span));
-    let guard = CloseOnDrop(Some(outbox.clone()));
-    let welcome = match news.recv().await {
-        Some(News::Open(welcome)) => *welcome,
-        Some(News::Leave(goaway)) => {
-            let text = format!("{}: {}", goaway.code, goaway.text);
-            return Err(match Asked::before_welcome(goaway.code) {
-                Asked::StayAway => Miss::Never(goaway.code, goaway.text),
-                _ => Miss::Later(format!("{address}: {text}"), goaway.peers),
-            });
-        }
-        Some(News::Closed(reason)) => return Err(later(reason.to_string())),
-        None => return Err(later("the connection ended".to_owned())),
-    };
-    restore(client, &outbox).await.map_err(|error| later(error.to_string()))?;
-    adopt(client, &welcome, &outbox);
-    guard.keep();
-    Ok(Open { address: address.to_owned(), outbox, news, peers: welcome.peers, doubt: None })
+fn retry(address: &str, reason: impl fmt::Display) -> AttemptError {
+    AttemptError::Retry { text: format!("{address}: {reason}"), peers: Vec::new() }
 }
 
-/// Brings methods and topics to a new connection.
-async fn restore(client: &Client, outbox: &Outbox) -> Result<(), crate::CallError> {
+async fn try_address(
+    client: &Arc<Client>,
+    address: &str,
+    moving: bool,
+) -> Result<OpenConnection, AttemptError> {
+    let socket = timeout(DIAL, TcpStream::connect(address)).await;
+    let socket = socket.map_err(|_| retry(address, "no connection in time"))?;
+    let socket = socket.map_err(|error| retry(address, error))?;
+    tune(&socket).map_err(|error| retry(address, error))?;
+    let transport = match &client.tls {
+        None => AnyTransport::from(socket),
+        Some(tls) => tls.connect(address, socket).await.map_err(|error| retry(address, error))?.into(),
+    };
+    let link = Mailbox::new();
+    let (sender, mut events) = unbounded_channel();
+    let ended = CancellationToken::new();
+    let ticket = client.ticket.lock().clone();
+    let limits = Limits { keepalive: client.options.keepalive, ..Limits::default() };
+    let conn = Conn::client(client.options.hello(ticket, moving), Instant::now(), limits);
+    let handler = Link::new(client.clone(), link.clone(), sender, ended.clone().drop_guard());
+    let span = debug_span!("limes.connection", role = ?client.options.role, address);
+    tokio::spawn(drive(transport, conn, handler, link.clone()).instrument(span));
+    let close = scopeguard::guard(link.clone(), |link| {
+        link.push_always(LinkCommand::Close);
+    });
+    let welcome = match events.recv().await {
+        Some(LinkEvent::Opened(welcome)) => *welcome,
+        Some(LinkEvent::GoAway(goaway)) => {
+            let text = format!("{address}: {}: {}", goaway.code, goaway.text);
+            return Err(match Reaction::before_welcome(goaway.code) {
+                Reaction::StayAway => AttemptError::Refused { code: goaway.code, text: goaway.text },
+                _ => AttemptError::Retry { text, peers: goaway.peers },
+            });
+        }
+        Some(LinkEvent::Closed(reason)) => return Err(retry(address, reason)),
+        None => return Err(retry(address, "the connection ended")),
+    };
+    restore_names(client, &link).await.map_err(|error| retry(address, error))?;
+    adopt(client, &welcome, Connection::new(link.clone(), ended, &welcome));
+    ScopeGuard::into_inner(close);
+    Ok(OpenConnection { address: address.to_owned(), link, events, peers: welcome.peers, doubt: None })
+}
+
+/// Brings the methods and topics of a service to a new connection.
+async fn restore_names(client: &Client, link: &LinkHandle) -> Result<(), CallError> {
     if client.options.role != Role::Service {
         return Ok(());
     }
-    let topics: Vec<String> =
-        client.topics.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-    offer(client, outbox, Naming::Register, &client.methods.names()).await?;
-    offer(client, outbox, Naming::Subscribe, &topics).await
+    let topics: Vec<String> = client.topics.lock().iter().cloned().collect();
+    offer(client, link, NameChange::Register, &client.methods.names()).await?;
+    offer(client, link, NameChange::Subscribe, &topics).await
 }
 
-/// Offers as many of these names as the gateway takes: a client that insisted on all of them would have no
+/// Offers as many of these names as the gateway's limit allows: a client that insisted on all of them would have no
 /// connection for as long as the limit stands.
 async fn offer(
     client: &Client,
-    outbox: &Outbox,
-    naming: Naming,
+    link: &LinkHandle,
+    change: NameChange,
     names: &[String],
-) -> Result<(), crate::CallError> {
-    let (mut at, mut most) = (0, limits::NAMES_MAX);
-    while at < names.len() {
-        let some = &names[at..names.len().min(at + most)];
-        match client.names(outbox, naming, some.to_vec(), ATTEMPT).await {
-            Ok(()) => at += some.len(),
+) -> Result<(), CallError> {
+    let (mut offered, mut size) = (0, limits::NAMES_MAX);
+    while offered < names.len() {
+        let chunk = &names[offered..names.len().min(offered + size)];
+        match client.change_names_on(link, change, chunk, ATTEMPT).await {
+            Ok(()) => offered += chunk.len(),
             Err(error) if error.code() != Code::LIMIT => return Err(error),
-            Err(_) if some.len() > 1 => most = some.len() / 2,
+            Err(_) if chunk.len() > 1 => size = chunk.len() / 2,
             Err(error) => {
-                warn!(
-                    text = error.text(),
-                    offered = at,
-                    of = names.len(),
-                    ?naming,
-                    "the cluster takes no more"
-                );
+                let (text, of) = (error.text(), names.len());
+                warn!(text, offered, of, ?change, "the cluster takes no more names of this service");
                 return Ok(());
             }
         }
@@ -178,133 +209,110 @@ async fn offer(
     Ok(())
 }
 
-fn adopt(client: &Client, welcome: &Welcome, outbox: &Outbox) {
+/// Makes a new connection the one in use.
+fn adopt(client: &Client, welcome: &Welcome, connection: Connection) {
     client.id.store(welcome.id, Ordering::Release);
     if !welcome.ticket.is_empty() {
-        let ticket = Bytes::copy_from_slice(&welcome.ticket);
-        *client.ticket.lock().unwrap_or_else(PoisonError::into_inner) = ticket;
+        *client.ticket.lock() = Bytes::copy_from_slice(&welcome.ticket);
     }
-    client.current.send_replace(Some(Way::new(outbox.clone(), welcome)));
-    client.state.send_if_modified(|state| {
-        let open = *state != State::Closed;
-        if open {
-            *state = State::Connected(welcome.node.clone());
+    client.current.send_replace(Some(connection));
+    client.set_state(State::Connected(welcome.node.clone()));
+}
+
+/// Runs [`keep`]. Without this task the client would never connect again: if it panics, the client closes.
+async fn keep_or_close(client: Weak<Client>, connection: OpenConnection, addresses: Addresses) {
+    let _close = scopeguard::guard_on_unwind(client.clone(), |client| {
+        if let Some(client) = client.upgrade() {
+            error!("the task that keeps a client connected panicked; the client is closed");
+            client.shut();
         }
-        open
     });
-}
-
-/// Closes a connection whose attempt is given up.
-struct CloseOnDrop(Option<Outbox>);
-
-impl CloseOnDrop {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        if let Some(outbox) = self.0.take() {
-            outbox.push_always(Mail::Close);
-        }
-    }
+    keep(client, connection, addresses).await;
 }
 
 /// Keeps the client connected until it is closed or dropped.
-async fn keep(client: Weak<Client>, mut open: Open, mut known: Addresses) {
+async fn keep(client: Weak<Client>, mut open: OpenConnection, mut addresses: Addresses) {
     loop {
-        // Nothing is held of the client while the connection is well: dropping it ends all.
-        let (leave, again) = match wait(&client, &mut open).await {
-            News::Open(_) => (false, true),
-            News::Leave(goaway) => {
-                info!(code = %goaway.code, text = %goaway.text, "the node asks to go elsewhere");
-                known.learn(goaway.peers);
-                let leave = Asked::after_welcome(goaway.code) == Asked::MoveFirst;
-                (leave, comes_again(goaway.code, &mut open))
+        // Holds no client while the connection is healthy, so that dropping the client ends everything.
+        let event = next_event(&client, &mut open).await;
+        let (moves, comes_back) = match event {
+            LinkEvent::Opened(_) => continue,
+            LinkEvent::GoAway(goaway) => {
+                info!(code = %goaway.code, text = %goaway.text, "the node asks this client to leave");
+                addresses.learn(goaway.peers);
+                let moves = Reaction::after_welcome(goaway.code) == Reaction::MoveFirst;
+                (moves, comes_back(goaway.code, &mut open))
             }
-            News::Closed(reason) => (false, comes_again(reason.code, &mut open)),
+            LinkEvent::Closed(reason) => (false, comes_back(reason.code, &mut open)),
         };
-        let Some(client) = client.upgrade().filter(|client| *client.state.borrow() != State::Closed) else {
+        let Some(client) = client.upgrade().filter(|client| !client.is_closed()) else {
             let until = Instant::now() + GRACE;
-            open.outbox.push_always(Mail::Finish { until, streams: false });
+            open.link.push_always(LinkCommand::Finish { until, streams: false });
             return;
         };
-        if !again {
-            warn!("another connection has this client's place, or an operator closed it");
-            client.state.send_replace(State::Closed);
-            client.current.send_replace(None);
+        if !comes_back {
+            warn!("another connection replaced this client, or an operator closed it");
+            client.shut();
             return;
         }
-        if !leave {
+        if !moves {
             client.current.send_replace(None);
-            client.state.send_if_modified(|state| {
-                let was_open = *state != State::Closed;
-                if was_open {
-                    *state = State::Connecting;
-                }
-                was_open
-            });
-            known.stay();
+            client.set_state(State::Connecting);
+            addresses.step_back();
         }
-        known.leave(leave.then(|| open.address.clone()));
-        match reconnect(&client, &mut known, leave).await {
-            Some(fresh) => {
-                let old = std::mem::replace(&mut open, fresh);
-                let until = Instant::now() + FINISH;
-                old.outbox.push_always(Mail::Finish { until, streams: true });
-            }
-            None => return,
-        }
+        addresses.set_leaving(moves.then(|| open.address.clone()));
+        let Some(fresh) = reconnect(&client, &mut addresses, moves).await else { return };
+        let old = std::mem::replace(&mut open, fresh);
+        let until = Instant::now() + FINISH;
+        old.link.push_always(LinkCommand::Finish { until, streams: true });
     }
 }
 
-/// Whether a client whose connection ended so looks for another.
-fn comes_again(code: Code, open: &mut Open) -> bool {
-    match Asked::after_welcome(code) {
-        Asked::StayAway => false,
-        // Once: two devices with one id must not chase each other away for ever.
-        Asked::MakeRoom => open.doubt.take().is_some_and(|until| Instant::now() < until),
+/// Whether a client whose connection ended with this code reconnects.
+fn comes_back(code: Code, open: &mut OpenConnection) -> bool {
+    match Reaction::after_welcome(code) {
+        Reaction::StayAway => false,
+        // Once only: otherwise two devices with one id would replace each other for ever.
+        Reaction::GiveWay => open.doubt.take().is_some_and(|until| Instant::now() < until),
         _ => true,
     }
 }
 
-async fn wait(client: &Weak<Client>, open: &mut Open) -> News {
-    let gone = || News::Closed(limes_wire::CloseReason::transport("the connection's task ended"));
-    let Some(mut state) = client.upgrade().map(|client| client.state.subscribe()) else { return gone() };
+/// The next event of the connection; its end, if the client is closed or dropped.
+async fn next_event(client: &Weak<Client>, open: &mut OpenConnection) -> LinkEvent {
+    let gone = || LinkEvent::Closed(CloseReason::transport("the connection's task ended"));
+    let Some(closed) = client.upgrade().map(|client| client.closed.clone()) else { return gone() };
     tokio::select! {
-        news = open.news.recv() => news.unwrap_or_else(gone),
-        _ = state.wait_for(|state| *state == State::Closed) => gone(),
+        event = open.events.recv() => event.unwrap_or_else(gone),
+        () = closed.cancelled() => gone(),
     }
 }
 
-/// Tries until it works; `None`: the client was closed, or refused for good.
-async fn reconnect(client: &Arc<Client>, known: &mut Addresses, moving: bool) -> Option<Open> {
+/// Tries addresses in turn until one works; `None` if the client is closed meanwhile, or refused for good.
+async fn reconnect(client: &Arc<Client>, addresses: &mut Addresses, moving: bool) -> Option<OpenConnection> {
     let mut backoff = Backoff::new(client.options.backoff_max);
-    let mut missed = false;
+    let mut has_failed = false;
     loop {
-        if *client.state.borrow() == State::Closed {
-            return None;
-        }
-        match attempt(client, &known.next(), moving, ATTEMPT).await {
+        let address = addresses.next();
+        let attempt = attempt(client, &address, moving, ATTEMPT);
+        match client.closed.run_until_cancelled(attempt).await? {
             Ok(mut open) => {
-                known.learn(std::mem::take(&mut open.peers));
-                open.doubt = missed.then(|| Instant::now() + DOUBT);
-                info!(id = client.id.load(Ordering::Acquire), "connected again");
+                addresses.learn(std::mem::take(&mut open.peers));
+                open.doubt = has_failed.then(|| Instant::now() + DOUBT);
+                info!(id = client.id.load(Ordering::Acquire), "reconnected");
                 return Some(open);
             }
-            Err(Miss::Never(code, text)) => {
+            Err(AttemptError::Refused { code, text }) => {
                 warn!(%code, text, "refused for good");
-                client.state.send_replace(State::Closed);
-                client.current.send_replace(None);
+                client.shut();
                 return None;
             }
-            Err(Miss::Later(text, peers)) => {
-                missed = true;
-                tracing::debug!(text, "not connected yet");
-                known.learn(peers);
+            Err(AttemptError::Retry { text, peers }) => {
+                has_failed = true;
+                debug!(text, "an attempt to reconnect failed");
+                addresses.learn(peers);
             }
         }
-        pause(&mut backoff, Duration::MAX).await;
+        client.closed.run_until_cancelled(sleep(draw(&mut backoff))).await?;
     }
 }

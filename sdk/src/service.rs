@@ -1,4 +1,4 @@
-//! Being a service.
+//! The client of a service.
 
 use std::fmt;
 use std::future::Future;
@@ -13,14 +13,16 @@ use limes_wire::limits;
 use tokio::sync::watch;
 
 use crate::call::{Call, Failed};
-use crate::client::{Client, Handle, State, check_names};
+use crate::client::{Handle, State};
+use crate::command::{NameChange, RequestKind};
 use crate::error::{CallError, ConnectError, OpenError, PublishError};
-use crate::link::Naming;
 use crate::message::Message;
 use crate::options::{Options, common_options};
+use crate::reconnect;
+use crate::request::{NewRequest, check_names};
 use crate::stream::{Incoming, Stream};
 
-/// Makes a [`Service`].
+/// Builds a [`Service`].
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ServiceBuilder(Options);
@@ -28,18 +30,18 @@ pub struct ServiceBuilder(Options);
 impl ServiceBuilder {
     common_options!();
 
-    /// Tells this instance apart from others of the service: a new connection with the same token
-    /// takes the place of an old one that is half-open.
+    /// Identifies this instance among others of the service: a new connection with the same token replaces an old one
+    /// that is half-open.
     pub fn instance(mut self, token: [u8; 16]) -> Self {
-        self.0.instance = token;
+        self.0.instance = Some(token);
         self
     }
 
-    /// Connects: to the first of the addresses that answers, and then to whichever of the cluster's nodes
-    /// serves.
+    /// Connects to the first address that answers. From then on the client keeps itself connected, to any node of
+    /// the cluster.
     ///
     /// # Errors
-    /// [`ConnectError`]: refused for good, or nobody reached in time.
+    /// [`ConnectError`]: the cluster refuses the client, or no node was reached in time.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
@@ -51,13 +53,13 @@ impl ServiceBuilder {
     /// # }
     /// ```
     pub async fn connect(self) -> Result<Service, ConnectError> {
-        Ok(Service(Client::connect(self.0).await?))
+        Ok(Service(reconnect::connect(self.0).await?))
     }
 }
 
 /// A connected service; cheap to clone. One connection to any one node reaches every edge of the
-/// cluster. It reconnects by itself, with its methods and topics, until [`Service::close`] or until
-/// the last clone is dropped.
+/// cluster. It reconnects by itself, with its methods and topics, until [`Service::close`], or until the last clone
+/// is dropped.
 #[derive(Clone)]
 pub struct Service(Arc<Handle>);
 
@@ -68,12 +70,12 @@ impl fmt::Debug for Service {
 }
 
 impl Service {
-    /// Begins to make a service of this name. Several instances may share a name.
+    /// A builder of a service of this name. Several instances may share a name.
     pub fn builder(name: &str) -> ServiceBuilder {
         ServiceBuilder(Options::new(Role::Service, name))
     }
 
-    /// The id of this instance's present session.
+    /// The id of this instance's current session.
     pub fn id(&self) -> u64 {
         self.0.id.load(Ordering::Acquire)
     }
@@ -83,12 +85,12 @@ impl Service {
         self.0.state.subscribe()
     }
 
-    /// Calls a method of an edge, wherever it is connected. While there is no connection, or too much is
-    /// in flight, it waits, within its deadline; what certainly was not run because the connection went
+    /// Calls a method of an edge, at whichever node it is connected. While there is no connection, or too much is in
+    /// flight, the call waits within its deadline. A call that certainly did not run because its connection went
     /// away is sent again on the next one.
     ///
     /// # Errors
-    /// [`CallError`] says whether the call may have run.
+    /// [`CallError`], which tells whether the call may have run.
     ///
     /// # Cancel safety
     /// Dropping the future cancels the call; it may have run.
@@ -96,7 +98,7 @@ impl Service {
         self.call_within(edge, method, body, self.0.options.call_timeout).await
     }
 
-    /// As [`Service::call`], with a deadline.
+    /// As [`Service::call`], with this time limit.
     ///
     /// # Errors
     /// As [`Service::call`].
@@ -110,18 +112,21 @@ impl Service {
         body: impl Into<Bytes>,
         time: Duration,
     ) -> Result<Bytes, CallError> {
-        self.0.request(false, edge, method, body.into(), time).await
+        let request =
+            NewRequest { kind: RequestKind::Call, peer: Some(edge), name: method, body: body.into(), time };
+        self.0.request(request).await
     }
 
-    /// Offers a method. When this returns every node routes calls of it here.
+    /// Offers a method. When this returns, every node routes calls of the method to this service.
     ///
     /// # Errors
-    /// The cluster says no, as past `limits.names`, or the name is longer than 255 bytes: the method is not offered.
-    /// The cluster did not agree in time, or there was no connection: the method is offered as soon as it does, and
-    /// comes along to the next connection.
+    /// - The cluster refused, for example past `limits.names`, or the name is longer than 255 bytes: the method is
+    ///   not offered.
+    /// - The cluster did not agree in time, or there was no connection: the client keeps the method and brings it to
+    ///   its next connection; it is offered as soon as the cluster agrees.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the method noted: it is offered at the latest by the next connection.
+    /// Dropping the future keeps the method: the next connection offers it at the latest.
     ///
     /// ```no_run
     /// # async fn example(service: limes_sdk::Service) -> Result<(), limes_sdk::CallError> {
@@ -136,27 +141,27 @@ impl Service {
     {
         let names = vec![method.to_owned()];
         check_names(&names)?;
-        let before = self.0.methods.insert(method, handler);
-        let result = self.0.change(Naming::Register, names).await;
-        if result.as_ref().is_err_and(CallError::is_no) {
-            self.0.methods.put_back(method, before);
+        let previous = self.0.methods.insert(method, handler);
+        let result = self.0.change_names(NameChange::Register, &names).await;
+        if result.as_ref().is_err_and(CallError::is_refusal) {
+            self.0.methods.restore(method, previous);
         }
         result
     }
 
-    /// Offers a method no longer.
+    /// Stops offering a method.
     ///
     /// # Errors
-    /// The cluster did not agree in time; calls that still come are answered "no method".
+    /// The cluster did not agree in time; calls that still arrive get the error "no method".
     ///
     /// # Cancel safety
     /// As [`Service::register`].
     pub async fn withdraw(&self, method: &str) -> Result<(), CallError> {
         self.0.methods.remove(method);
-        self.0.change(Naming::Withdraw, vec![method.to_owned()]).await
+        self.0.change_names(NameChange::Withdraw, &[method.to_owned()]).await
     }
 
-    /// Takes messages of these topics, to be had from [`Service::receive`].
+    /// Takes messages of these topics; [`Service::receive`] gives them.
     ///
     /// # Errors
     /// As [`Service::register`].
@@ -169,10 +174,10 @@ impl Service {
     ) -> Result<(), CallError> {
         let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
         check_names(&topics)?;
-        for some in topics.chunks(limits::NAMES_MAX) {
-            let new = self.0.note_topics(some, true);
-            let result = self.0.change(Naming::Subscribe, some.to_vec()).await;
-            if result.as_ref().is_err_and(CallError::is_no) {
+        for chunk in topics.chunks(limits::NAMES_MAX) {
+            let new = self.0.note_topics(chunk, true);
+            let result = self.0.change_names(NameChange::Subscribe, chunk).await;
+            if result.as_ref().is_err_and(CallError::is_refusal) {
                 self.0.note_topics(&new, false);
             }
             result?;
@@ -180,7 +185,7 @@ impl Service {
         Ok(())
     }
 
-    /// Takes messages of these topics no longer.
+    /// Stops taking messages of these topics.
     ///
     /// # Errors
     /// As [`Service::withdraw`].
@@ -193,22 +198,24 @@ impl Service {
     ) -> Result<(), CallError> {
         let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
         self.0.note_topics(&topics, false);
-        self.0.change(Naming::Unsubscribe, topics).await
+        self.0.change_names(NameChange::Unsubscribe, &topics).await
     }
 
     /// Sends a message to an edge; returns when the edge has acknowledged it.
     ///
     /// # Errors
-    /// [`PublishError`] says whether it may have been taken.
+    /// [`PublishError`], which tells whether the receiver may have taken it.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves unknown whether it is taken.
+    /// Dropping the future leaves it unknown whether the receiver takes the message.
     pub async fn publish(&self, edge: u64, topic: &str, body: impl Into<Bytes>) -> Result<(), PublishError> {
-        self.0.request(true, edge, topic, body.into(), self.0.options.call_timeout).await.map(drop)
+        let (kind, time) = (RequestKind::Message, self.0.options.call_timeout);
+        let request = NewRequest { kind, peer: Some(edge), name: topic, body: body.into(), time };
+        self.0.request(request).await.map(drop)
     }
 
-    /// The next message of a topic that this service takes; `None` once it is closed. Those that nobody
-    /// receives wait, up to 1,024; the publishers of more are told "busy".
+    /// The next message of a topic that this service takes; `None` once the service is closed. Up to 1,024 messages
+    /// wait to be received; the publishers of more get the error "busy".
     ///
     /// # Cancel safety
     /// No message is lost.
@@ -216,7 +223,7 @@ impl Service {
         self.0.receive().await
     }
 
-    /// Opens a stream to an edge; returns when it has accepted.
+    /// Opens a stream to an edge; returns when the edge has accepted it.
     ///
     /// # Errors
     /// [`OpenError`]: no such edge, or it did not accept.
@@ -229,7 +236,7 @@ impl Service {
         name: &str,
         meta: impl Into<Bytes>,
     ) -> Result<Stream, OpenError> {
-        self.0.open_stream(edge, name, meta.into()).await
+        self.0.open_stream(Some(edge), name, meta.into()).await
     }
 
     /// The next stream that an edge has opened to this service; `None` once it is closed.
@@ -240,7 +247,7 @@ impl Service {
         self.0.accept_stream().await
     }
 
-    /// Decides which id a connecting edge has; an error refuses the edge.
+    /// Sets the handler that decides the id of each connecting edge; its error refuses the edge.
     ///
     /// # Errors
     /// As [`Service::register`].
@@ -260,54 +267,53 @@ impl Service {
         .await
     }
 
-    /// Is told of each edge that connects; an error refuses it.
+    /// Sets the handler that runs when an edge connects; its error refuses the edge.
     ///
     /// # Errors
     /// As [`Service::register`].
     ///
     /// # Cancel safety
     /// As [`Service::register`].
-    pub async fn on_edge_online<F, A>(&self, told: F) -> Result<(), CallError>
+    pub async fn on_edge_online<F, A>(&self, handler: F) -> Result<(), CallError>
     where
         F: Fn(EdgeFacts) -> A + Send + Sync + 'static,
         A: Future<Output = Result<(), Failed>> + Send + 'static,
     {
-        self.on_edge(EDGE_ONLINE, told).await
+        self.on_edge(EDGE_ONLINE, handler).await
     }
 
-    /// Is told of each edge that has gone, at least once, also when the edge's node died.
+    /// Sets the handler that runs when an edge has gone: at least once, also if the edge's node died.
     ///
     /// # Errors
     /// As [`Service::register`].
     ///
     /// # Cancel safety
     /// As [`Service::register`].
-    pub async fn on_edge_offline<F, A>(&self, told: F) -> Result<(), CallError>
+    pub async fn on_edge_offline<F, A>(&self, handler: F) -> Result<(), CallError>
     where
         F: Fn(EdgeFacts) -> A + Send + Sync + 'static,
         A: Future<Output = Result<(), Failed>> + Send + 'static,
     {
-        self.on_edge(EDGE_OFFLINE, told).await
+        self.on_edge(EDGE_OFFLINE, handler).await
     }
 
-    async fn on_edge<F, A>(&self, method: &str, told: F) -> Result<(), CallError>
+    async fn on_edge<F, A>(&self, method: &str, handler: F) -> Result<(), CallError>
     where
         F: Fn(EdgeFacts) -> A + Send + Sync + 'static,
         A: Future<Output = Result<(), Failed>> + Send + 'static,
     {
-        let told = Arc::new(told);
+        let handler = Arc::new(handler);
         self.register(method, move |call| {
-            let told = told.clone();
-            async move { told(facts(&call)?).await.map(|()| Bytes::new()) }
+            let handler = handler.clone();
+            async move { handler(facts(&call)?).await.map(|()| Bytes::new()) }
         })
         .await
     }
 
-    /// Lets calls in flight and handlers end, for 5 s at most, and says good-bye; the service does not
-    /// come back, and open streams are reset.
+    /// Closes the service for good: calls and handlers in flight may end within 5 s, open streams are reset.
     ///
     /// # Cancel safety
-    /// Dropping the future changes nothing: the service closes all the same.
+    /// Dropping the future does not stop the close.
     pub async fn close(&self) {
         self.0.close().await;
     }

@@ -11,17 +11,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A two-way byte stream through the cluster, in order and with back-pressure from end to end.
 ///
-/// Shutting the writing half down says that no more comes; the other side then reads to its end and
-/// may still write. Reading gives an end only if the other side has said so and every byte has come:
-/// a connection that merely breaks, anywhere on the way, is an error of kind `ConnectionReset`.
+/// Shutting the writing half down ends this direction; the peer reads to the end and may still write. Reading
+/// reports the end only after every byte of a peer that has shut its half down: a connection that breaks anywhere on
+/// the path is an error of kind `ConnectionReset`.
 #[derive(Debug)]
 pub struct Stream(pub(crate) RecordStream);
 
 impl Stream {
-    /// Voids both directions with one line that the other side gets.
+    /// Resets both directions; the peer gets the text, one line.
     ///
     /// # Cancel safety
-    /// Dropping the future resets the stream without the line.
+    /// Dropping the future resets the stream without the text.
     pub async fn reset(self, text: &str) {
         self.0.reset(Code::APPLICATION, text).await;
     }
@@ -47,14 +47,14 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A stream that the other side has opened.
+/// A stream that the peer has opened.
 #[derive(Debug)]
 pub struct Incoming {
-    /// Who opened it: an edge's id at a service, a service's id at an edge.
+    /// The opener: an edge's id at a service, a service's id at an edge.
     pub peer: u64,
-    /// The service's name, or what the opener called the stream.
+    /// The name that the opener gave: at a service, the service's own.
     pub name: String,
-    /// What the opener sent along.
+    /// The opener's data about the stream.
     pub meta: Bytes,
     /// The stream itself.
     pub stream: Stream,

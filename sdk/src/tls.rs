@@ -1,12 +1,12 @@
-//! TLS toward the cluster.
+//! TLS settings of a client.
 
 use std::path::Path;
 
-use limes_wire::driver::tls::{Identity, Roots, TlsClient};
+use limes_wire::transport::tls::{Identity, Roots, TlsClient};
 
-pub use limes_wire::driver::tls::TlsError;
+pub use limes_wire::transport::tls::TlsError;
 
-/// Whom a client believes under TLS, and what it shows: given to
+/// Which certificates a client trusts, and which one it presents; for
 /// [`EdgeBuilder::tls`](crate::EdgeBuilder::tls) or [`ServiceBuilder::tls`](crate::ServiceBuilder::tls).
 ///
 /// ```no_run
@@ -25,54 +25,54 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Believes what the system believes, and shows nothing.
+    /// Trusts the system's root certificates, and presents no certificate.
     pub fn new() -> Self {
         Tls::default()
     }
 
-    /// Believes the certificates of this PEM file, and no longer the system's.
+    /// Trusts the root certificates of this PEM file instead of the system's.
     ///
     /// # Errors
-    /// The file cannot be read, or holds none.
+    /// The file cannot be read, or holds no certificate.
     pub fn root_file(mut self, file: impl AsRef<Path>) -> Result<Self, TlsError> {
         self.roots.get_or_insert_default().add_file(file.as_ref())?;
         Ok(self)
     }
 
-    /// Believes the certificates of this PEM text, and no longer the system's.
+    /// Trusts the root certificates of this PEM text instead of the system's.
     ///
     /// # Errors
-    /// There is something else in it.
+    /// The text holds something other than certificates.
     pub fn root_pem(mut self, pem: impl AsRef<[u8]>) -> Result<Self, TlsError> {
         self.roots.get_or_insert_default().add_pem(pem.as_ref())?;
         Ok(self)
     }
 
-    /// Shows the certificate of these PEM files where the gateway asks for one.
+    /// Presents the certificate of these PEM files if the gateway asks for one.
     ///
     /// # Errors
-    /// A file cannot be read, or holds nothing of the kind.
+    /// A file cannot be read, or holds no certificate or no key.
     pub fn identity_files(mut self, cert: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsError> {
         self.identity = Some(Identity::from_files(cert.as_ref(), key.as_ref())?);
         Ok(self)
     }
 
-    /// Shows the certificate of this PEM text where the gateway asks for one.
+    /// Presents the certificate of this PEM text if the gateway asks for one.
     ///
     /// # Errors
-    /// There is nothing of the kind in it.
+    /// A text holds no certificate or no key.
     pub fn identity_pem(mut self, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, TlsError> {
         self.identity = Some(Identity::from_pem(cert.as_ref(), key.as_ref())?);
         Ok(self)
     }
 
-    /// Wants a certificate for this name, whatever host is dialled.
+    /// Requires the gateway's certificate to be for this name instead of the dialled host.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// What dials with it.
+    /// The connector with these settings.
     pub(crate) fn client(&self) -> Result<TlsClient, TlsError> {
         TlsClient::new(self.roots.clone(), self.identity.clone(), self.name.as_deref())
     }

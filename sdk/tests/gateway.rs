@@ -1,4 +1,4 @@
-//! The SDK before a gateway that does what the test wants: limits, refused names, addresses that are silent.
+//! The SDK against a gateway that the test scripts: limits, refused names, addresses that do not answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
@@ -7,69 +7,70 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use limes_sdk::{Bytes, ConnectError, Edge, Kind, Service, State};
-use limes_wire::driver::{Cx, Handler, Mailbox, Stream, drive};
-use limes_wire::frame::{Call, Done, Execution, Frame, GoAway, Hello, Names, Reply, Welcome};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, drive};
+use limes_wire::frame::{Call, Done, Execution, Frame, GoAway, Names, Reply, Welcome};
 use limes_wire::limits::Limits;
 use limes_wire::{CloseReason, Code, Conn};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{sleep, timeout};
 
-/// How long anything may take on a busy machine.
+/// Time limit of any step on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the test has the gateway say.
-enum Do {
-    Say(Frame),
+/// A command of the test to the gateway.
+enum Command {
+    Send(Frame),
     Close(Code),
 }
 
 /// A gateway with a port of its own.
 struct Gateway {
     address: String,
-    /// Names that one connection may have.
-    room: Arc<AtomicUsize>,
+    /// Largest number of names of one connection.
+    max_names: Arc<AtomicUsize>,
     /// Each connection, in order.
     connections: UnboundedReceiver<Connection>,
 }
 
 /// One connection, as the gateway sees it.
 struct Connection {
-    mailbox: Mailbox<Do>,
+    mailbox: Mailbox<Command>,
     names: Arc<Mutex<BTreeSet<String>>>,
-    told: UnboundedReceiver<Frame>,
+    frames: UnboundedReceiver<Frame>,
 }
 
-/// Welcomes everybody, has room for so many names, and sends calls back.
-struct Side {
-    room: Arc<AtomicUsize>,
+/// The handler of one connection: welcomes the client, takes up to `max_names` names, and echoes calls.
+struct Echo {
+    max_names: Arc<AtomicUsize>,
     names: Arc<Mutex<BTreeSet<String>>>,
-    tell: UnboundedSender<Frame>,
+    /// Takes all other frames.
+    frames: UnboundedSender<Frame>,
 }
 
 impl Gateway {
-    async fn start(room: usize, body: usize) -> Gateway {
+    async fn start(max_names: usize, body: usize) -> Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (tell, connections) = unbounded_channel();
-        let room = Arc::new(AtomicUsize::new(room));
-        let rooms = room.clone();
+        let (accepted, connections) = unbounded_channel();
+        let max_names = Arc::new(AtomicUsize::new(max_names));
+        let limit = max_names.clone();
         tokio::spawn(async move {
             loop {
                 let socket = listener.accept().await.unwrap().0;
                 let (mailbox, names) = (Mailbox::new(), Arc::<Mutex<BTreeSet<String>>>::default());
-                let (sender, told) = unbounded_channel();
-                let side = Side { room: rooms.clone(), names: names.clone(), tell: sender };
+                let (sender, frames) = unbounded_channel();
+                let handler = Echo { max_names: limit.clone(), names: names.clone(), frames: sender };
                 let conn = Conn::server(Instant::now(), Limits { body, ..Limits::default() });
-                tokio::spawn(drive(socket, conn, side, mailbox.clone()));
-                let _ = tell.send(Connection { mailbox, names, told });
+                tokio::spawn(drive(socket, conn, handler, mailbox.clone()));
+                let _ = accepted.send(Connection { mailbox, names, frames });
             }
         });
-        Gateway { address, room, connections }
+        Gateway { address, max_names, connections }
     }
 
     async fn connection(&mut self) -> Connection {
-        timeout(PATIENCE, self.connections.recv()).await.expect("nobody connects").unwrap()
+        timeout(PATIENCE, self.connections.recv()).await.expect("no client connects").unwrap()
     }
 
     async fn service(&self) -> Service {
@@ -79,26 +80,26 @@ impl Gateway {
 }
 
 impl Connection {
-    fn say(&self, what: Do) {
-        assert!(self.mailbox.push_always(what));
+    fn command(&self, command: Command) {
+        assert!(self.mailbox.push_always(command));
     }
 
     fn names(&self) -> Vec<String> {
         self.names.lock().unwrap().iter().cloned().collect()
     }
 
-    /// The next answer of the client.
-    async fn told(&mut self) -> Frame {
-        timeout(PATIENCE, self.told.recv()).await.expect("no answer").expect("the connection ended")
+    /// The next frame of the client, other than a call or a change of names.
+    async fn next_frame(&mut self) -> Frame {
+        timeout(PATIENCE, self.frames.recv()).await.expect("no frame").expect("the connection ended")
     }
 }
 
-impl Side {
-    fn name(&self, Names { id, names }: Names, cx: &mut Cx<'_>) {
+impl Echo {
+    fn add_names(&self, Names { id, names }: Names, cx: &mut Cx<'_>) {
         let mut all = self.names.lock().unwrap();
         let mut more = all.clone();
         more.extend(names.iter().map(|name| name.to_string()));
-        let fits = more.len() <= self.room.load(Ordering::Relaxed);
+        let fits = more.len() <= self.max_names.load(Ordering::Relaxed);
         let (code, text) = if fits { (Code::OK, "") } else { (Code::LIMIT, "limits.names") };
         if fits {
             *all = more;
@@ -107,49 +108,44 @@ impl Side {
     }
 }
 
-impl Handler for Side {
-    type Mail = Do;
+impl Handler for Echo {
+    type Protocol = Native;
+    type Mail = Command;
 
-    fn on_hello(&mut self, _: Hello, cx: &mut Cx<'_>) {
-        cx.welcome(Welcome { id: 7, node: "node-1".into(), ..Welcome::default() });
-    }
-
-    fn on_welcome(&mut self, _: Welcome, _: &mut Cx<'_>) {}
-
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        match frame {
-            Frame::Register(names) | Frame::Subscribe(names) => self.name(names, cx),
-            Frame::Call(call) => {
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Hello(_) => {
+                cx.welcome(Welcome { id: 7, node: "node-1".into(), ..Welcome::default() });
+            }
+            PeerEvent::Frame(Frame::Register(names) | Frame::Subscribe(names)) => self.add_names(names, cx),
+            PeerEvent::Frame(Frame::Call(call)) => {
                 cx.send(Frame::Reply(Reply { id: call.id, body: call.body }));
             }
-            answer => {
-                let _ = self.tell.send(answer);
+            PeerEvent::Frame(answer) => {
+                let _ = self.frames.send(answer);
             }
+            PeerEvent::GoAway(_) => cx.close(GoAway::new(Code::OK, "good-bye")),
+            PeerEvent::Welcome(_) | PeerEvent::Stream(_) | PeerEvent::Silence(_) => {}
         }
     }
 
-    fn on_goaway(&mut self, _: GoAway, cx: &mut Cx<'_>) {
-        cx.close(GoAway::new(Code::OK, "good-bye"));
-    }
-
-    fn on_mail(&mut self, mail: Do, cx: &mut Cx<'_>) {
-        match mail {
-            Do::Say(frame) => {
+    fn on_mail(&mut self, command: Command, cx: &mut Cx<'_>) {
+        match command {
+            Command::Send(frame) => {
                 cx.send(frame);
             }
-            Do::Close(code) => cx.close(GoAway::new(code, "as the test wants")),
+            Command::Close(code) => cx.close(GoAway::new(code, "closed by the test")),
         }
     }
-
-    fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
 
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
 
-    fn on_closing(&mut self, _: Vec<Do>) {}
+    fn on_closing(&mut self, _: Vec<Command>) {}
+
     fn on_close(self, _: CloseReason) {}
 }
 
-/// Waits until the client uses a connection that has so many names.
+/// Waits until the service is connected and this connection has so many names.
 async fn until_names(service: &Service, connection: &Connection, count: usize) -> Vec<String> {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -167,7 +163,7 @@ async fn echo(service: &Service, method: &str) -> Result<(), limes_sdk::CallErro
 }
 
 #[tokio::test]
-async fn a_refused_name_does_not_keep_a_service_away() {
+async fn a_refused_name_does_not_keep_a_service_from_reconnecting() {
     let mut gateway = Gateway::start(3, 1 << 20).await;
     let service = gateway.service().await;
     let first = gateway.connection().await;
@@ -182,7 +178,7 @@ async fn a_refused_name_does_not_keep_a_service_away() {
         assert!(refused.code() == Code::LIMIT && !refused.may_have_run(), "{refused}");
     }
     echo(&service, "a").await.unwrap();
-    // Said to the gateway, these would cost the connection.
+    // Sending these to the gateway would end the connection.
     let long = "x".repeat(256);
     for refused in [
         echo(&service, &long).await.unwrap_err(),
@@ -194,22 +190,22 @@ async fn a_refused_name_does_not_keep_a_service_away() {
     assert_eq!(first.names(), ["a", "b", "c"]);
     assert!(!first.mailbox.is_closed());
 
-    first.say(Do::Close(Code::SHUTDOWN));
+    first.command(Command::Close(Code::SHUTDOWN));
     let second = gateway.connection().await;
     assert_eq!(until_names(&service, &second, 3).await, ["a", "b", "c"]);
-    // Where there is less room than there was, some are better than none.
-    gateway.room.store(2, Ordering::Relaxed);
-    second.say(Do::Close(Code::SHUTDOWN));
+    // If the limit has become lower, the service offers as many names as fit.
+    gateway.max_names.store(2, Ordering::Relaxed);
+    second.command(Command::Close(Code::SHUTDOWN));
     let third = gateway.connection().await;
     until_names(&service, &third, 2).await;
-    gateway.room.store(3, Ordering::Relaxed);
-    third.say(Do::Close(Code::SHUTDOWN));
+    gateway.max_names.store(3, Ordering::Relaxed);
+    third.command(Command::Close(Code::SHUTDOWN));
     let fourth = gateway.connection().await;
     until_names(&service, &fourth, 3).await;
 }
 
 #[tokio::test]
-async fn a_body_over_the_gateways_limit_costs_no_connection() {
+async fn a_body_over_the_limit_fails_without_closing_the_connection() {
     let mut gateway = Gateway::start(9, 1_000).await;
     let edge = Edge::builder().address(&gateway.address).connect_timeout(PATIENCE).connect().await.unwrap();
     let edge_side = gateway.connection().await;
@@ -228,9 +224,15 @@ async fn a_body_over_the_gateways_limit_costs_no_connection() {
     service.register("zeros", zeros).await.unwrap();
     for (id, hundreds) in [(1, 11), (2, 10)] {
         let (deadline, body) = (PATIENCE, Bytes::from(vec![hundreds]));
-        side.say(Do::Say(Frame::Call(Call { id, deadline, peer: 1, method: "zeros".into(), body })));
+        side.command(Command::Send(Frame::Call(Call {
+            id,
+            deadline,
+            peer: 1,
+            method: "zeros".into(),
+            body,
+        })));
     }
-    let mut answers = [side.told().await, side.told().await];
+    let mut answers = [side.next_frame().await, side.next_frame().await];
     answers.sort_by_key(|answer| matches!(answer, Frame::Reply(_)));
     let [Frame::Error(error), Frame::Reply(reply)] = answers else { panic!("{answers:?}") };
     assert_eq!((error.id, error.code, error.ran), (1, Code::TOO_LARGE, Execution::Completed), "{error:?}");
@@ -238,8 +240,8 @@ async fn a_body_over_the_gateways_limit_costs_no_connection() {
 }
 
 #[tokio::test]
-async fn an_address_that_says_nothing_takes_no_more_than_its_share() {
-    // It is never accepted.
+async fn an_address_that_does_not_answer_takes_only_its_share_of_the_time() {
+    // Nothing accepts its connections.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = (silent.local_addr().unwrap().to_string(), silent);
     let began = Instant::now();

@@ -11,9 +11,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Cx, Handler, Mailbox, Stream, drive, tune};
-use limes_wire::frame::{Call, Frame, GoAway, Hello, Reply, Role, Welcome};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, drive};
+use limes_wire::frame::{Call, Frame, Hello, Reply, Role, Welcome};
 use limes_wire::limits::Limits;
+use limes_wire::transport::tune;
 use limes_wire::{CloseReason, Conn, Str};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -39,22 +40,22 @@ struct Session {
 }
 
 impl Handler for Session {
+    type Protocol = Native;
     type Mail = Mail;
 
-    fn on_hello(&mut self, hello: Hello, cx: &mut Cx<'_>) {
-        if hello.role == Role::Service {
-            let _ = self.service.set(self.own.clone());
-        }
-        cx.welcome(Welcome::default());
-    }
-
-    fn on_frame(&mut self, frame: Frame, _: &mut Cx<'_>) {
-        match frame {
-            Frame::Call(call) => {
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Hello(hello) => {
+                if hello.role == Role::Service {
+                    let _ = self.service.set(self.own.clone());
+                }
+                cx.welcome(Welcome::default());
+            }
+            PeerEvent::Frame(Frame::Call(call)) => {
                 let bytes = call.body.len();
                 let _ = self.service.get().unwrap().push(Mail::Call(self.own.clone(), call), bytes);
             }
-            Frame::Reply(reply) => {
+            PeerEvent::Frame(Frame::Reply(reply)) => {
                 if let Some((edge, id)) = self.waiting.remove(&reply.id) {
                     edge.push_always(Mail::Reply(Reply { id, ..reply }));
                 }
@@ -76,15 +77,12 @@ impl Handler for Session {
         }
     }
 
-    fn on_welcome(&mut self, _: Welcome, _: &mut Cx<'_>) {}
-    fn on_goaway(&mut self, _: GoAway, _: &mut Cx<'_>) {}
-    fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
     fn on_closing(&mut self, _: Vec<Mail>) {}
     fn on_close(self, _: CloseReason) {}
 }
 
-/// The load: a service that echoes, or an edge that keeps so many calls in flight.
+/// The load: a service that echoes, or an edge that keeps a number of calls in flight.
 struct Client {
     in_flight: u64,
 }
@@ -101,20 +99,20 @@ fn call(id: u64) -> Frame {
 }
 
 impl Handler for Client {
+    type Protocol = Native;
     type Mail = ();
 
-    fn on_welcome(&mut self, _: Welcome, cx: &mut Cx<'_>) {
-        for id in 1..=self.in_flight {
-            cx.send(call(id));
-        }
-    }
-
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        match frame {
-            Frame::Call(call) => {
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Welcome(_) => {
+                for id in 1..=self.in_flight {
+                    cx.send(call(id));
+                }
+            }
+            PeerEvent::Frame(Frame::Call(call)) => {
                 cx.send(Frame::Reply(Reply { id: call.id, body: call.body }));
             }
-            Frame::Reply(reply) if !STOP.load(Ordering::Relaxed) => {
+            PeerEvent::Frame(Frame::Reply(reply)) if !STOP.load(Ordering::Relaxed) => {
                 DONE.fetch_add(1, Ordering::Relaxed);
                 cx.send(call(reply.id));
             }
@@ -122,10 +120,7 @@ impl Handler for Client {
         }
     }
 
-    fn on_hello(&mut self, _: Hello, _: &mut Cx<'_>) {}
-    fn on_goaway(&mut self, _: GoAway, _: &mut Cx<'_>) {}
     fn on_mail(&mut self, (): (), _: &mut Cx<'_>) {}
-    fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
     fn on_closing(&mut self, _: Vec<()>) {}
     fn on_close(self, _: CloseReason) {}

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::poll_fn;
-use limes_wire::driver::{Cx, Handler, Mailbox, RecordStream, Stream, drive, relay, tune};
-use limes_wire::frame::{Frame, GoAway, Hello, Welcome};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, RecordStream, Stream, drive, relay};
+use limes_wire::frame::{Hello, Welcome};
 use limes_wire::limits::Limits;
 use limes_wire::stream::Open;
+use limes_wire::transport::tune;
 use limes_wire::{CloseReason, Conn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,27 +30,25 @@ const IDLE: usize = 4_000;
 static GOT: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Opens a stream when told to; passes on those that come.
+/// Opens a stream on command; passes on those that the peer opens.
 struct End(mpsc::UnboundedSender<Stream>);
 
 impl Handler for End {
+    type Protocol = Native;
     type Mail = oneshot::Sender<Stream>;
 
-    fn on_hello(&mut self, _: Hello, cx: &mut Cx<'_>) {
-        cx.welcome(Welcome::default());
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Hello(_) => cx.welcome(Welcome::default()),
+            PeerEvent::Stream(stream) => self.0.send(stream).unwrap(),
+            _ => {}
+        }
     }
 
     fn on_mail(&mut self, mail: Self::Mail, cx: &mut Cx<'_>) {
         cx.open_stream(|opened| drop(mail.send(opened.unwrap())));
     }
 
-    fn on_stream(&mut self, stream: Stream, _: &mut Cx<'_>) {
-        self.0.send(stream).unwrap();
-    }
-
-    fn on_welcome(&mut self, _: Welcome, _: &mut Cx<'_>) {}
-    fn on_frame(&mut self, _: Frame, _: &mut Cx<'_>) {}
-    fn on_goaway(&mut self, _: GoAway, _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
     fn on_closing(&mut self, _: Vec<Self::Mail>) {}
     fn on_close(self, _: CloseReason) {}
@@ -59,17 +58,16 @@ impl Handler for End {
 struct Quiet;
 
 impl Handler for Quiet {
+    type Protocol = Native;
     type Mail = ();
 
-    fn on_hello(&mut self, _: Hello, cx: &mut Cx<'_>) {
-        cx.welcome(Welcome::default());
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        if let PeerEvent::Hello(_) = event {
+            cx.welcome(Welcome::default());
+        }
     }
 
-    fn on_welcome(&mut self, _: Welcome, _: &mut Cx<'_>) {}
-    fn on_frame(&mut self, _: Frame, _: &mut Cx<'_>) {}
-    fn on_goaway(&mut self, _: GoAway, _: &mut Cx<'_>) {}
     fn on_mail(&mut self, (): (), _: &mut Cx<'_>) {}
-    fn on_stream(&mut self, _: Stream, _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
     fn on_closing(&mut self, _: Vec<()>) {}
     fn on_close(self, _: CloseReason) {}

@@ -1,5 +1,5 @@
 //! What the fuzz targets do with their bytes; the corpora are replayed with it as ordinary tests.
-#![allow(dead_code, clippy::disallowed_methods, reason = "each target uses one; time begins somewhere")]
+#![allow(dead_code, clippy::disallowed_methods, reason = "each target uses one; a run needs a start time")]
 
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
@@ -82,7 +82,7 @@ pub(crate) fn conn_ops(data: &[u8]) {
     }
 }
 
-/// Reads bytes as a packet of the geminio dialect; what can be read is written as it was read.
+/// Reads bytes as a packet of the geminio protocol; what can be read is written as it was read.
 pub(crate) fn geminio_decode(data: &[u8]) {
     let Some(header) = data.first_chunk::<{ geminio::HEADER }>() else { return };
     let Ok(header) = geminio::Header::decode(*header) else { return };
@@ -117,7 +117,7 @@ pub(crate) fn geminio_ops(mut rest: &[u8]) {
                 loop {
                     let _ = conn.need(&input);
                     match conn.next(now, &mut input) {
-                        Ok(Some(geminio::Event::Hello(hello))) if hello.client == 13 => {
+                        Ok(Some(geminio::Event::Hello(hello))) if hello.client == Some(13) => {
                             conn.refuse(13, "no");
                         }
                         Ok(Some(geminio::Event::Hello(_))) => conn.welcome(7),

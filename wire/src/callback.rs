@@ -1,38 +1,37 @@
-//! The calls that a gateway makes to services about edges: reserved method names and their bodies
-//! (PROTOCOL 6.3).
+//! The calls that a gateway makes to services about edges: reserved method names and their bodies (PROTOCOL 6.3).
 //!
-//! A service that registers one of these names is a provider of the callback.
+//! A service that registers one of these names provides the callback.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::codec::{DecodeError, Reader, put_bytes};
 use crate::limits;
 
-/// Asks which id an edge shall have; the reply's body is eight bytes, big-endian.
+/// Asks for the id of an edge; the reply's body is the id in eight bytes, big-endian.
 pub const GET_EDGE_ID: &str = "get_edge_id";
-/// An edge comes; an error refuses it.
+/// An edge is connecting; an error refuses it.
 pub const EDGE_ONLINE: &str = "edge_online";
-/// An edge has gone.
+/// An edge has disconnected.
 pub const EDGE_OFFLINE: &str = "edge_offline";
 
-/// Whether a method is one of these: then edges may not call it.
+/// Whether a method is one of these, which edges may not call.
 pub fn is_reserved(method: &str) -> bool {
     matches!(method, GET_EDGE_ID | EDGE_ONLINE | EDGE_OFFLINE)
 }
 
-/// The body of each callback.
+/// The body of all three callbacks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EdgeFacts {
-    /// The edge; 0 in [`GET_EDGE_ID`].
+    /// The edge's id; 0 in [`GET_EDGE_ID`].
     pub edge: u64,
-    /// What the edge said about itself in its hello.
+    /// The edge's meta, from its hello.
     pub meta: Bytes,
-    /// The edge's address as the gateway sees it.
+    /// The edge's address, as the gateway sees it.
     pub addr: String,
 }
 
 impl EdgeFacts {
-    /// The body on the wire.
+    /// The body in its wire form.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(12 + self.meta.len() + self.addr.len());
         out.put_u64(self.edge);
@@ -44,7 +43,7 @@ impl EdgeFacts {
     /// Reads a body.
     ///
     /// # Errors
-    /// The body is not of this form.
+    /// The body is malformed.
     pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader(body);
         let edge = reader.u64()?;
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_survive_and_cut_ones_are_refused() {
+    fn facts_are_decoded_and_truncated_ones_are_refused() {
         let facts = EdgeFacts { edge: 9, meta: Bytes::from_static(b"m"), addr: "10.0.0.1:5".into() };
         let body = facts.encode();
         assert_eq!(EdgeFacts::decode(body.clone()), Ok(facts));
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_meta_is_told_whole() {
+    fn longest_meta_is_not_cut() {
         let meta = Bytes::from(vec![7; limits::META_MAX]);
         let facts = EdgeFacts { edge: 9, meta, addr: "[::1]:5".into() };
         assert_eq!(EdgeFacts::decode(facts.encode()), Ok(facts));

@@ -1,28 +1,28 @@
-//! Why a connection ended and who ended it.
+//! Why a connection ended, and which side ended it.
 
 use std::fmt;
 
-use crate::Code;
+use crate::code::Code;
 
-/// Who began the end of a connection.
+/// Which side ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     /// This side.
     Us,
-    /// The other side, in words.
+    /// The other side, by a message of the protocol.
     Peer,
-    /// Neither: the transport broke or stopped.
+    /// Neither: the transport failed or ended.
     Transport,
 }
 
-/// The end of a connection, as logs, counters and callers see it.
+/// The end of a connection, for logs, metrics and callers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct CloseReason {
-    /// From the closed set, or a number of a newer peer.
+    /// A named code, or a number of a newer peer.
     pub code: Code,
-    /// Who began.
+    /// Which side ended it.
     pub by: By,
-    /// One line for a person.
+    /// The reason in one line, for logs and people.
     pub text: String,
 }
 

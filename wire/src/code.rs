@@ -1,8 +1,8 @@
-//! Error codes: open integers on the wire, names where they are known (PROTOCOL 8).
+//! Error codes (PROTOCOL 8): integers on the wire, with names for those that are known.
 
 use std::fmt;
 
-/// Why a call, message, stream or connection ended. Unknown numbers survive a round trip.
+/// Why a call, message, stream or connection ended. Unknown numbers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Code(pub u32);
 
@@ -11,7 +11,7 @@ macro_rules! codes {
         impl Code {
             $($(#[$doc])* pub const $name: Code = Code($number);)*
 
-            /// All named codes with their names, in the order of their numbers.
+            /// All named codes with their names, ordered by number.
             pub const ALL: &'static [(Code, &'static str)] = &[$((Code($number), stringify!($name)),)*];
         }
     };

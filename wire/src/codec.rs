@@ -1,34 +1,34 @@
-//! Bounded reading and writing of the fields in a frame's head.
+//! Reads and writes the fields of a frame's head, within bounds.
 //!
-//! Integers are big-endian. Strings and byte strings have a 16-bit length, lists a 16-bit count.
-//! Every length is checked against its limit (PROTOCOL 9.1) and against what is there before anything is
-//! taken (PROTOCOL 2.4).
+//! Integers are big-endian. Strings and byte strings have a 16-bit length, lists a 16-bit count. Every length is checked
+//! against its limit (PROTOCOL 9.1) and against the bytes that are there before anything is taken (PROTOCOL 2.4).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::{Str, limits};
+use crate::limits;
+use crate::text::Str;
 
-/// Why a head, a record or a body could not be read.
+/// Why a head, a record or a body cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// A field is missing or cut.
+    /// A field is missing or incomplete.
     #[error("a field is cut short")]
     Short,
     /// A field is longer than its limit.
     #[error("{0} is longer than {1} bytes or items")]
     TooLong(&'static str, usize),
-    /// Text that is not UTF-8.
+    /// A text that is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotText(&'static str),
-    /// A number outside the values that are defined.
-    #[error("{0} has no meaning for {1}")]
+    /// An undefined value.
+    #[error("{0} is not defined for {1}")]
     Unknown(u32, &'static str),
-    /// A tagged field that must be there is not.
+    /// A tagged field that is required.
     #[error("{0} is missing")]
     Missing(&'static str),
 }
 
-/// Reads the fields of a head, in order; what is left at the end is ignored (PROTOCOL 2.6).
+/// Reads the fields of a head in order; bytes that are left at the end are ignored (PROTOCOL 2.6).
 #[derive(Debug)]
 pub struct Reader(pub Bytes);
 
@@ -90,7 +90,7 @@ impl Reader {
         Ok(self.0.split_to(len))
     }
 
-    /// The next tagged field (PROTOCOL 3.1) and what it holds; `None` at the end.
+    /// The next tagged field (PROTOCOL 3.1): its tag and a reader of its value; `None` at the end.
     ///
     /// # Errors
     /// [`DecodeError::Short`].
@@ -105,7 +105,7 @@ impl Reader {
         Ok(Some((tag, Reader(self.0.split_to(len)))))
     }
 
-    /// All that is left, at most `max` bytes.
+    /// The remaining bytes, at most `max`.
     ///
     /// # Errors
     /// [`DecodeError::TooLong`].
@@ -116,12 +116,12 @@ impl Reader {
         Ok(std::mem::take(&mut self.0))
     }
 
-    /// All that is left, as a name.
+    /// The remaining bytes as a name.
     ///
     /// # Errors
     /// [`DecodeError::TooLong`] or [`DecodeError::NotText`].
     pub fn rest_name(&mut self) -> Result<String, DecodeError> {
-        let name = Str::new(self.rest("name", limits::NAME_MAX)?);
+        let name = Str::try_from(self.rest("name", limits::NAME_MAX)?);
         Ok(name.map_err(|_| DecodeError::NotText("name"))?.to_string())
     }
 
@@ -130,10 +130,10 @@ impl Reader {
     /// # Errors
     /// As [`Reader::bytes`], or [`DecodeError::NotText`].
     pub fn str(&mut self, what: &'static str, max: usize) -> Result<Str, DecodeError> {
-        Str::new(self.bytes(what, max)?).map_err(|_| DecodeError::NotText(what))
+        Str::try_from(self.bytes(what, max)?).map_err(|_| DecodeError::NotText(what))
     }
 
-    /// A name of a method, topic or service.
+    /// The name of a method, topic or service.
     ///
     /// # Errors
     /// As [`Reader::str`].
@@ -141,7 +141,7 @@ impl Reader {
         self.str("name", limits::NAME_MAX)
     }
 
-    /// Text for people.
+    /// A text for people.
     ///
     /// # Errors
     /// As [`Reader::str`].
@@ -158,7 +158,7 @@ impl Reader {
         if count > max {
             return Err(DecodeError::TooLong(what, max));
         }
-        // Each takes two bytes at least: no memory for what cannot be there.
+        // Each takes two bytes at least: allocate nothing for names that cannot be there.
         if count * 2 > self.0.len() {
             return Err(DecodeError::Short);
         }
@@ -166,14 +166,14 @@ impl Reader {
     }
 }
 
-/// Writes a byte string; what is over 65,535 bytes is cut (callers check their limits before).
+/// Writes a byte string, cut at 65,535 bytes (callers check their limits before).
 pub fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     let len = bytes.len().min(usize::from(u16::MAX));
     out.put_u16(len as u16);
     out.put_slice(&bytes[..len]);
 }
 
-/// Writes a tagged field; what is over 65,535 bytes is cut (callers check their limits before).
+/// Writes a tagged field, cut at 65,535 bytes (callers check their limits before).
 pub fn put_field(out: &mut BytesMut, tag: u8, put: impl FnOnce(&mut BytesMut)) {
     out.put_u8(tag);
     let at = out.len();
@@ -184,7 +184,7 @@ pub fn put_field(out: &mut BytesMut, tag: u8, put: impl FnOnce(&mut BytesMut)) {
     out[at..at + 2].copy_from_slice(&len.to_be_bytes());
 }
 
-/// Writes text for people, cut at [`limits::TEXT_MAX`] on a character boundary.
+/// Writes a text for people, cut at [`limits::TEXT_MAX`] on a character boundary.
 pub fn put_text(out: &mut BytesMut, text: &str) {
     let mut end = text.len().min(limits::TEXT_MAX);
     while !text.is_char_boundary(end) {

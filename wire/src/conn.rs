@@ -1,8 +1,8 @@
-//! One connection's protocol, without sockets, clocks or tasks.
+//! The native protocol of one connection: a state machine without sockets, clocks or tasks.
 //!
-//! The owner gives the time and the bytes to [`Conn::next`] and takes one [`Event`] at a time until
-//! `None`; writes what [`Conn::chunks`] shows and confirms it with [`Conn::advance`]; and calls
-//! [`Conn::handle_timeout`] when [`Conn::poll_timeout`] is due. Any order of these is allowed.
+//! The owner passes the time and the bytes to [`Conn::next`] and takes one [`Event`] at a time until `None`; writes what
+//! [`Conn::chunks`] shows and confirms it with [`Conn::advance`]; and calls [`Conn::handle_timeout`] when
+//! [`Conn::poll_timeout`] is due. Any order of these is allowed.
 //!
 //! ```text
 //!            magic            hello            welcome
@@ -19,30 +19,31 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::close::CloseReason;
+use crate::code::Code;
 use crate::frame::{Extension, Frame, GoAway, HEADER, Header, Hello, Role, VERSIONS, Welcome};
 use crate::limits::{self, Limits};
-use crate::{CloseReason, Code};
 use queue::Queue;
 
 /// The first bytes that a client sends (PROTOCOL 1.2).
 pub const MAGIC: &[u8; 8] = b"LIMES\r\n1";
 
-/// What has arrived.
+/// What the peer sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A client says who it is; the owner answers with [`Conn::welcome`] or a go-away.
+    /// A client introduces itself; the owner answers with [`Conn::welcome`] or a go-away.
     Hello(Hello),
     /// The gateway has accepted this client.
     Welcome(Welcome),
-    /// The peer refuses or says farewell.
+    /// The peer refuses the connection or leaves.
     GoAway(GoAway),
     /// Any other frame.
     Frame(Frame),
-    /// Bytes of yamux frames, in order, cut anywhere.
+    /// Bytes of yamux frames, in order, split anywhere.
     Yamux(Bytes),
 }
 
-/// Where the connection is in its life; see the diagram at the top.
+/// The phase of the connection; see the diagram at the top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Magic,
@@ -57,9 +58,9 @@ pub struct Conn {
     is_client: bool,
     phase: Phase,
     limits: Limits,
-    /// The other side, or ourselves as a client: whether mesh frames are allowed.
+    /// The client's role: decides whether mesh frames are allowed.
     role: Role,
-    /// What both speak; chosen by the side that accepted.
+    /// The version of both sides, chosen by the accepting side.
     version: u16,
     keepalive: std::time::Duration,
     began: Instant,
@@ -70,7 +71,7 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// The side that dialled. Its magic and hello are queued.
+    /// The dialling side. Its magic and hello are queued.
     pub fn client(hello: Hello, now: Instant, limits: Limits) -> Self {
         let mut conn = Conn::new(true, hello.role, now, limits);
         if !hello.keepalive.is_zero() {
@@ -81,7 +82,7 @@ impl Conn {
         conn
     }
 
-    /// The side that accepted.
+    /// The accepting side.
     pub fn server(now: Instant, limits: Limits) -> Self {
         Conn::new(false, Role::Edge, now, limits)
     }
@@ -112,21 +113,21 @@ impl Conn {
         self.is_client
     }
 
-    /// The limits it was made with.
+    /// The limits of the connection.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Whether the peer has been pinged and has said nothing since.
+    /// Whether the peer was pinged and has sent nothing since.
     pub fn missed_keepalive(&self) -> bool {
         self.pinged
     }
 
-    /// Takes what can be understood from the front of `bytes` and gives the next event; `None` when
-    /// more bytes are needed. Bodies are slices of `bytes`, not copies.
+    /// Parses the front of `bytes` and gives the next event; `None` if more bytes are needed. Bodies are slices of
+    /// `bytes`, not copies.
     ///
     /// # Errors
-    /// The peer broke a rule: queue a go-away with the reason, write it, close.
+    /// The peer broke a rule: queue a go-away with the reason, write it and close.
     pub fn next(&mut self, now: Instant, bytes: &mut BytesMut) -> Result<Option<Event>, CloseReason> {
         if !bytes.is_empty() {
             self.heard = now;
@@ -148,15 +149,12 @@ impl Conn {
         }
     }
 
-    /// How many bytes the frame at the front of `bytes` still lacks; 0 if that is not known. Lets
-    /// the owner make room for exactly one large frame.
-    pub fn need(&self, bytes: &BytesMut) -> usize {
-        match bytes.first_chunk::<HEADER>() {
-            Some(header) if header[0] != 0 && self.phase != Phase::Magic => {
-                Header::decode(*header).frame_len().saturating_sub(bytes.len())
-            }
-            _ => 0,
-        }
+    /// How many bytes the frame at the front of `bytes` still lacks, if that is known. The owner can reserve memory
+    /// for exactly one large frame.
+    pub fn need(&self, bytes: &BytesMut) -> Option<usize> {
+        let header = bytes.first_chunk::<HEADER>().filter(|header| header[0] != 0)?;
+        let frame = || Header::decode(*header).frame_len().saturating_sub(bytes.len());
+        (self.phase != Phase::Magic).then(frame)
     }
 
     fn take_magic(&mut self, bytes: &mut BytesMut) -> Result<bool, CloseReason> {
@@ -179,12 +177,12 @@ impl Conn {
         };
         // PROTOCOL 7.1.
         if self.phase != Phase::Open {
-            return Err(CloseReason::protocol("a stream before the handshake is over"));
+            return Err(CloseReason::protocol("a stream before the end of the handshake"));
         }
         Ok(Some(part))
     }
 
-    /// Takes one whole frame; unknown ones that may be ignored are skipped.
+    /// Takes one whole frame; skips unknown frames that may be ignored.
     fn take_frame(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame>, CloseReason> {
         loop {
             let Some(header) = bytes.first_chunk::<HEADER>() else {
@@ -194,7 +192,7 @@ impl Conn {
                 return Ok(None);
             }
             let header = Header::decode(*header);
-            // PROTOCOL 2.4: before a byte of it is taken.
+            // PROTOCOL 2.4: before any of it is taken.
             let max = if self.phase == Phase::Open { self.limits.body } else { limits::META_MAX };
             if header.body as usize > max {
                 let text = format!("a frame's body of {} bytes is over the limit of {max}", header.body);
@@ -251,13 +249,13 @@ impl Conn {
         // PROTOCOL 3.4.
         if low > high || low > VERSIONS.1 || high < VERSIONS.0 {
             let text = format!(
-                "the peer speaks versions {low} to {high}, this node {} to {}",
+                "the peer supports versions {low} to {high}, this side {} to {}",
                 VERSIONS.0, VERSIONS.1
             );
             return Err(CloseReason::us(Code::VERSION, text));
         }
         self.role = hello.role;
-        // The highest that both speak (PROTOCOL 3.4).
+        // The highest of both ranges (PROTOCOL 3.4).
         self.version = high.min(VERSIONS.1);
         if !hello.keepalive.is_zero() {
             // PROTOCOL 3.8.
@@ -270,7 +268,7 @@ impl Conn {
     fn settle(&mut self, welcome: &Welcome) -> Result<(), CloseReason> {
         if welcome.version < VERSIONS.0 || welcome.version > VERSIONS.1 {
             let text =
-                format!("the gateway chose version {}, which this side does not speak", welcome.version);
+                format!("the gateway chose version {}, which this side does not support", welcome.version);
             return Err(CloseReason::us(Code::VERSION, text));
         }
         self.keepalive = welcome.keepalive.max(limits::KEEPALIVE_MIN);
@@ -278,7 +276,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Accepts the client that has said hello; version, keepalive and limits are filled in.
+    /// Accepts the client that sent its hello; fills in version, keepalive and limits.
     pub fn welcome(&mut self, mut welcome: Welcome) {
         if self.phase == Phase::Deciding {
             welcome.version = self.version;
@@ -292,15 +290,15 @@ impl Conn {
         }
     }
 
-    /// Queues a frame. Bodies up to 512 bytes are copied beside their heads, larger ones are not.
+    /// Queues a frame. Bodies up to 512 bytes are copied behind their heads, larger ones are not copied.
     pub fn send(&mut self, frame: Frame) {
         self.queue.frame(frame);
     }
 
-    /// Queues bytes of yamux frames; they go out in whole frames, after all limes frames.
+    /// Queues bytes of yamux frames; they are written in whole frames, after all limes frames.
     ///
     /// # Errors
-    /// One of them ends the yamux session: the peer has broken its rules, and nothing more comes of it.
+    /// One of the frames ends the yamux session, because the peer has broken its rules.
     pub fn send_yamux(&mut self, bytes: BytesMut) -> Result<(), CloseReason> {
         // PROTOCOL 7.9.
         match self.queue.yamux(bytes) {
@@ -314,13 +312,13 @@ impl Conn {
         self.queue.bytes()
     }
 
-    /// Shows the next bytes to write, in order, as slices for one vectored write; gives how many
-    /// slices were set. 0: nothing waits.
+    /// Fills `slices` with the next bytes to write, in order, for one vectored write; gives how many slices were
+    /// filled, 0 if nothing waits.
     pub fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         self.queue.chunks(slices)
     }
 
-    /// Confirms that so many bytes of [`Conn::chunks`] have been written.
+    /// Confirms that the first `written` bytes of [`Conn::chunks`] were written.
     pub fn advance(&mut self, written: usize) {
         self.queue.advance(written);
     }
@@ -334,10 +332,10 @@ impl Conn {
         }
     }
 
-    /// Does what is due: a ping after silence.
+    /// Does what is due: sends a ping after a silence.
     ///
     /// # Errors
-    /// The handshake took too long, or the peer has been silent for two keepalives.
+    /// The handshake took too long, or the peer was silent for two keepalives.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), CloseReason> {
         if now < self.poll_timeout() {
             return Ok(());
@@ -345,7 +343,8 @@ impl Conn {
         match self.phase {
             // PROTOCOL 3.8.
             Phase::Open if self.pinged => {
-                let text = format!("nothing heard for {:?}", now.saturating_duration_since(self.heard));
+                let text =
+                    format!("the peer has sent nothing for {:?}", now.saturating_duration_since(self.heard));
                 Err(CloseReason::us(Code::KEEPALIVE, text))
             }
             Phase::Open => {

@@ -108,7 +108,7 @@ fn versions_without_an_overlap_are_refused_with_our_range() {
 }
 
 #[test]
-fn a_length_over_the_limit_is_refused_before_its_bytes_come() {
+fn length_over_the_limit_is_refused_before_its_bytes_arrive() {
     let now = Instant::now();
     let (_, mut server) = pair(now);
     let mut input = BytesMut::from(&[0x10, 0, 0, 22, 0xff, 0xff, 0xff, 0xff][..]);
@@ -136,7 +136,7 @@ fn frames_of_nodes_and_second_handshakes_are_refused() {
 }
 
 #[test]
-fn calls_go_before_stream_bytes_and_never_inside_their_frames() {
+fn calls_are_written_before_stream_bytes_and_never_inside_their_frames() {
     let now = Instant::now();
     let (mut client, mut server) = pair(now);
     let header = |len: u32| [&[0, 0, 0, 0, 0, 0, 0, 1][..], &len.to_be_bytes()].concat();
@@ -160,9 +160,9 @@ fn calls_go_before_stream_bytes_and_never_inside_their_frames() {
     assert_eq!(kinds, [1, 2, 99]);
 }
 
-/// PROTOCOL 7.9: yamux says so to the other side alone; here it ends the connection.
+/// PROTOCOL 7.9: yamux tells only the other side; here it ends the connection.
 #[test]
-fn a_yamux_session_that_gives_up_takes_the_connection_with_it() {
+fn yamux_go_away_ends_the_connection() {
     let (mut client, _) = pair(Instant::now());
     let frame = |kind: u8| [0, kind, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
     client.send_yamux(BytesMut::from(&[&frame(0)[..], b"\0\x03", &frame(1)].concat()[..])).unwrap();
@@ -172,7 +172,7 @@ fn a_yamux_session_that_gives_up_takes_the_connection_with_it() {
 }
 
 proptest! {
-    /// However the bytes are cut, the same events come out.
+    /// The same events result however the bytes are split.
     #[test]
     fn pieces_do_not_matter(sizes in prop::collection::vec(0..1_500_usize, 1..8), piece in 1..600_usize) {
         let now = Instant::now();

@@ -41,7 +41,7 @@ async fn frames_cut_into_single_bytes_are_put_together() {
 
 #[tokio::test]
 async fn the_largest_frames_cross_each_other() {
-    // Both ends have more to say than either queues: writing must not keep them from reading.
+    // Both ends send more than either queues: writing must not keep them from reading.
     let (mut client, mut server) = pair(64 << 10).await;
     let reply = |id: u64| Frame::Reply(Reply { id, body: vec![id as u8; 16 << 20].into() });
     for id in 0..4 {
@@ -106,13 +106,13 @@ async fn counting() -> (Peer, Peer, Arc<AtomicUsize>, Arc<AtomicUsize>) {
     let (writes, largest) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let near = Counting { inner: near, writes: writes.clone(), largest: largest.clone() };
     let (mut client, mut server) = (Peer::client(near), Peer::server(far));
-    assert!(matches!(server.next().await, Told::Hello(_)));
-    assert!(matches!(client.next().await, Told::Welcome(_)));
+    assert!(matches!(server.next().await, Called::Hello(_)));
+    assert!(matches!(client.next().await, Called::Welcome(_)));
     (client, server, writes, largest)
 }
 
 #[tokio::test]
-async fn mail_that_waits_together_is_written_at_once() {
+async fn messages_that_wait_together_are_written_at_once() {
     let (mut client, _server, writes, _) = counting().await;
     let before = writes.load(Ordering::Relaxed);
     // One thread, no await: the task sees all of it together.

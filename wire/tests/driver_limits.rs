@@ -22,11 +22,11 @@ fn reply(id: u64, bytes: usize) -> Frame {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_reads_is_cut_off_and_senders_learn_that_it_is_busy() {
+async fn peer_that_never_reads_is_disconnected_and_senders_get_busy() {
     let (mut server, _far) = bare_server(4_096).await;
     let began = Instant::now();
     let mut taken = 0;
-    // The connection takes mail until its output is over the soft limit, then the mailbox fills up.
+    // The connection takes messages until its output is over the soft limit, then the mailbox fills up.
     while taken < 100 << 20 && server.mailbox.push(Do::Send(reply(1, 10_000)), 10_000).is_ok() {
         taken += 10_000;
         tokio::task::yield_now().await;
@@ -35,13 +35,13 @@ async fn a_peer_that_never_reads_is_cut_off_and_senders_learn_that_it_is_busy() 
     assert!(taken < bound, "{taken} bytes were taken for a peer that does not read");
     let (reason, leftover) = server.closed().await;
     assert_eq!((reason.code, reason.by), (Code::LIMIT, By::Us));
-    assert!(leftover > 700, "what was never handled comes back");
+    assert!(leftover > 700, "messages that were never handled come back");
     assert!(began.elapsed() >= limits::STALL && began.elapsed() < limits::STALL * 2);
     assert!(matches!(server.mailbox.push(Do::Send(reply(1, 1)), 1), Err(PushError::Closed(_))));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_asks_but_never_reads_is_not_read_either() {
+async fn peer_that_sends_calls_but_never_reads_is_not_read_either() {
     let (mut server, mut far) = bare_server(4_096).await;
     let ask = encode(call(1, vec![0; 60_000]));
     let mut sent = 0;
@@ -56,7 +56,7 @@ async fn a_peer_that_asks_but_never_reads_is_not_read_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_is_not_cut_off() {
+async fn slow_reader_is_not_disconnected() {
     let (server, mut far) = bare_server(4_096).await;
     for id in 0..20 {
         server.send(reply(id, 100_000));
@@ -71,7 +71,7 @@ async fn a_slow_reader_is_not_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_that_never_ends_is_ended() {
+async fn incomplete_handshake_is_ended_in_time() {
     let mut cut = MAGIC.to_vec();
     cut.extend(encode(Frame::Hello(Hello::default())));
     for keep in [0, 3, MAGIC.len(), MAGIC.len() + 5, cut.len() - 1] {
@@ -86,10 +86,10 @@ async fn a_handshake_that_never_ends_is_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_is_noticed_told_and_ended() {
+async fn silence_is_reported_and_ends_the_connection() {
     let (mut server, far) = bare_server(4_096).await;
     let began = Instant::now();
-    assert!(matches!(server.next().await, Told::Silence(true)));
+    assert!(matches!(server.next().await, Called::Silence(true)));
     assert!(began.elapsed() >= limits::KEEPALIVE && began.elapsed() < limits::KEEPALIVE * 2);
     let (reason, _) = server.closed().await;
     assert_eq!(reason.code, Code::KEEPALIVE);
@@ -97,8 +97,12 @@ async fn silence_is_noticed_told_and_ended() {
     drop(far);
 }
 
-/// Sends the same call again and again, but for its last byte it takes so long.
-async fn dawdle(far: &mut tokio::io::DuplexStream, bytes: usize, pause: Duration) -> std::io::Result<()> {
+/// Sends a call, pausing before its last byte, and reads the reply.
+async fn send_slowly(
+    far: &mut tokio::io::DuplexStream,
+    bytes: usize,
+    pause: Duration,
+) -> std::io::Result<()> {
     let ask = encode(call(1, vec![0; bytes]));
     let (most, last) = ask.split_at(ask.len() - 1);
     far.write_all(most).await?;
@@ -109,20 +113,20 @@ async fn dawdle(far: &mut tokio::io::DuplexStream, bytes: usize, pause: Duration
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_frame_that_is_not_finished_goes_when_memory_is_short() {
+async fn unfinished_large_frame_ends_the_connection_when_memory_is_short() {
     let (mut server, mut far) = bare_server(4_096).await;
     let second = Duration::from_secs(1);
-    // While there is memory, it may take its time.
-    dawdle(&mut far, 1 << 20, limits::KEEPALIVE / 2).await.unwrap();
+    // While there is memory, a slow frame is accepted.
+    send_slowly(&mut far, 1 << 20, limits::KEEPALIVE / 2).await.unwrap();
     server.full.store(true, std::sync::atomic::Ordering::Relaxed);
-    // Those that are swift go on, however many they are, and so do small ones.
+    // Fast frames are accepted, however many they are, and so are small ones.
     for _ in 0..10 {
-        dawdle(&mut far, 1 << 20, second / 2).await.unwrap();
+        send_slowly(&mut far, 1 << 20, second / 2).await.unwrap();
     }
-    dawdle(&mut far, 1_000, limits::KEEPALIVE / 2).await.unwrap();
+    send_slowly(&mut far, 1_000, limits::KEEPALIVE / 2).await.unwrap();
     server.full.store(false, std::sync::atomic::Ordering::Relaxed);
     let full = server.full.clone();
-    let (broken, (reason, _)) = tokio::join!(dawdle(&mut far, 1 << 20, second * 9), async {
+    let (broken, (reason, _)) = tokio::join!(send_slowly(&mut far, 1 << 20, second * 9), async {
         tokio::time::sleep(second * 5).await;
         full.store(true, std::sync::atomic::Ordering::Relaxed);
         let began = Instant::now();
@@ -144,22 +148,22 @@ async fn an_idle_connection_stays() {
     assert!(matches!(client.frame().await, Frame::Reply(_)));
     server.send(call(2, "you too"));
     assert!(matches!(server.frame().await, Frame::Reply(_)));
-    assert!(began.elapsed().is_zero(), "mail wakes its receiver at once");
+    assert!(began.elapsed().is_zero(), "a message wakes its receiver at once");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wish_to_be_woken_is_kept_and_the_earliest_counts() {
+async fn handler_is_woken_at_the_earliest_requested_time() {
     let (mut client, _server) = pair(4_096).await;
     let began = Instant::now();
     for after in [9, 3, 6] {
         assert!(client.mailbox.push_always(Do::WakeAt(now() + Duration::from_secs(after))));
     }
-    assert!(matches!(client.next().await, Told::Timeout));
+    assert!(matches!(client.next().await, Called::Timeout));
     assert_eq!(began.elapsed().as_secs(), 3);
 }
 
 #[tokio::test]
-async fn the_last_words_are_read_though_writing_fails() {
+async fn peers_go_away_is_read_although_writing_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = TcpSocket::new_v4().unwrap();
     near.set_recv_buffer_size(1 << 20).unwrap();
@@ -168,8 +172,8 @@ async fn the_last_words_are_read_though_writing_fails() {
     let mut hello = [0; 64];
     assert!(far.read(&mut hello).await.unwrap() > MAGIC.len());
     far.write_all(&encode(Frame::Welcome(Welcome::default()))).await.unwrap();
-    assert!(matches!(client.next().await, Told::Welcome(_)));
-    // All of it is in the client's socket before its task sees any, and then there is no way back.
+    assert!(matches!(client.next().await, Called::Welcome(_)));
+    // All of it is in the client's socket before its task runs, and then the connection is reset.
     for id in 0..5 {
         far.write_all(&encode(reply(id, 30_000))).await.unwrap();
     }
@@ -182,13 +186,13 @@ async fn the_last_words_are_read_though_writing_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_last_words_the_peer_is_read_until_it_closes_or_time_is_up() {
+async fn closing_connection_is_read_until_the_peer_closes_or_time_is_up() {
     for closes in [true, false] {
         let (mut server, mut far) = bare_server(4_096).await;
         assert!(server.mailbox.push_always(Do::Close(GoAway::new(Code::KICKED, "out"))));
         let (reason, _) = server.closed().await;
         assert_eq!((reason.code, reason.by), (Code::KICKED, By::Us));
-        far.write_all(&vec![0; 100_000]).await.expect("what the peer still sends must not bounce");
+        far.write_all(&vec![0; 100_000]).await.expect("what the peer still sends must not be rejected");
         let mut last = Vec::new();
         far.read_to_end(&mut last).await.unwrap();
         assert_eq!(last, encode(Frame::GoAway(GoAway::new(Code::KICKED, "out"))));
@@ -203,7 +207,7 @@ async fn after_the_last_words_the_peer_is_read_until_it_closes_or_time_is_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_just_goes_is_told_apart() {
+async fn peer_that_closes_without_a_go_away_is_reported_as_transport() {
     let (mut server, far) = bare_server(4_096).await;
     drop(far);
     let (reason, _) = server.closed().await;
@@ -211,7 +215,7 @@ async fn a_peer_that_just_goes_is_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_panics_or_a_task_that_is_dropped_still_tells() {
+async fn handler_learns_the_end_after_a_panic_and_after_an_abort() {
     let (mut client, mut server) = pair(4_096).await;
     assert!(client.mailbox.push_always(Do::Panic));
     client.send(reply(1, 1));
@@ -223,18 +227,18 @@ async fn a_handler_that_panics_or_a_task_that_is_dropped_still_tells() {
     let (mut client, _server) = pair(4_096).await;
     client.task.abort();
     assert_eq!(client.closed().await.0.code, Code::INTERNAL);
-    assert!(client.told.recv().await.is_none(), "told once");
+    assert!(client.calls.recv().await.is_none(), "the handler learns the end once");
 }
 
 #[test]
-fn a_mailbox_says_full_by_bytes_and_takes_control_mail_all_the_same() {
+fn mailbox_full_by_bytes_still_takes_control_messages() {
     let mailbox = Mailbox::new();
     assert!(mailbox.push(0, limits::MAILBOX_BYTES_MAX + 1).is_ok());
     assert!(matches!(mailbox.push(1, 0), Err(PushError::Full(1))));
     assert!(mailbox.push_always(2));
 }
 
-/// Sends the bytes, in pieces, and waits for the end; whatever they are it must come.
+/// Sends the bytes in pieces and waits for the end of the connection, which must come whatever they are.
 async fn throw(open: bool, pieces: Vec<Vec<u8>>) {
     let (mut server, mut far) = if open {
         bare_server(1 << 16).await
@@ -248,7 +252,7 @@ async fn throw(open: bool, pieces: Vec<Vec<u8>>) {
         }
         tokio::task::yield_now().await;
     }
-    // Reads on, so that only the bytes decide.
+    // Keeps reading, so that only the bytes decide.
     let mut sink = vec![0; 1 << 16];
     let drain = async { while far.read(&mut sink).await.is_ok_and(|read| read > 0) {} };
     let ((reason, _), ()) = tokio::join!(server.closed(), drain);

@@ -1,5 +1,5 @@
 //! Whatever both ends of a relayed stream do, in whatever order: what is read is the beginning of
-//! what was written, a clean end means all of it, and nobody hangs. Time is virtual.
+//! what was written, a clean end means all of it, and no end hangs. Time is virtual.
 #![cfg(feature = "tokio")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test")]
 
@@ -51,32 +51,32 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What has been said in one direction.
+/// What was sent in one direction.
 #[derive(Debug, Default)]
 struct Said {
-    /// Bytes that a write may have taken.
+    /// Bytes that a write may have accepted.
     bytes: AtomicUsize,
     ended: AtomicUsize,
 }
 
-/// How long an end waits for the other: the other may have nothing to say.
+/// How long an end waits for the other, which may send nothing.
 const A_WHILE: Duration = Duration::from_secs(3);
 
 struct End {
     stream: RecordStream,
-    /// What both ends say.
+    /// What both ends send.
     text: &'static [u8],
     out: Arc<Said>,
     back: Arc<Said>,
     got: usize,
-    /// Bytes that a write certainly has taken.
+    /// Bytes that a write certainly accepted.
     sent: usize,
 }
 
 impl End {
     async fn write(&mut self, len: usize, patience: Duration) {
         if self.out.ended.load(Ordering::Relaxed) == 1 {
-            assert!(self.stream.write(b"more").await.is_err(), "it has said its end");
+            assert!(self.stream.write(b"more").await.is_err(), "a write after END fails");
             return;
         }
         let end = self.sent + len;
@@ -84,7 +84,7 @@ impl End {
             while self.sent < end {
                 let bytes = &self.text[self.sent..end.min(self.sent + 100_000)];
                 self.out.bytes.fetch_max(self.sent + bytes.len(), Ordering::Relaxed);
-                // A write that is given up has taken nothing.
+                // An abandoned write has accepted nothing.
                 self.sent += self.stream.write(bytes).await?;
             }
             std::io::Result::Ok(())
@@ -98,7 +98,7 @@ impl End {
         match timeout(A_WHILE, self.stream.read(&mut buf)).await {
             Err(_) | Ok(Err(_)) => false,
             Ok(Ok(0)) => {
-                assert_eq!(self.back.ended.load(Ordering::Relaxed), 1, "an end that nobody has said");
+                assert_eq!(self.back.ended.load(Ordering::Relaxed), 1, "an end that was not sent");
                 assert_eq!(self.got, self.back.bytes.load(Ordering::Relaxed), "an end before the end");
                 false
             }
@@ -135,7 +135,7 @@ impl End {
 }
 
 async fn play(room: usize, near_ops: Vec<Op>, far_ops: Vec<Op>) {
-    let mut way = Way::with_room(room).await;
+    let mut way = Gateway::with_room(room).await;
     let (near, far, relay) = way.stream().await;
     let (out, back) = (Arc::<Said>::default(), Arc::<Said>::default());
     let cut = |ops: &[Op]| ops.iter().any(|op| matches!(op, Op::Cut));

@@ -18,7 +18,7 @@ use limes_wire::stream::Record;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Sends so many bytes and the end from one to the other.
+/// Sends bytes and the end from one end to the other.
 async fn send_to_end(from: &mut RecordStream, to: &mut RecordStream, len: usize) {
     let bytes = pattern(0, len);
     let send = async {
@@ -33,8 +33,8 @@ async fn send_to_end(from: &mut RecordStream, to: &mut RecordStream, len: usize)
 }
 
 #[tokio::test]
-async fn both_directions_arrive_whole_and_end_one_by_one() {
-    let mut way = Way::new().await;
+async fn both_directions_arrive_complete_and_end_independently() {
+    let mut way = Gateway::new().await;
     let (mut near, mut far, task) = way.stream().await;
     send_to_end(&mut near, &mut far, 1_000_000).await;
     send_to_end(&mut far, &mut near, 3_000_000).await;
@@ -43,8 +43,8 @@ async fn both_directions_arrive_whole_and_end_one_by_one() {
 }
 
 #[tokio::test]
-async fn many_streams_run_beside_each_other() {
-    let mut way = Way::new().await;
+async fn many_streams_run_concurrently() {
+    let mut way = Gateway::new().await;
     let mut tasks = Vec::new();
     for _ in 0..50 {
         let (mut near, mut far, task) = way.stream().await;
@@ -73,8 +73,8 @@ async fn many_streams_run_beside_each_other() {
 }
 
 #[tokio::test]
-async fn a_reset_passes_with_its_reason() {
-    let mut way = Way::new().await;
+async fn reset_is_relayed_with_its_reason() {
+    let mut way = Gateway::new().await;
     let (near, mut far, task) = way.stream().await;
     near.reset(Code::CANCELLED, "changed my mind").await;
     let error = far.read(&mut [0; 8]).await.unwrap_err();
@@ -83,9 +83,9 @@ async fn a_reset_passes_with_its_reason() {
 }
 
 #[tokio::test]
-async fn an_end_that_breaks_resets_the_other_whatever_it_does() {
+async fn failing_end_resets_the_other_in_any_state() {
     for ended_before in [false, true] {
-        let mut way = Way::new().await;
+        let mut way = Gateway::new().await;
         let (mut near, mut far, task) = way.stream().await;
         let (mut stuck_near, mut stuck_far, stuck_task) = way.stream().await;
         let (idle_near, idle_far, idle_task) = way.stream().await;
@@ -101,14 +101,19 @@ async fn an_end_that_breaks_resets_the_other_whatever_it_does() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         way.edge.task.abort();
         if ended_before {
-            // Its end was said: only what it would still be sent is in vain.
+            // It has sent its END: only what would still be sent to it is lost.
             let wait = async { while far.write_all(&[0; 100]).await.is_ok() {} };
-            timeout(PATIENCE, wait).await.expect("the writer was not told");
+            timeout(PATIENCE, wait).await.expect("the writer did not learn of the reset");
         } else {
-            let error = timeout(PATIENCE, far.read(&mut [0; 8])).await.expect("the reader was not told");
+            let error = timeout(PATIENCE, far.read(&mut [0; 8]))
+                .await
+                .expect("the reader did not learn of the reset");
             assert!(error.unwrap_err().to_string().starts_with("GONE"));
         }
-        timeout(PATIENCE, writer).await.expect("the writer without credit was not told").unwrap();
+        timeout(PATIENCE, writer)
+            .await
+            .expect("the writer without credit did not learn of the reset")
+            .unwrap();
         let mut idle_far = idle_far;
         assert!(timeout(PATIENCE, idle_far.read(&mut [0; 8])).await.expect("not told").is_err());
         for task in [task, stuck_task, idle_task] {
@@ -119,8 +124,8 @@ async fn an_end_that_breaks_resets_the_other_whatever_it_does() {
 }
 
 #[tokio::test]
-async fn an_end_without_end_is_a_reset() {
-    let mut way = Way::new().await;
+async fn close_without_an_end_record_is_a_reset() {
+    let mut way = Gateway::new().await;
     for cut in [&[][..], &[3, 0, 0, 0, 9, 1, 2]] {
         let (near, mut far, task) = way.stream().await;
         let mut raw = near.into_raw();
@@ -136,8 +141,8 @@ async fn an_end_without_end_is_a_reset() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_records_end_the_stream_and_not_the_connection() {
-    let mut way = Way::new().await;
+async fn malformed_records_end_the_stream_and_not_the_connection() {
+    let mut way = Gateway::new().await;
     let (near, mut far, task) = way.stream().await;
     let mut raw = near.into_raw();
     raw.stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
@@ -147,9 +152,9 @@ async fn bytes_that_are_no_records_end_the_stream_and_not_the_connection() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_holds_the_writer_back_through_the_gateway() {
+async fn slow_reader_blocks_the_writer_through_the_gateway() {
     const TOTAL: usize = 100_000_000;
-    let mut way = Way::new().await;
+    let mut way = Gateway::new().await;
     let (mut near, mut far, task) = way.stream().await;
     let written = Arc::new(AtomicUsize::new(0));
     let counter = written.clone();
@@ -162,7 +167,7 @@ async fn a_slow_reader_holds_the_writer_back_through_the_gateway() {
         near.shutdown().await.unwrap();
         assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0);
     });
-    // It reads nothing: the writer must come to a stop.
+    // The reader reads nothing: the writer must stop.
     let mut before = 0;
     let stopped = async {
         loop {

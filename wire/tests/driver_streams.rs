@@ -1,4 +1,4 @@
-//! Streams are pipes (R8): in order, whole, bounded, half-closed, with an end that says what it is.
+//! Streams are pipes (R8): ordered, complete, bounded, half-closed, with an explicit end.
 #![cfg(feature = "tokio")]
 
 mod driver_support;
@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::time::timeout;
 
 #[tokio::test]
-async fn each_direction_ends_by_itself() {
+async fn directions_end_independently() {
     for opener_ends_first in [true, false] {
         let (client, mut server) = pair(64 << 10).await;
         let (near, far) = stream_between(&client, &mut server).await;
@@ -33,7 +33,7 @@ async fn each_direction_ends_by_itself() {
         let mut bytes = Vec::new();
         first.read_to_end(&mut bytes).await.unwrap();
         assert!(bytes == pattern(0, 200_000));
-        assert!(first.write_all(b"more").await.is_err(), "it has said its end");
+        assert!(first.write_all(b"more").await.is_err(), "a write after END fails");
     }
 }
 
@@ -125,7 +125,7 @@ async fn a_request_larger_than_the_window_needs_no_flush() {
 }
 
 #[tokio::test]
-async fn a_cut_is_an_error_for_reader_and_writer() {
+async fn lost_connection_is_an_error_for_reader_and_writer() {
     let (client, mut server) = pair(64 << 10).await;
     let (mut near, mut far) = stream_between(&client, &mut server).await;
     near.write_all(b"half of wh").await.unwrap();
@@ -139,7 +139,7 @@ async fn a_cut_is_an_error_for_reader_and_writer() {
 }
 
 #[tokio::test]
-async fn a_dropped_stream_is_a_cut_and_wakes_a_writer_without_credit() {
+async fn dropped_stream_is_an_error_and_wakes_a_writer_without_credit() {
     let (client, mut server) = pair(64 << 10).await;
     for ended_before in [false, true] {
         let (near, mut far) = stream_between(&client, &mut server).await;
@@ -158,7 +158,7 @@ async fn a_dropped_stream_is_a_cut_and_wakes_a_writer_without_credit() {
 }
 
 #[tokio::test]
-async fn a_reset_says_why_behind_what_was_sent_before() {
+async fn reset_with_its_reason_follows_the_bytes_that_were_sent_before() {
     let (client, mut server) = pair(64 << 10).await;
     let (mut near, mut far) = stream_between(&client, &mut server).await;
     near.write_all(b"this much").await.unwrap();
@@ -181,7 +181,7 @@ async fn a_reset_says_why_behind_what_was_sent_before() {
 }
 
 #[tokio::test]
-async fn a_reset_after_a_write_that_was_given_up_is_still_a_reset() {
+async fn reset_after_an_abandoned_write_is_still_a_reset() {
     let (client, mut server) = pair(64 << 10).await;
     let (mut near, mut far) = stream_between(&client, &mut server).await;
     let bytes = pattern(0, 2 * limits::STREAM_WINDOW);
@@ -196,7 +196,7 @@ async fn a_reset_after_a_write_that_was_given_up_is_still_a_reset() {
 }
 
 #[tokio::test]
-async fn an_end_that_does_not_count_right_is_an_error() {
+async fn end_with_a_wrong_count_is_an_error() {
     let records: [(&[Record], ErrorKind); 5] = [
         (&[Record::Data("abc".into()), Record::End(4)], ErrorKind::InvalidData),
         (&[Record::Data("abc".into()), Record::End(0)], ErrorKind::InvalidData),
@@ -220,12 +220,12 @@ async fn an_end_that_does_not_count_right_is_an_error() {
 }
 
 #[tokio::test]
-async fn streams_beyond_the_limit_are_busy_and_come_back() {
+async fn streams_beyond_the_limit_are_busy_until_others_end() {
     let limits = Limits { streams: 3, ..Limits::default() };
     let (near, far) = tokio::io::duplex(64 << 10);
     let mut client = Peer::start(near, Conn::client(Default::default(), now(), limits));
     let mut server = Peer::server(far);
-    assert!(matches!(client.next().await, Told::Welcome(_)));
+    assert!(matches!(client.next().await, Called::Welcome(_)));
     for _ in 0..3 {
         let mut open = Vec::new();
         for _ in 0..3 {
@@ -242,7 +242,7 @@ async fn streams_beyond_the_limit_are_busy_and_come_back() {
 }
 
 #[tokio::test]
-async fn a_thousand_streams_at_once_and_one_after_the_other() {
+async fn thousand_streams_open_concurrently_and_sequentially() {
     let (near, far) = sockets().await;
     let (client, mut server) = greet(near, far).await;
     for _ in 0..2 {

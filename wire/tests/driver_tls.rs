@@ -7,9 +7,9 @@ mod driver_support;
 use std::sync::Arc;
 
 use driver_support::*;
-use limes_wire::driver::Transport;
-use limes_wire::driver::tls::{Identity, Roots, TlsClient, TlsError, TlsServer};
 use limes_wire::frame::Frame;
+use limes_wire::transport::tls::{Identity, Roots, TlsClient, TlsError, TlsServer};
+use limes_wire::transport::{AnyTransport, Transport as _};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -48,14 +48,14 @@ impl Authority {
 }
 
 /// Both ends after their TLS handshake, or the client's error.
-async fn shake(server: &TlsServer, client: &TlsClient) -> std::io::Result<(Transport, Transport)> {
+async fn shake(server: &TlsServer, client: &TlsClient) -> std::io::Result<(AnyTransport, AnyTransport)> {
     let (near, far) = sockets().await;
     let (near, far) = tokio::join!(client.connect("nowhere:1", near), server.accept(far));
-    Ok((near?, far?))
+    Ok((near?.into(), far?.into()))
 }
 
 #[tokio::test]
-async fn the_name_asked_for_chooses_the_certificate_and_calls_go_through() {
+async fn requested_name_selects_the_certificate_and_calls_are_answered() {
     let authority = Authority::new();
     let identities = vec![authority.identity("a.example"), authority.identity("b.example")];
     let server = TlsServer::new(identities, None).unwrap();
@@ -66,7 +66,7 @@ async fn the_name_asked_for_chooses_the_certificate_and_calls_go_through() {
         let Frame::Reply(reply) = client.frame().await else { panic!() };
         assert_eq!(reply.body.len(), 300_000);
     }
-    // For any other name the first is shown, and not believed.
+    // For any other name the server presents its first certificate, which the client refuses.
     let error = shake(&server, &authority.client("c.example", None)).await.unwrap_err().to_string();
     assert!(error.contains("not valid for name"), "{error}");
     assert!(
@@ -76,13 +76,13 @@ async fn the_name_asked_for_chooses_the_certificate_and_calls_go_through() {
 }
 
 #[tokio::test]
-async fn who_must_show_a_certificate_does_or_is_refused() {
+async fn client_without_a_required_certificate_is_refused() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = TlsServer::new(vec![authority.identity("a.example")], Some(authority.roots())).unwrap();
     let shown = [None, Some(other.identity("edge")), Some(authority.identity("edge"))];
     let mut let_in = Vec::new();
     for shown in shown {
-        // Under TLS 1.3 the client hears of it only afterwards: the server's word counts.
+        // With TLS 1.3 the client learns of the refusal only afterwards, so the server's result counts.
         let (near, far) = sockets().await;
         let client = authority.client("a.example", shown);
         let (_near, far) = tokio::join!(client.connect("x:1", near), server.accept(far));
@@ -92,7 +92,48 @@ async fn who_must_show_a_certificate_does_or_is_refused() {
 }
 
 #[tokio::test]
-async fn who_offers_another_protocol_is_refused_and_who_offers_none_is_not() {
+async fn server_sees_the_chain_of_a_client_certificate() {
+    let authority = Authority::new();
+    let server = TlsServer::new(vec![authority.identity("a.example")], Some(authority.roots())).unwrap();
+    let client = authority.client("a.example", Some(authority.identity("edge")));
+    let (near, far) = shake(&server, &client).await.unwrap();
+    let chain = far.peer_identity().expect("the client has shown a certificate").chain();
+    assert_eq!(chain.len(), 1, "the client's own certificate");
+    let (near, far) = (near.peer_addr().unwrap(), far.socket().unwrap().local_addr().unwrap());
+    assert_eq!(near, far, "the peer of one end is the other");
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_has_no_identity() {
+    let authority = Authority::new();
+    let server = TlsServer::new(vec![authority.identity("a.example")], None).unwrap();
+    let (_near, far) = shake(&server, &authority.client("a.example", None)).await.unwrap();
+    assert!(far.peer_identity().is_none());
+}
+
+#[tokio::test]
+async fn peeked_bytes_can_still_be_read() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let authority = Authority::new();
+    let server = TlsServer::new(vec![authority.identity("a.example")], None).unwrap();
+    let tls = shake(&server, &authority.client("a.example", None)).await.unwrap();
+    let (near, far) = sockets().await;
+    for (mut near, mut far) in [tls, (near.into(), far.into())] {
+        near.write_all(b"LIMES").await.unwrap();
+        near.flush().await.unwrap();
+        assert_eq!(far.first_byte().await.unwrap(), Some(b'L'));
+        let mut peeked = [0; 2];
+        assert_eq!((far.peek(&mut peeked).await.unwrap(), &peeked), (2, b"LI"));
+        let mut all = [0; 5];
+        far.read_exact(&mut all).await.unwrap();
+        assert_eq!(&all, b"LIMES");
+        drop(near);
+        assert_eq!(far.first_byte().await.ok().flatten(), None, "closed");
+    }
+}
+
+#[tokio::test]
+async fn client_that_offers_only_other_protocols_is_refused() {
     let authority = Authority::new();
     let server = TlsServer::new(vec![authority.identity("a.example")], None).unwrap();
     let offers: [(&[&[u8]], bool); 3] = [(&[b"h2"], false), (&[], true), (&[b"h2", b"limes/1"], true)];
@@ -113,7 +154,7 @@ async fn who_offers_another_protocol_is_refused_and_who_offers_none_is_not() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_at_once() {
+fn invalid_tls_settings_are_refused() {
     let authority = Authority::new();
     assert!(matches!(TlsServer::new(Vec::new(), None), Err(TlsError::NoCertificate)));
     let empty = TlsServer::new(vec![authority.identity("a")], Some(Roots::new()));

@@ -21,8 +21,14 @@ use limes_wire::{Code, Conn, Event, Str};
 fn golden(name: &str) -> Bytes {
     let path = format!("{}/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let codes = text.lines().filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace);
-    codes.map(|code| u8::from_str_radix(code, 16).unwrap()).collect()
+    uncomment(text.lines())
+}
+
+/// Bytes in hex, with comments behind `#`.
+fn uncomment<'a>(lines: impl Iterator<Item = &'a str>) -> Bytes {
+    let digits: String =
+        lines.filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace).collect();
+    hex::decode(digits).unwrap().into()
 }
 
 fn names() -> Names {
@@ -121,9 +127,9 @@ fn frames_are_written_and_read_as_documented() {
     }
 }
 
-/// PROTOCOL 3.1: fields come in any order, unknown ones are skipped, and only some must be there.
+/// PROTOCOL 3.1: fields may have any order, unknown ones are skipped, and only some are required.
 #[test]
-fn a_handshake_is_read_by_its_tags() {
+fn handshake_fields_are_read_by_their_tags() {
     let header = |kind, head: &[u8]| Header { kind, flags: 0, head: head.len() as u16, body: 0 };
     let read =
         |kind, head: &[u8]| Frame::decode(header(kind, head), Bytes::copy_from_slice(head), Bytes::new());
@@ -169,14 +175,12 @@ fn records_are_written_and_read_as_documented() {
 fn example(name: &str) -> Bytes {
     let document = include_str!("../PROTOCOL.md");
     let block = document.split("```").find_map(|block| block.strip_prefix(&format!("hex {name}\n")));
-    let lines = block.unwrap_or_else(|| panic!("no block {name}")).lines();
-    let codes = lines.filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace);
-    codes.map(|code| u8::from_str_radix(code, 16).unwrap()).collect()
+    uncomment(block.unwrap_or_else(|| panic!("no block {name}")).lines())
 }
 
-/// Both sides of the conversation say what clause 10 shows, byte by byte.
+/// Both sides of the conversation send what clause 10 shows, byte by byte.
 #[test]
-fn the_worked_example_is_what_both_sides_say() {
+fn both_sides_produce_the_worked_example() {
     let now = std::time::Instant::now();
     let hello = Hello { role: Role::Service, name: "greeter".into(), ..Hello::default() };
     let mut client = Conn::client(hello, now, Limits::default());
@@ -252,7 +256,7 @@ fn frames_are_understood_wherever_they_are_cut() {
                 input.extend_from_slice(piece);
                 while let Some(event) = conn.next(now, &mut input).unwrap() {
                     match event {
-                        // Bytes of streams may come in pieces of their own.
+                        // Bytes of streams may arrive in other pieces.
                         Event::Yamux(part) => streams.extend_from_slice(&part),
                         event => events.push(event),
                     }
@@ -282,7 +286,7 @@ fn every_golden_file_is_tested() {
 
 /// PROTOCOL.md shows the codes and the steps of a stream as the code has them.
 #[test]
-fn the_document_says_what_the_code_does() {
+fn document_agrees_with_the_code() {
     use limes_wire::stream::{Input, State};
     let document = include_str!("../PROTOCOL.md");
     for (code, name) in Code::ALL {

@@ -1,24 +1,25 @@
-//! One file per verb.
+//! The verbs of the command line, one file each.
 
 mod bench;
 mod edge;
+mod names;
 mod service;
 mod status;
 mod watch;
 
 use clap::Subcommand;
 
-use crate::Context;
-use crate::client::Error;
+use crate::context::Context;
+use crate::error::Error;
 
-/// What to do.
+/// The verb.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// The members, who leads, and how much each holds.
+    /// Show the members, the leader, and what each node holds.
     Status,
-    /// What changes, line by line, until it is stopped: first the state, unless --from says where.
+    /// Print changes line by line until stopped: first the present state, unless --from is given.
     Watch(watch::Options),
-    /// Puts load on the cluster and says what it costs.
+    /// Put load on the cluster and report what it costs.
     #[command(subcommand)]
     Bench(bench::Command),
     /// Edges of the whole cluster.
@@ -39,10 +40,4 @@ impl Command {
             Command::Service(command) => command.run(context).await,
         }
     }
-}
-
-/// A node's name: `3` is short for `node-3`.
-fn node_name(text: String) -> String {
-    let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if number { format!("node-{text}") } else { text }
 }

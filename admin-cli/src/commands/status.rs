@@ -1,8 +1,11 @@
 //! `limesctl status`.
 
-use crate::api::{Node, StatusRequest};
-use crate::client::{Error, connect};
-use crate::{Context, output};
+use limes_api::v1::{Node, StatusRequest};
+
+use crate::client::connect;
+use crate::context::Context;
+use crate::error::Error;
+use crate::output;
 
 pub(super) async fn run(context: &Context) -> Result<(), Error> {
     let request = StatusRequest { local: context.local };

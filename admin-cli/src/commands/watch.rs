@@ -3,38 +3,40 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use limes_api::v1::change::What;
+use limes_api::v1::{Change, WatchRequest};
 use tonic::Code;
 
-use crate::api::change::What;
-use crate::api::{Change, WatchRequest};
-use crate::client::{Error, connect, next};
-use crate::{Context, output};
+use crate::client::{connect, next};
+use crate::context::Context;
+use crate::error::Error;
+use crate::output;
 
-/// How long nodes are looked for once the watch was cut, before that is an error.
+/// Time after the last message during which the watch tries to reach another node.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The pause between two attempts.
+/// Pause between two attempts.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// How to watch.
+/// Where a watch begins and ends.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Go on after this position of an earlier watch; "now": only what is new.
+    /// Continue after this position of an earlier watch; "now" prints new changes only.
     #[arg(long, value_name = "POSITION")]
     from: Option<String>,
-    /// End once all that has happened so far has been printed.
+    /// End when all changes up to now are printed.
     #[arg(long)]
     once: bool,
 }
 
-/// Prints until it is stopped. A node that goes away is no end: the watch goes on at another, after what
-/// was printed last.
+/// Prints changes until it is stopped. If its node goes away, the watch continues at another node, after the
+/// change that it printed last.
 pub(super) async fn run(context: &Context, options: Options) -> Result<(), Error> {
     let mut from = options.from.unwrap_or_default();
     let mut last_heard = Instant::now();
     loop {
         let error = match follow(context, &mut from, options.once, &mut last_heard).await {
             Ok(true) => return Ok(()),
-            Ok(false) => Error::Late,
+            Ok(false) => Error::WatchEnded,
             Err(error @ (Error::Print(_) | Error::Json(_) | Error::Endpoint(_))) => return Err(error),
             Err(Error::Refused(status)) if is_final(status.code()) => return Err(Error::Refused(status)),
             Err(error) => error,
@@ -46,12 +48,12 @@ pub(super) async fn run(context: &Context, options: Options) -> Result<(), Error
     }
 }
 
-/// Whether another attempt would say the same.
+/// Whether another attempt would fail in the same way.
 fn is_final(code: Code) -> bool {
     matches!(code, Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented)
 }
 
-/// Follows one node; true: all is printed that was asked for.
+/// Follows one node; gives whether everything requested is printed.
 async fn follow(
     context: &Context,
     from: &mut String,
@@ -81,14 +83,16 @@ async fn follow(
     Ok(false)
 }
 
-/// A change for people.
+/// A change as a line of text.
 fn line(change: &Change) -> String {
-    let Some(what) = &change.what else { return "a change that this limesctl does not know".to_owned() };
+    let Some(what) = &change.what else {
+        return "a change that this version of limesctl does not know".to_owned();
+    };
     let text = match what {
         What::Synced(synced) => format!("synced {}", synced.revision),
         What::Compacted(gone) => {
             format!(
-                "compacted: changes up to revision {} are not kept; once more from the state",
+                "compacted: changes up to revision {} are no longer kept; the present state follows",
                 gone.revision
             )
         }
@@ -107,10 +111,10 @@ fn line(change: &Change) -> String {
         ),
         What::ServiceGone(gone) => format!("service {} gone from {}: {}", gone.id, gone.node, gone.why),
         What::NodeUp(node) => format!("{} up in epoch {}", node.name, node.epoch),
-        What::NodeDown(node) => format!("{} down, and all that was connected to it", node.name),
-        What::MembersChanged(_) => "members have changed".to_owned(),
-        What::Drained(node) if node.on => format!("{} is being emptied", node.name),
-        What::Drained(node) => format!("{} takes newcomers again", node.name),
+        What::NodeDown(node) => format!("{} down, with all its edges and services", node.name),
+        What::MembersChanged(_) => "the members have changed".to_owned(),
+        What::Drained(node) if node.on => format!("{} is draining", node.name),
+        What::Drained(node) => format!("{} accepts new sessions again", node.name),
         What::Setting(setting) if setting.value.is_empty() => format!("setting {} removed", setting.key),
         What::Setting(setting) => format!("setting {} is {}", setting.key, setting.value),
     };

@@ -1,21 +1,23 @@
-//! All nodes are killed in one moment, again and again, while edges connect: what was acknowledged must
-//! be in the log of every node afterwards (R9).
+//! All nodes are killed at the same moment, again and again, while edges connect. Afterwards, every acknowledged event
+//! must be in the log of every node (R9).
 
 mod audit;
 mod history;
+mod judge;
 mod load;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::sleep;
 
-pub use history::{Event, History, Incarnation, Seen, Verdict};
+pub use history::{Event, History, Incarnation, Seen, file};
+pub use judge::Verdict;
 
 use crate::cluster::Cluster;
+use crate::error::Error;
 use audit::Auditor;
 use load::Load;
 
@@ -23,36 +25,35 @@ use load::Load;
 const NODES: usize = 3;
 /// Rounds from one audit to the next.
 const AUDIT: u32 = 10;
-/// Of ten rounds so many wait until the cluster is whole again; the others kill it while it recovers.
-const WHOLE: u32 = 6;
-/// Short times, so that a round takes a second. Elections that fail on a slow machine cost time, nothing
-/// else.
-const QUICK: [(&str, &str); 4] = [
+/// Of ten rounds, this many wait until the cluster is ready; the others kill it while it recovers.
+const WAIT_READY: u32 = 6;
+/// Short timeouts, so that a round takes about a second. On a slow machine, elections that fail only cost time.
+const SHORT_TIMEOUTS: [(&str, &str); 4] = [
     ("LIMES_CLUSTER_HEARTBEAT", "50ms"),
     ("LIMES_CLUSTER_ELECTION_MIN", "200ms"),
     ("LIMES_CLUSTER_ELECTION_MAX", "400ms"),
     ("LIMES_CLUSTER_DOWN_AFTER", "2s"),
 ];
 
-/// What is to be done.
+/// The options of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The gateway.
+    /// The binary of the node.
     pub binary: PathBuf,
-    /// The cluster's folder; made, and left for its logs.
+    /// The cluster's folder; the run creates it and leaves it behind for its logs.
     pub dir: PathBuf,
     /// How often all nodes are killed.
     pub rounds: u32,
-    /// Decides when.
+    /// The seed of all random choices.
     pub seed: u64,
 }
 
-/// Runs it; gives what happened, which is still to be judged.
+/// Runs the crashes; gives the history, which is still to be judged.
 ///
 /// # Errors
-/// The run proves nothing: the cluster did not come back, or could not be asked.
-pub async fn run(options: &Options) -> io::Result<History> {
-    let mut cluster = Cluster::start_with(&options.binary, &options.dir, NODES, &QUICK).await?;
+/// The run proves nothing: the cluster did not become ready again, or could not be audited.
+pub async fn run(options: &Options) -> Result<History, Error> {
+    let mut cluster = Cluster::start_with(&options.binary, &options.dir, NODES, &SHORT_TIMEOUTS).await?;
     let mut random = StdRng::seed_from_u64(options.seed);
     let begin = Instant::now();
     let nodes = cluster.nodes().to_vec();
@@ -60,7 +61,7 @@ pub async fn run(options: &Options) -> io::Result<History> {
     let load = Load::start(&nodes, begin, options.seed);
     let mut events = Vec::new();
     for round in 0..options.rounds {
-        if random.random_ratio(WHOLE, 10) {
+        if random.random_ratio(WAIT_READY, 10) {
             cluster.wait_ready().await?;
         }
         pause(&mut random, 400).await;
@@ -80,13 +81,13 @@ pub async fn run(options: &Options) -> io::Result<History> {
         }
     }
     cluster.wait_ready().await?;
-    events.extend(load.stop().await);
+    events.extend(load.stop().await?);
     events.extend(auditor.audit().await?);
     Ok(History { events })
 }
 
-async fn pause(random: &mut StdRng, most_ms: u64) {
-    sleep(Duration::from_micros(random.random_range(0..most_ms * 1_000))).await;
+async fn pause(random: &mut StdRng, max_ms: u64) {
+    sleep(Duration::from_micros(random.random_range(0..max_ms * 1_000))).await;
 }
 
 async fn kill(
@@ -94,12 +95,7 @@ async fn kill(
     nodes: &[usize],
     begin: Instant,
     events: &mut Vec<Event>,
-) -> io::Result<()> {
+) -> Result<(), Error> {
     events.push(Event::Killed { nodes: nodes.to_vec(), at: begin.elapsed().as_micros() as u64 });
     cluster.kill9(nodes).await
-}
-
-/// Where the history of a run in this folder is kept.
-pub fn file(dir: &Path) -> PathBuf {
-    dir.join("history.jsonl")
 }

@@ -1,26 +1,25 @@
-//! The fault table of the design, acted out: how long each fault is felt, median and worst.
+//! The fault table of the design, measured: how long clients notice each fault, median and worst.
 //!
-//! Times come from `limes dev` with its default settings, seen by clients. Tests assert outcomes; this
-//! has the times.
+//! The times are those of clients of `limes dev` with its default settings. Tests assert outcomes, and this measures
+//! times.
 
 mod connects;
 mod faults;
+mod load;
 mod table;
 
 use std::path::Path;
 
 use crate::cluster::Cluster;
+use crate::error::Error;
 
 pub use table::{Figure, Table};
 
-/// Why a run proves nothing.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// Acts all faults out, each time on a new cluster.
+/// Runs all faults `runs` times, each time on a new cluster.
 ///
 /// # Errors
-/// A cluster did not start, or what was waited for never came.
-pub async fn run(binary: &Path, runs: usize) -> Result<Table, Failure> {
+/// The cluster did not start, or did not recover.
+pub async fn run(binary: &Path, runs: usize) -> Result<Table, Error> {
     let mut table = Table::default();
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");

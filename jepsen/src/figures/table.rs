@@ -1,4 +1,4 @@
-//! What was measured.
+//! The measured values and their goals.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// Adds one.
+    /// Adds a value.
     pub fn add(&mut self, value: f64) {
         self.values.push(value);
     }
@@ -38,7 +38,7 @@ impl Figure {
     }
 }
 
-/// What is to be reached.
+/// The value that the median should reach.
 enum Goal {
     AtMost(f64),
     AtLeast(f64),
@@ -48,24 +48,24 @@ enum Goal {
 /// All figures.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    /// From a node's kill to the first call that reaches an edge of it elsewhere, in seconds.
+    /// From a node's kill to the first call that reaches one of its edges at another node, in seconds.
     pub edge_back_elsewhere_s: Figure,
     /// From a node's kill until no other node lists its edges, in seconds.
     pub presence_gone_s: Figure,
-    /// Calls between the others that failed when the leader was killed.
+    /// Calls between the other nodes that failed when the leader was killed.
     pub leader_killed_calls_failed: Figure,
-    /// From the leader's kill to the next registration that is committed, in seconds.
+    /// From the leader's kill to the next committed registration, in seconds.
     pub leader_killed_next_commit_s: Figure,
-    /// From the second dial of an edge whose first connection is half-open to the first call that
-    /// reaches it, on the same node, in milliseconds.
+    /// From the second dial of an edge whose first connection is half-open to the first call that reaches it at the
+    /// same node, in milliseconds.
     pub takeover_same_node_ms: Figure,
-    /// The same on another node.
+    /// The same at another node.
     pub takeover_other_node_ms: Figure,
-    /// Edges welcomed a second, each leaving at once, on all nodes together.
+    /// Edges welcomed per second by all nodes together; each leaves at once.
     pub connects_per_s: Figure,
-    /// Processor time of the generator for each of them, in microseconds.
+    /// CPU time of the generator per welcome, in microseconds.
     pub generator_us: Figure,
-    /// Processor time of all nodes for each of them, in microseconds.
+    /// CPU time of all nodes per welcome, in microseconds.
     pub gateway_us: Figure,
 }
 
@@ -82,7 +82,7 @@ impl Table {
         ]
     }
 
-    /// One object, for programs.
+    /// One JSON object, for programs.
     pub fn json(&self) -> Value {
         let rows = self.rows().into_iter().map(|(name, figure, goal)| {
             let row = json!({
@@ -96,7 +96,7 @@ impl Table {
     }
 }
 
-/// For people: a row a figure, its goal beside it.
+/// For people: a row for each figure, with its goal.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<28} {:>10} {:>10} {:>5}  goal", "", "median", "worst", "runs")?;
@@ -112,10 +112,7 @@ impl fmt::Display for Table {
             writeln!(f, "{name:<28} {median:>10.3} {worst:>10.3} {runs:>5}  {text}{missed}")?;
         }
         let (generator, gateway) = (self.generator_us.median(), self.gateway_us.median());
-        write!(
-            f,
-            "processor time of a connect and its end: generator {generator:.0} us, all nodes {gateway:.0} us"
-        )
+        write!(f, "CPU time of a connect and its end: generator {generator:.0} us, all nodes {gateway:.0} us")
     }
 }
 

@@ -5,27 +5,27 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::Failure;
+use super::error::CliError;
 use crate::config::{Loaded, NodeConfig};
 
-/// What to do with settings.
+/// The verbs of `limes config`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Print a limes.yaml with every setting, its default and what it means.
+    /// Print a limes.yaml with every setting, its default and its meaning.
     Default,
-    /// Say whether a file could be served, and everything that is wrong with it if not.
+    /// Check a file and print everything that is wrong with it.
     Check {
         /// A limes.yaml or frontier.yaml.
         file: PathBuf,
     },
-    /// Print the limes.yaml that means the same as a frontier.yaml.
+    /// Print the limes.yaml that has the same effect as a frontier.yaml.
     Import {
         /// A frontier.yaml.
         file: PathBuf,
     },
 }
 
-pub(super) fn run(command: Command) -> Result<(), Failure> {
+pub(super) fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Default => print(&NodeConfig::default_file()),
         Command::Check { file } => {
@@ -36,14 +36,15 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Only what the file says counts here, so the environment is left out.
-fn import(file: &Path) -> Result<(), Failure> {
+/// Converts the file alone: the environment is not part of it.
+fn import(file: &Path) -> Result<(), CliError> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: cannot be read: {error}"))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|source| CliError::Import { path: file.to_owned(), source })?;
     let loaded = NodeConfig::from_yaml(&name, &text, [])?;
     warn(&loaded);
     print(&format!(
-        "# limes.yaml, from {name}; what is not here has its default.\n\n{}",
+        "# limes.yaml, from {name}; settings that are not listed have their defaults.\n\n{}",
         loaded.config.to_file()
     ))
 }
@@ -54,8 +55,8 @@ fn warn(loaded: &Loaded) {
     }
 }
 
-/// A reader that has seen enough, as `| head`, is no failure.
-fn print(text: &str) -> Result<(), Failure> {
+/// Writes to stdout. A reader that closes early, as `| head` does, is not an error.
+fn print(text: &str) -> Result<(), CliError> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

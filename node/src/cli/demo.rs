@@ -1,9 +1,11 @@
 //! `limes demo`.
 
-use super::{Failure, runtime};
+use super::error::CliError;
+use super::log;
+use super::runtime::runtime;
 
-pub(super) fn run() -> Result<(), Failure> {
-    super::log::quiet();
+pub(super) fn run() -> Result<(), CliError> {
+    log::quiet();
     let binary = std::env::current_exe()?;
     runtime()?.block_on(crate::demo::run(binary))?;
     Ok(())

@@ -1,22 +1,24 @@
-//! `limes dev`: a cluster on this machine, watched from the terminal.
+//! `limes dev`: runs a cluster on this machine and reports on the terminal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, runtime, stop};
+use super::error::CliError;
+use super::runtime::runtime;
+use super::{log, stop};
 use crate::dev::{Cluster, Options, Ports};
 
 /// How long a cluster may take to elect its first leader.
-const READY: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(super) fn run(nodes: Option<usize>, dir: PathBuf, ports: Ports) -> Result<(), Failure> {
-    super::log::quiet();
+pub(super) fn run(nodes: Option<usize>, dir: PathBuf, ports: Ports) -> Result<(), CliError> {
+    log::quiet();
     let options = Options { binary: std::env::current_exe()?, nodes, dir, ports, adjust: Arc::new(|_| {}) };
     runtime()?.block_on(watch(options))
 }
 
-async fn watch(options: Options) -> Result<(), Failure> {
+async fn watch(options: Options) -> Result<(), CliError> {
     let mut stop = std::pin::pin!(stop::signal()?);
     let cluster = tokio::select! {
         started = Cluster::start(options) => started?,
@@ -30,8 +32,8 @@ async fn watch(options: Options) -> Result<(), Failure> {
     outcome
 }
 
-/// Says where everything is and when it is ready, then who dies.
-async fn report(cluster: &Cluster) -> Result<(), Failure> {
+/// Prints the addresses of the nodes, the ready line, and then each node that exits.
+async fn report(cluster: &Cluster) -> Result<(), CliError> {
     for node in cluster.nodes() {
         let at = node.addresses();
         let name = node.name();
@@ -44,11 +46,11 @@ async fn report(cluster: &Cluster) -> Result<(), Failure> {
             node.log().display()
         );
     }
-    let ready = cluster.wait_ready(READY).await?;
+    let ready = cluster.wait_ready(READY_TIMEOUT).await?;
     println!("cluster ready: leader {}, {} voters", ready.leader, ready.voters);
     loop {
-        let death = cluster.next_death().await;
-        // Nodes may be brought back by hand: this one stays until it is told to end.
-        eprintln!("{death}");
+        let exit = cluster.next_exit().await;
+        // The operator may start the node again by hand: the others go on.
+        eprintln!("{exit}");
     }
 }

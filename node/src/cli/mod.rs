@@ -1,28 +1,26 @@
-//! The command line of `limes`: what it takes, and the one place where failures become an exit
-//! code and a line on stderr.
+//! The command line of `limes`. Errors of all commands become a line on stderr and exit code 1 in [`main`].
 
 mod config;
 mod demo;
 mod dev;
+mod error;
 mod log;
 mod pid;
 mod recover;
+mod runtime;
 mod serve;
 mod stop;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::dev::Ports;
+use error::CliError;
 
-/// Why a command failed: one line for the operator, except that mistakes of a file are listed.
-type Failure = Box<dyn Error + Send + Sync>;
-
-/// A clustered gateway between edges and services. Without a command: one node with embedded
-/// defaults, its data in ./limes-data.
+/// A clustered gateway between edges and services. Without a command it runs one node with embedded
+/// defaults and its data in ./limes-data.
 #[derive(Debug, Parser)]
 #[command(name = "limes", version)]
 struct Cli {
@@ -37,32 +35,32 @@ enum Command {
         /// Its limes.yaml, or a frontier.yaml as it is.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// End when stdin does, as when the process that started this one dies.
+        /// Stop when stdin ends, which it does when the parent process is gone.
         #[arg(long, hide = true)]
         exit_on_stdin_eof: bool,
     },
-    /// Run a cluster on this machine, one process a node, until Ctrl-C.
+    /// Run a cluster on this machine, one process per node, until Ctrl-C.
     Dev {
-        /// How many nodes; those that the folder has, else 3.
+        /// How many nodes; default: those of the folder, else 3.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
         nodes: Option<u16>,
-        /// Where they keep their settings, data and logs; used again if it exists.
+        /// Folder of their settings, data and logs; reused if it exists.
         #[arg(long, value_name = "DIR", default_value = "./limes-dev")]
         dir: PathBuf,
         /// `auto` takes free ports; otherwise node i has the usual ports + 100*(i-1).
         #[arg(long, value_enum, default_value_t = Ports::Fixed)]
         ports: Ports,
     },
-    /// Make a new cluster of one out of this node's data: when most nodes have lost theirs for good.
+    /// Make a new cluster from this node's data, when most nodes have lost theirs for good.
     Recover {
         /// Its limes.yaml.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(long)]
         yes: bool,
     },
-    /// Watch a cluster at work: a call, a message and a stream across nodes, then the leader dies.
+    /// Show a cluster at work: a call, a message and a stream across nodes, then kill the leader.
     Demo,
     /// Print, check or convert settings.
     #[command(subcommand)]
@@ -73,14 +71,14 @@ enum Command {
 pub fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("limes: {failure}");
+        Err(error) => {
+            eprintln!("limes: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         None => serve::embedded(),
         Some(Command::Serve { config, exit_on_stdin_eof }) => serve::file(&config, exit_on_stdin_eof),
@@ -91,11 +89,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// The runtime that a command works in.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -103,7 +96,7 @@ mod tests {
     use super::Cli;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 }

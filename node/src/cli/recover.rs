@@ -1,33 +1,34 @@
-//! `limes recover`: what is left of a cluster becomes a new one.
+//! `limes recover`: makes a new cluster from the data of one node.
 
 use std::io::Write;
 use std::path::Path;
 
-use super::{Failure, runtime};
+use super::error::CliError;
+use super::runtime::runtime;
 use crate::config::NodeConfig;
-use crate::run::raft_config;
+use crate::server::raft_config;
 
-/// Asks, unless `yes`, and does it.
-pub(super) fn run(file: &Path, yes: bool) -> Result<(), Failure> {
+/// Asks for confirmation unless `yes`, then recovers.
+pub(super) fn run(file: &Path, yes: bool) -> Result<(), CliError> {
     let config = NodeConfig::load(file)?.config;
     let (name, data) = (&config.cluster.name, config.data.display());
     if !yes {
         println!(
-            "The data of {name} ({data}) becomes the begin of a new cluster, in which it is alone until others join \
-             with empty directories. What other nodes have acknowledged and it has not is given up for good. All \
-             nodes must be stopped, and it should be the one with the newest data.\nType yes to go on:"
+            "This makes a new cluster from the data of {name} ({data}), with {name} as its only member until other \
+             nodes join with empty directories. Anything that other nodes have acknowledged and {name} does not have \
+             is lost. All nodes must be stopped, and {name} should have the newest data.\nType yes to continue:"
         );
         std::io::stdout().flush()?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
         if answer.trim() != "yes" {
-            return Err("nothing was changed".into());
+            return Err(CliError::NotConfirmed);
         }
     }
     let recovered = runtime()?.block_on(limes_raft::recover(&raft_config(&config)))?;
     println!(
-        "recovered: {name} at revision {}, cluster {}; what was there is kept in {}. Start it, then the others with \
-         empty directories.",
+        "recovered: {name} at revision {}, cluster {}; the old data is kept in {}. Start {name}, then the other \
+         nodes with empty directories.",
         recovered.revision,
         recovered.cluster,
         recovered.aside.display()

@@ -1,26 +1,28 @@
-//! `limes` and `limes serve`: one node in this process.
+//! `limes` and `limes serve`: runs one node in this process.
 
 use std::path::Path;
 
 use tracing::warn;
 
+use super::error::CliError;
 use super::pid::PidFile;
-use super::{Failure, runtime, stop};
+use super::runtime::runtime;
+use super::{log, stop};
 use crate::config::{Loaded, NodeConfig};
 
-/// One node with the embedded defaults.
-pub(super) fn embedded() -> Result<(), Failure> {
+/// Runs a node with the embedded defaults.
+pub(super) fn embedded() -> Result<(), CliError> {
     serve(NodeConfig::embedded()?, false)
 }
 
-/// One node with the settings of a file.
-pub(super) fn file(config: &Path, exit_on_stdin_eof: bool) -> Result<(), Failure> {
+/// Runs a node with the settings of a file.
+pub(super) fn file(config: &Path, exit_on_stdin_eof: bool) -> Result<(), CliError> {
     serve(NodeConfig::load(config)?, exit_on_stdin_eof)
 }
 
-fn serve(loaded: Loaded, exit_on_stdin_eof: bool) -> Result<(), Failure> {
+fn serve(loaded: Loaded, exit_on_stdin_eof: bool) -> Result<(), CliError> {
     let Loaded { config, warnings } = loaded;
-    super::log::init(config.log.level)?;
+    log::init(config.log.level)?;
     for warning in warnings {
         warn!("{warning}");
     }
@@ -28,10 +30,10 @@ fn serve(loaded: Loaded, exit_on_stdin_eof: bool) -> Result<(), Failure> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let stop = stop::any(exit_on_stdin_eof)?;
-        crate::run(config, stop).await?;
+        crate::server::run(config, stop).await?;
         Ok(())
     });
-    // What still runs has had its time.
+    // The drain has given every task its time; the rest is aborted.
     runtime.shutdown_background();
     outcome
 }

@@ -1,19 +1,20 @@
-//! When to end: SIGINT or SIGTERM, or the death of the parent.
+//! When to stop: at SIGINT or SIGTERM, or when the parent process is gone.
 
 use std::future::Future;
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal as on};
 use tokio::sync::oneshot;
 
-use super::Failure;
-
-/// How long an orphan may take to end in good order.
+/// How long a node whose parent is gone may take to drain.
 const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
-/// Completes at the first SIGINT or SIGTERM; from then on a second one ends the process at once.
-pub(super) fn signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+/// Completes at the first SIGINT or SIGTERM; a second one then ends the process at once with status 130.
+///
+/// # Errors
+/// The handlers cannot be installed.
+pub(super) fn signal() -> Result<impl Future<Output = ()> + Send + 'static, io::Error> {
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut terminate = on(SignalKind::terminate())?;
     Ok(async move {
@@ -31,8 +32,11 @@ pub(super) fn signal() -> Result<impl Future<Output = ()> + Send + 'static, Fail
     })
 }
 
-/// Completes at a signal, and at the end of stdin if that is asked for.
-pub(super) fn any(stdin_eof: bool) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+/// Completes at a signal, and if `stdin_eof` also at the end of stdin.
+///
+/// # Errors
+/// The handlers cannot be installed, or the thread cannot be started.
+pub(super) fn any(stdin_eof: bool) -> Result<impl Future<Output = ()> + Send + 'static, io::Error> {
     let signal = signal()?;
     let orphan = if stdin_eof { Some(orphaned()?) } else { None };
     Ok(async move {
@@ -46,17 +50,17 @@ pub(super) fn any(stdin_eof: bool) -> Result<impl Future<Output = ()> + Send + '
     })
 }
 
-/// Completes when stdin ends. A thread of its own, since a read of stdin cannot be given up; it also
-/// sees to it that an orphan is gone soon, whatever the rest of the process does.
-fn orphaned() -> Result<oneshot::Receiver<()>, Failure> {
-    let (tell, told) = oneshot::channel();
+/// Completes when stdin ends. Reads on a thread, since a blocking read of stdin cannot be cancelled. The
+/// thread also ends the process [`ORPHAN_GRACE`] later, whatever the rest of it does.
+fn orphaned() -> Result<oneshot::Receiver<()>, io::Error> {
+    let (sender, ended) = oneshot::channel();
     std::thread::Builder::new().name("stdin".into()).spawn(move || {
         let mut stdin = std::io::stdin().lock();
         let mut ignored = [0; 64];
         while stdin.read(&mut ignored).is_ok_and(|read| read > 0) {}
-        let _ = tell.send(());
+        let _ = sender.send(());
         std::thread::sleep(ORPHAN_GRACE);
         std::process::exit(1);
     })?;
-    Ok(told)
+    Ok(ended)
 }

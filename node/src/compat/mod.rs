@@ -1,94 +1,11 @@
-//! What clients and scripts of the reference ask beside the data plane: its control plane and its
-//! directory, each gRPC and REST on one port, answered by any node for the whole cluster.
+//! The reference's APIs for clients and scripts beside the data plane: its control plane and its
+//! directory, each gRPC and REST on one port. Any node answers for the whole cluster.
 //!
-//! [`control`] and [`discovery`] compute the answers from this node's tables, behind a read barrier
-//! ([`reader`]). [`rest`] is the other way in to the same calls: a query becomes a request by the
-//! descriptors of `api/`, an answer becomes JSON by them. [`grpc`] has what every gRPC server is expected
-//! to have.
+//! [`control`] and [`discovery`] translate requests to operations of [`crate::control`] and to reads of the
+//! tables behind a read barrier. [`rest`] offers their gRPC methods over HTTP: by the descriptors of
+//! `limes-api` it decodes a query string as a request and writes the answer as JSON.
 
-pub mod api;
-mod control;
-mod discovery;
-mod grpc;
-mod health;
+pub(crate) mod control;
+pub(crate) mod discovery;
 mod list;
-mod reader;
 mod rest;
-
-use std::io;
-use std::sync::Arc;
-
-use tokio::net::TcpListener;
-
-use self::api::control::control_plane_server::ControlPlaneServer;
-use self::api::discovery::cluster_service_server::ClusterServiceServer;
-use self::api::discovery::health_server::HealthServer;
-use self::api::v1::limes_server::LimesServer;
-use crate::config::NodeConfig;
-use crate::control::Limes;
-use crate::listen::Port;
-use crate::node::Node;
-use crate::{listen, task};
-pub(crate) use reader::Reader;
-
-/// Largest request that is taken, in bytes: the largest of honest ones name some hundred edges.
-const REQUEST_MAX: usize = 256 << 10;
-
-/// The listeners that are switched on.
-pub(crate) struct Bound {
-    control: Option<TcpListener>,
-    discovery: Option<TcpListener>,
-}
-
-/// Binds what is switched on.
-///
-/// # Errors
-/// An address is not to be had.
-pub(crate) async fn bind(config: &NodeConfig) -> io::Result<Bound> {
-    let mut bound = Bound { control: None, discovery: None };
-    if config.controlplane.enable {
-        bound.control = Some(listen::bind("operators", &config.controlplane.listen.addr).await?);
-    }
-    if config.discovery.enable {
-        bound.discovery = Some(listen::bind("discovery", &config.discovery.listen.addr).await?);
-    }
-    Ok(bound)
-}
-
-impl Bound {
-    /// Serves until the runtime ends.
-    pub(crate) fn serve(self, node: &Arc<Node>) {
-        if let Some(listener) = self.control {
-            task::vital(task::Kind::Listener, serve_control(node.clone(), listener));
-        }
-        if let Some(listener) = self.discovery {
-            task::vital(task::Kind::Listener, serve_discovery(node.clone(), listener));
-        }
-    }
-}
-
-/// Serves the control plane until the task is dropped.
-async fn serve_control(node: Arc<Node>, listener: TcpListener) {
-    let read_only = node.config.controlplane.read_only;
-    let control = Arc::new(control::Control::new(Reader::new(node.clone()), read_only));
-    let rest = control::rest(control.clone());
-    let grpc = grpc::Surface::new(node.clone(), api::control_pool(), api::CONTROL_DESCRIPTORS)
-        .add(LimesServer::new(Limes::new(Reader::new(node.clone()))).max_decoding_message_size(REQUEST_MAX))
-        .add(ControlPlaneServer::from_arc(control).max_decoding_message_size(REQUEST_MAX));
-    listen::serve_http(node, Port::Control, listener, grpc.beside(rest)).await;
-}
-
-/// Serves the directory until the task is dropped.
-async fn serve_discovery(node: Arc<Node>, listener: TcpListener) {
-    let discovery = match discovery::Discovery::new(Reader::new(node.clone())) {
-        Ok(discovery) => Arc::new(discovery),
-        Err(error) => {
-            return tracing::error!(%error, "discovery is not served: discovery.upstream is no address");
-        }
-    };
-    let rest = discovery::rest(discovery.clone());
-    let grpc = grpc::Surface::new(node.clone(), api::discovery_pool(), api::DISCOVERY_DESCRIPTORS)
-        .add(ClusterServiceServer::from_arc(discovery.clone()).max_decoding_message_size(REQUEST_MAX))
-        .add(HealthServer::from_arc(discovery).max_decoding_message_size(REQUEST_MAX));
-    listen::serve_http(node, Port::Discovery, listener, grpc.beside(rest)).await;
-}

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 use super::setting::{Leaf, quoted};
+use super::value_error::ValueError;
 
-/// `host:port`, checked in form; a host name is looked up when it is used. Reads as its text.
+/// `host:port`, checked for its form; a host name is resolved when it is used. Dereferences to its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Addr(String);
 
@@ -27,17 +28,17 @@ impl Addr {
         self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
     }
 
-    /// Whether only this machine can reach it. A host name other than `localhost` counts as not.
+    /// Whether only this machine can reach it. False for any host name but `localhost`.
     pub fn is_loopback(&self) -> bool {
         self.host() == "localhost" || self.ip().is_some_and(|ip| ip.is_loopback())
     }
 
-    /// Whether it stands for every address of the machine, so that nobody can dial it.
+    /// Whether it stands for every address of the machine, and so cannot be dialled.
     pub fn is_unspecified(&self) -> bool {
         self.ip().is_some_and(|ip| ip.is_unspecified())
     }
 
-    /// The same, with this machine's own address in the place of one that nobody can dial, if it has one.
+    /// Replaces an unspecified host by the machine's own address, which `own` looks up, if there is one.
     pub(crate) fn dialable(self, own: impl FnOnce() -> Option<IpAddr>) -> Self {
         match Some(&self).filter(|addr| addr.is_unspecified()).and_then(|_| own()) {
             Some(own) => Addr::new(&own.to_string(), self.port()),
@@ -65,19 +66,20 @@ impl fmt::Display for Addr {
 }
 
 impl Leaf for Addr {
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, ValueError> {
+        let part = |part: &str, name| ValueError::AddrPart { part: part.into(), text: text.into(), name };
         let (host, port) =
-            text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port; write host:port"))?;
-        let port = port.parse().map_err(|_| format!("{port:?} in {text:?} is not a port"))?;
+            text.rsplit_once(':').ok_or_else(|| ValueError::NoPort { text: text.to_owned() })?;
+        let port = port.parse().map_err(|_| part(port, "port"))?;
         let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         if inner.is_none() && host.contains(':') {
-            return Err(format!("{text:?}: write an IPv6 address in brackets, [::1]:30012"));
+            return Err(ValueError::NoBrackets { text: text.to_owned() });
         }
         let host = inner.unwrap_or(host);
         if host.chars().any(|c| c.is_whitespace() || "/@[]".contains(c)) {
-            return Err(format!("{host:?} in {text:?} is not a host"));
+            return Err(part(host, "host"));
         }
-        // As in Go: no host is every address of the machine, of IPv4 too.
+        // As in Go, an empty host is every address of the machine, IPv4 and IPv6.
         Ok(Addr::new(if host.is_empty() { "::" } else { host }, port))
     }
 
@@ -91,20 +93,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_and_kinds() {
+    fn ipv4_address_splits_into_host_and_port() {
         let addr = Addr::from_text("127.0.0.1:30012").unwrap();
         assert_eq!((addr.host(), addr.port(), addr.is_loopback()), ("127.0.0.1", 30012, true));
+    }
+
+    #[test]
+    fn ipv6_host_has_no_brackets_but_its_text_has() {
         let addr = Addr::from_text("[::1]:1").unwrap();
         assert_eq!((addr.host(), &*addr, addr.is_loopback()), ("::1", "[::1]:1", true));
+    }
+
+    #[test]
+    fn empty_host_is_unspecified() {
         let addr = Addr::from_text(":30011").unwrap();
         assert_eq!((&*addr, addr.is_loopback(), addr.is_unspecified()), ("[::]:30011", false, true));
+    }
+
+    #[test]
+    fn host_name_is_not_loopback() {
         assert!(!Addr::from_text("gateway.example:30012").unwrap().is_loopback());
     }
 
     #[test]
-    fn wrong_forms_are_refused() {
+    fn malformed_addresses_are_rejected() {
         for wrong in ["", "host", "host:", "host:70000", "::1:30012", "a b:1", "http://host:1"] {
-            assert!(Addr::from_text(wrong).is_err(), "{wrong:?} was taken");
+            assert!(Addr::from_text(wrong).is_err(), "{wrong:?} was accepted");
         }
     }
 }

@@ -1,10 +1,11 @@
-//! How others reach this node.
+//! The addresses under which other nodes and clients reach this node.
 
 use super::addr::Addr;
+use super::cluster::Member;
 use super::listen::Listen;
 use super::node::NodeConfig;
 
-/// The addresses that a node makes known.
+/// The addresses that a node advertises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
     /// For edges.
@@ -15,34 +16,34 @@ pub struct Addresses {
     pub mesh: Addr,
     /// For operators.
     pub control: Addr,
-    /// For old cluster clients.
+    /// For cluster clients of the reference.
     pub discovery: Addr,
     /// For metrics and health.
     pub metrics: Addr,
 }
 
 impl NodeConfig {
-    /// What this node tells others to dial: a listener's `advertised_addr`, else the host
-    /// `cluster.advertise`, else the bound host unless that stands for every address, else the host
-    /// that the founders' list gives for this node.
+    /// The addresses that others dial. For each listener: its `advertised_addr`, else the host
+    /// `cluster.advertise`, else the bound host unless it is unspecified, else the host of this node's
+    /// entry in `cluster.initial`.
     pub fn addresses(&self) -> Addresses {
         Addresses {
-            edges: self.reach(&self.edgebound.listen),
-            services: self.reach(&self.servicebound.listen),
-            mesh: self.founder().cloned().unwrap_or_else(|| self.reach(&self.cluster.listen)),
-            control: self.reach(&self.controlplane.listen),
-            discovery: self.reach(&self.discovery.listen),
-            metrics: self.reach(&self.metrics.listen),
+            edges: self.advertised(&self.edgebound.listen),
+            services: self.advertised(&self.servicebound.listen),
+            mesh: self.founder().cloned().unwrap_or_else(|| self.advertised(&self.cluster.listen)),
+            control: self.advertised(&self.controlplane.listen),
+            discovery: self.advertised(&self.discovery.listen),
+            metrics: self.advertised(&self.metrics.listen),
         }
     }
 
-    /// This node's entry among the founders.
+    /// This node's address in the list of founders.
     fn founder(&self) -> Option<&Addr> {
-        let own = |member: &&super::Member| member.name == self.cluster.name;
+        let own = |member: &&Member| member.name == self.cluster.name;
         self.cluster.initial.iter().find(own).map(|member| &member.addr)
     }
 
-    fn reach(&self, listen: &Listen) -> Addr {
+    fn advertised(&self, listen: &Listen) -> Addr {
         if let Some(addr) = &listen.advertised_addr {
             return addr.clone();
         }

@@ -1,4 +1,4 @@
-//! The cluster that a node belongs to.
+//! Settings of the cluster that a node belongs to.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use serde_norway::Value;
 
 use super::addr::Addr;
 use super::listen::Listen;
-use super::setting::{Leaf, Settings, Visitor, quoted, scalar};
+use super::setting::{Leaf, Settings, Visitor, entries, quoted, scalar};
+use super::value_error::ValueError;
 
-/// Who this node is, who founds the cluster with it, and how patient they are with each other.
+/// This node's identity, the founders of its cluster, and the cluster's timing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// This node's name.
@@ -19,34 +20,34 @@ pub struct Cluster {
     pub listen: Listen,
     /// The founders; empty: this node alone.
     pub initial: Vec<Member>,
-    /// The host by which others reach this node.
+    /// The host under which others reach this node.
     pub advertise: Option<String>,
     /// Whether the mesh may go beyond loopback without TLS.
     pub insecure: bool,
-    /// How often the leader makes itself heard, and nodes ping each other.
+    /// Interval of the leader's heartbeats and of pings between nodes.
     pub heartbeat: Duration,
-    /// How long a follower bears silence before it stands for election.
+    /// How long a follower waits for the leader before it stands for election.
     pub election: Election,
-    /// How long a node is silent before it is declared down; nothing: 12 heartbeats.
+    /// Silence after which a node is declared down; `None`: 12 heartbeats.
     pub down_after: Option<Duration>,
-    /// What becomes of old-protocol edges of an isolated node.
+    /// When an isolated node closes edges of the reference's protocol.
     pub isolated_close: IsolatedClose,
-    /// How long the rows of a dead node are kept for it to resume.
+    /// How long the rows of a node that is down are kept for it to resume.
     pub suspend_grace: Duration,
-    /// How long a node that is told to stop waits for what is in flight.
+    /// How long a node that is stopping waits for work in flight.
     pub drain_grace: Duration,
 }
 
-/// The shortest and the longest silence after which a follower stands for election.
+/// The range from which a follower draws its election timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Election {
-    /// The shortest.
+    /// The shortest timeout.
     pub min: Duration,
-    /// The longest, and the leader's lease.
+    /// The longest timeout, which is also the leader's lease.
     pub max: Duration,
 }
 
-/// A founder: its name, and where its mesh listens.
+/// A founder of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Its name.
@@ -55,7 +56,7 @@ pub struct Member {
     pub addr: Addr,
 }
 
-/// When an isolated node closes edges that cannot look for another node by themselves.
+/// When an isolated node closes edges whose clients cannot look for another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IsolatedClose {
     /// After this long, if another node is known to hold the quorum.
@@ -86,12 +87,12 @@ impl Default for Cluster {
 }
 
 impl Cluster {
-    /// How soon members notice each other's silence.
+    /// The timing that Raft uses.
     pub fn timing(&self) -> Timing {
         Timing { heartbeat: self.heartbeat, election_min: self.election.min, election_max: self.election.max }
     }
 
-    /// How long a node is silent before it is declared down.
+    /// Silence after which a node is declared down.
     pub fn down_after(&self) -> Duration {
         self.down_after.unwrap_or(self.heartbeat * 12)
     }
@@ -99,8 +100,12 @@ impl Cluster {
 
 impl Settings for Election {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
-        v.leaf("min", "The shortest silence; several heartbeats.", &mut self.min);
-        v.leaf("max", "The longest; a new leader takes two to four times as long.", &mut self.max);
+        v.leaf("min", "The shortest timeout; several heartbeats.", &mut self.min);
+        v.leaf(
+            "max",
+            "The longest timeout; electing a new leader takes two to four times as long.",
+            &mut self.max,
+        );
     }
 }
 
@@ -115,28 +120,29 @@ impl Settings for Cluster {
         v.leaf(
             "initial",
             "The 1, 3 or 5 nodes that found the cluster, the same list on each: [{name: node-1, addr: \"host:30013\"}, ...]. \
-             A node that is not in it joins those that are. Once others have been promoted, list them too, on every node: a \
-             node that has lost its data asks these. Empty: this node is a cluster of its own.",
+             A node that is not listed joins those that are. When other nodes have been promoted, list them too, on every \
+             node: a node that has lost its data asks the listed ones. Empty: this node is a cluster of its own.",
             &mut self.initial,
         );
         v.leaf(
             "advertise",
-            "Host by which the others and clients reach this node; empty: worked out.",
+            "Host under which other nodes and clients reach this node; empty: derived from the listeners.",
             &mut self.advertise,
         );
         v.leaf(
             "insecure",
-            "Whether nodes may talk beyond loopback without TLS. This version has no mesh TLS: say true on a network you trust.",
+            "Whether nodes may talk beyond loopback without TLS. This version has no mesh TLS: set it on a network that you \
+             trust.",
             &mut self.insecure,
         );
         v.leaf(
             "heartbeat",
-            "How often the leader makes itself heard and nodes ping each other; the same on every node.",
+            "Interval of the leader's heartbeats and of pings between nodes; the same on every node.",
             &mut self.heartbeat,
         );
         v.section(
             "election",
-            "How long a follower bears the leader's silence; the same on every node.",
+            "How long a follower waits for the leader before it stands for election; the same on every node.",
             &mut self.election,
         );
         v.leaf(
@@ -146,21 +152,25 @@ impl Settings for Cluster {
         );
         v.leaf(
             "isolated_close",
-            "When a node without quorum closes edges that cannot look elsewhere by themselves: a duration, never or always.",
+            "When a node without quorum closes edges whose clients cannot look for another node: a duration, never or always.",
             &mut self.isolated_close,
         );
         v.leaf(
             "suspend_grace",
-            "How long the sessions of a node declared dead are kept for it to come back to.",
+            "How long the sessions of a node that is declared down are kept for it to resume.",
             &mut self.suspend_grace,
         );
-        v.leaf("drain_grace", "How long a stopping node waits for what is in flight.", &mut self.drain_grace);
+        v.leaf(
+            "drain_grace",
+            "How long a node that is stopping waits for work in flight.",
+            &mut self.drain_grace,
+        );
     }
 }
 
 impl Leaf for PathBuf {
-    fn from_text(text: &str) -> Result<Self, String> {
-        if text.is_empty() { Err("is empty; a path is wanted".into()) } else { Ok(text.into()) }
+    fn from_text(text: &str) -> Result<Self, ValueError> {
+        if text.is_empty() { Err(ValueError::Empty { wanted: "a path" }) } else { Ok(text.into()) }
     }
 
     fn to_yaml(&self) -> String {
@@ -169,13 +179,13 @@ impl Leaf for PathBuf {
 }
 
 impl Leaf for IsolatedClose {
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, ValueError> {
         match text {
             "never" => Ok(IsolatedClose::Never),
             "always" => Ok(IsolatedClose::Always),
             text => Duration::from_text(text)
                 .map(IsolatedClose::After)
-                .map_err(|why| format!("{why}, never or always")),
+                .map_err(|error| error.or_keywords("never or always")),
         }
     }
 
@@ -190,22 +200,23 @@ impl Leaf for IsolatedClose {
 
 /// In the file a list of `{name, addr}`; in the environment `node-1=host:port,node-2=host:port`.
 impl Leaf for Vec<Member> {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-        entries
-            .map(|entry| {
-                let (name, addr) =
-                    entry.split_once('=').ok_or_else(|| format!("{entry:?} is not name=host:port"))?;
-                Ok(Member { name: name.to_owned(), addr: Addr::from_text(addr)? })
-            })
-            .collect()
+    fn from_text(text: &str) -> Result<Self, ValueError> {
+        let member = |entry: &str| {
+            let parts = entry.split_once('=');
+            let (name, addr) = parts.ok_or_else(|| ValueError::syntax(entry, "name=host:port"))?;
+            Ok(Member { name: name.to_owned(), addr: Addr::from_text(addr)? })
+        };
+        entries(text).map(member).collect()
     }
 
-    fn from_yaml(value: &Value) -> Result<Self, String> {
+    fn from_yaml(value: &Value) -> Result<Self, ValueError> {
         match value {
             Value::Sequence(entries) => entries.iter().map(member).collect(),
             Value::String(text) => Self::from_text(text),
-            _ => Err("is no list; write [{name: node-1, addr: \"host:30013\"}, ...]".into()),
+            _ => Err(ValueError::Kind {
+                found: "is not a list",
+                wanted: "write [{name: node-1, addr: \"host:30013\"}, ...]",
+            }),
         }
     }
 
@@ -216,14 +227,14 @@ impl Leaf for Vec<Member> {
     }
 }
 
-fn member(value: &Value) -> Result<Member, String> {
-    let block = value.as_mapping().ok_or("an entry is no {name, addr}")?;
-    let part = |key: &str| {
-        let value = block.get(key).ok_or_else(|| format!("an entry has no {key}"))?;
-        scalar(value).map_err(|why| format!("{key} {why}"))
+fn member(value: &Value) -> Result<Member, ValueError> {
+    let block = value.as_mapping().ok_or(ValueError::Entry { form: "{name, addr}" })?;
+    let part = |key: &'static str| {
+        let value = block.get(key).ok_or(ValueError::MissingKey { key })?;
+        scalar(value).map_err(|error| error.in_field(key))
     };
     if let Some(key) = block.keys().filter_map(Value::as_str).find(|key| !["name", "addr"].contains(key)) {
-        return Err(format!("an entry has an unknown key {key:?}; name and addr are known"));
+        return Err(ValueError::UnknownKey { key: key.to_owned(), known: "name, addr" });
     }
     Ok(Member { name: part("name")?, addr: Addr::from_text(&part("addr")?)? })
 }

@@ -1,14 +1,14 @@
-//! Settings from the environment: `edgebound.listen.addr` is `LIMES_EDGEBOUND_LISTEN_ADDR`.
+//! Reads settings from the environment: `edgebound.listen.addr` is `LIMES_EDGEBOUND_LISTEN_ADDR`.
 
 use std::collections::BTreeMap;
 
-use super::mistake::Findings;
+use super::error::Findings;
 use super::setting::{Leaf, Settings, Visitor};
 
-/// What the names of all variables begin with.
+/// Prefix of every variable.
 const PREFIX: &str = "LIMES_";
-/// Read elsewhere: the log filter.
-const ELSEWHERE: [&str; 1] = ["LIMES_LOG"];
+/// Variables that are not settings: the log filter, which the command line reads.
+const NOT_SETTINGS: [&str; 1] = ["LIMES_LOG"];
 
 struct Override<'a> {
     prefix: String,
@@ -16,21 +16,21 @@ struct Override<'a> {
     findings: &'a mut Findings,
 }
 
-/// Puts what the variables say over `settings`.
+/// Overrides `settings` with the variables; warns of `LIMES_` variables that name no setting.
 pub(super) fn read<S: Settings>(
     vars: impl Iterator<Item = (String, String)>,
     settings: &mut S,
     findings: &mut Findings,
 ) {
     let mut unused: BTreeMap<_, _> =
-        vars.filter(|(name, _)| name.starts_with(PREFIX) && !ELSEWHERE.contains(&name.as_str())).collect();
+        vars.filter(|(name, _)| name.starts_with(PREFIX) && !NOT_SETTINGS.contains(&name.as_str())).collect();
     settings.visit(&mut Override { prefix: PREFIX.to_owned(), unused: &mut unused, findings });
     for name in unused.into_keys().filter(|name| !is_kubernetes(name)) {
         findings.warnings.push(format!("environment variable {name} names no setting"));
     }
 }
 
-/// Kubernetes announces a Service called `limes` to every pod by such variables.
+/// Kubernetes sets such variables in every pod for a Service called `limes`.
 fn is_kubernetes(name: &str) -> bool {
     name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.contains("_PORT")
 }
@@ -46,7 +46,7 @@ impl Visitor for Override<'_> {
         let name = self.name(key);
         match self.unused.remove(&name).map(|text| T::from_text(&text)) {
             Some(Ok(value)) => *slot = value,
-            Some(Err(text)) => self.findings.mistake(&name, text),
+            Some(Err(error)) => self.findings.problem(&name, error.to_string()),
             None => {}
         }
     }

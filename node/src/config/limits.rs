@@ -1,4 +1,4 @@
-//! What a node allows its peers.
+//! Limits that a node enforces on its peers.
 
 use std::time::Duration;
 
@@ -6,23 +6,24 @@ use limes_wire::limits as wire;
 
 use super::setting::{Leaf, Settings, Visitor};
 use super::unit::Size;
+use super::value_error::ValueError;
 
-/// Caps, each with its unit. A peer that crosses one is told which.
+/// Limits, each with its unit. A peer that exceeds one gets an error that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions of edges and services together.
     pub sessions: usize,
     /// Connections of one port from one IP address.
     pub per_address: Cap,
-    /// Connections of one port that are not welcomed yet.
+    /// Connections of one port that have not finished their handshake.
     pub handshakes: usize,
-    /// Resident memory of the process above which nothing new is taken.
+    /// Resident memory of the process above which new work is refused.
     pub memory: Mark,
     /// Largest payload of a call, reply or message.
     pub body: Size,
     /// Calls and messages in flight on one connection, each way.
     pub calls: usize,
-    /// Payload bytes in flight of one connection, beyond the first.
+    /// Payload bytes in flight on one connection, not counting the first payload.
     pub queued: Size,
     /// Methods and topics of one service's connection.
     pub names: usize,
@@ -32,12 +33,12 @@ pub struct Limits {
     pub keepalive: Duration,
     /// Time for the handshake of a new connection.
     pub handshake: Duration,
-    /// How long a peer may take nothing while output waits for it.
+    /// How long a peer may read nothing while output is waiting for it.
     pub stall: Duration,
 }
 
 impl Limits {
-    /// The part that the protocol itself watches.
+    /// The limits that the protocol driver of a connection enforces.
     pub fn connection(&self) -> wire::Limits {
         wire::Limits {
             body: self.body.as_usize(),
@@ -75,34 +76,36 @@ impl Settings for Limits {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
         v.leaf(
             "sessions",
-            "Edges and services connected to this node at once; more are turned away.",
+            "Edges and services connected to this node at once; more are refused.",
             &mut self.sessions,
         );
         v.leaf(
             "per_address",
-            "Connections of one port from one IP address, or unlimited; more are turned away.",
+            "Connections of one port from one IP address, or unlimited; more are refused.",
             &mut self.per_address,
         );
         v.leaf(
             "handshakes",
-            "Connections of one port that are not welcomed yet; past it the one that has been silent longest is closed.",
+            "Connections of one port that have not finished their handshake; at the limit the one that has been silent \
+             longest is closed.",
             &mut self.handshakes,
         );
         v.leaf(
             "memory",
-            "Memory of this process above which newcomers, calls, messages and streams are refused: a size, unlimited, \
-             or auto, three quarters of what the machine or the control group has.",
+            "Memory of this process above which new connections, calls, messages and streams are refused: a size, \
+             unlimited, or auto, which is three quarters of the memory of the machine or control group.",
             &mut self.memory,
         );
         v.leaf("body", "Largest payload of a call, a reply or a message; at most 16MiB.", &mut self.body);
         v.leaf(
             "calls",
-            "Calls and messages in flight on one connection, each way; more are told busy.",
+            "Calls and messages in flight on one connection, each way; more are refused as busy.",
             &mut self.calls,
         );
         v.leaf(
             "queued",
-            "Payload bytes in flight of one connection, beyond the first; more are told busy. At most 16MiB.",
+            "Payload bytes in flight on one connection, not counting the first payload; more are refused as busy. At \
+             most 16MiB.",
             &mut self.queued,
         );
         v.leaf("names", "Methods and topics of one service's connection; more are refused.", &mut self.names);
@@ -114,38 +117,38 @@ impl Settings for Limits {
         );
         v.leaf(
             "handshake",
-            "Time that a new connection has to say who it is and to be admitted.",
+            "Time in which a new connection must identify itself and be admitted.",
             &mut self.handshake,
         );
         v.leaf(
             "stall",
-            "How long a peer may take nothing of what waits for it before it is cut off.",
+            "How long a peer may read nothing while output is waiting for it before it is disconnected.",
             &mut self.stall,
         );
     }
 }
 
-/// A number that may be without bound.
+/// A limit on a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cap {
-    /// At most so many.
+    /// At most this many.
     At(usize),
-    /// As many as come.
+    /// No limit.
     Unlimited,
 }
 
 impl Cap {
-    /// Whether one more would be too many.
+    /// Whether `now` leaves no room for one more.
     pub fn is_reached(self, now: usize) -> bool {
         matches!(self, Cap::At(most) if now >= most)
     }
 }
 
 impl Leaf for Cap {
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, ValueError> {
         match text {
             "unlimited" => Ok(Cap::Unlimited),
-            text => usize::from_text(text).map(Cap::At).map_err(|why| format!("{why}, nor unlimited")),
+            text => usize::from_text(text).map(Cap::At).map_err(|error| error.or_keywords("unlimited")),
         }
     }
 
@@ -157,23 +160,25 @@ impl Leaf for Cap {
     }
 }
 
-/// How much memory is too much.
+/// The high-water mark of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// Three quarters of what the machine or the control group has.
+    /// Three quarters of the memory of the machine or control group.
     Auto,
-    /// So much.
+    /// This much.
     At(Size),
-    /// None is.
+    /// No limit.
     Unlimited,
 }
 
 impl Leaf for Mark {
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, ValueError> {
         match text {
             "auto" => Ok(Mark::Auto),
             "unlimited" => Ok(Mark::Unlimited),
-            text => Size::from_text(text).map(Mark::At).map_err(|why| format!("{why}, auto or unlimited")),
+            text => {
+                Size::from_text(text).map(Mark::At).map_err(|error| error.or_keywords("auto or unlimited"))
+            }
         }
     }
 

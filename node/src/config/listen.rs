@@ -1,22 +1,23 @@
-//! Where a node listens.
+//! Settings of the listeners.
 
 use serde_norway::Value;
 
 use super::addr::Addr;
-use super::setting::{Leaf, Settings, Visitor, scalar};
+use super::setting::{Leaf, Settings, Visitor, entries, scalar};
 use super::tls::{DialTls, Tls};
+use super::value_error::ValueError;
 
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Where it binds.
+    /// The address that it binds.
     pub addr: Addr,
-    /// What others dial, if it is not `addr`.
+    /// The address that others dial, if it differs from `addr`.
     pub advertised_addr: Option<Addr>,
     /// TLS, on the ports of edges and services.
     pub tls: Tls,
     network: Network,
-    /// Whether this version speaks TLS here.
+    /// Whether this version supports TLS on this listener.
     takes_tls: bool,
 }
 
@@ -32,7 +33,7 @@ impl Listen {
         }
     }
 
-    /// The same, for edges or services.
+    /// A listener for edges or services, which supports TLS.
     pub(super) fn with_tls(self) -> Self {
         Listen { takes_tls: true, ..self }
     }
@@ -49,10 +50,10 @@ impl Settings for Listen {
     }
 }
 
-/// A listener that nobody binds: what it lacks does not matter.
-struct Idle<'a>(&'a mut Listen);
+/// A listener that is not served, so that its TLS settings have no effect.
+struct Unserved<'a>(&'a mut Listen);
 
-impl Settings for Idle<'_> {
+impl Settings for Unserved<'_> {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
         self.0.visit_addresses(v);
         v.ignored("tls", "this port is not served");
@@ -65,12 +66,12 @@ impl Listen {
         v.leaf(
             "addr",
             "host:port to bind. Beyond loopback write an address of this machine, 0.0.0.0 for all of IPv4, or no host for \
-             all there are.",
+             all addresses.",
             &mut self.addr,
         );
         v.leaf(
             "advertised_addr",
-            "host:port that others dial, if it differs; empty: worked out.",
+            "host:port that others dial, if it differs; empty: derived from addr.",
             &mut self.advertised_addr,
         );
     }
@@ -81,16 +82,16 @@ impl Listen {
 pub struct Control {
     /// Whether it is served.
     pub enable: bool,
-    /// Where.
+    /// Its listener.
     pub listen: Listen,
-    /// Whether only what changes nothing is served.
+    /// Whether only calls that change nothing are allowed.
     pub read_only: bool,
-    /// Whether it may be served whole beyond loopback without TLS.
+    /// Whether all of it may be served beyond loopback without TLS.
     pub insecure: bool,
 }
 
 impl Control {
-    /// Whether anybody beyond this machine could use it.
+    /// Whether other machines can reach it.
     pub(super) fn is_open(&self) -> bool {
         self.enable && !self.listen.addr.is_loopback()
     }
@@ -102,21 +103,21 @@ impl Settings for Control {
         if self.enable {
             v.section("listen", "", &mut self.listen);
         } else {
-            v.section("listen", "", &mut Idle(&mut self.listen));
+            v.section("listen", "", &mut Unserved(&mut self.listen));
         }
-        v.leaf("read_only", "Whether only what changes nothing is served.", &mut self.read_only);
+        v.leaf("read_only", "Whether only calls that change nothing are allowed.", &mut self.read_only);
         v.leaf(
             "insecure",
-            "Whether all of it may be served beyond loopback without TLS, to whoever can reach it.",
+            "Whether all of it may be served beyond loopback without TLS, to any host that reaches it.",
             &mut self.insecure,
         );
     }
 }
 
-/// A block that holds a listener and nothing else.
+/// A block with a listener and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
-    /// Where.
+    /// Its listener.
     pub listen: Listen,
 }
 
@@ -126,16 +127,16 @@ impl Settings for Bound {
     }
 }
 
-/// Where edges connect, and how they get their ids.
+/// The port for edges, and how edges get their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edgebound {
-    /// Where.
+    /// Its listener.
     pub listen: Listen,
-    /// Whether limes allots edge ids while no service offers `get_edge_id`.
+    /// Whether limes allocates edge ids while no service offers `get_edge_id`.
     pub edgeid_alloc_when_no_idservice_on: bool,
-    /// Whether connections that are of no dialect of ours are passed on.
+    /// Whether connections of other protocols are forwarded to another gateway.
     pub bypass_enable: bool,
-    /// To whom.
+    /// That gateway.
     pub bypass: Bypass,
 }
 
@@ -144,22 +145,22 @@ impl Settings for Edgebound {
         v.section("listen", "", &mut self.listen);
         v.leaf(
             "edgeid_alloc_when_no_idservice_on",
-            "Whether edges get an id from limes while no service offers get_edge_id; otherwise they are refused.",
+            "Whether limes allocates ids of edges while no service offers get_edge_id; otherwise edges are refused.",
             &mut self.edgeid_alloc_when_no_idservice_on,
         );
         v.leaf(
             "bypass_enable",
-            "Whether connections that begin like neither dialect are passed on to another gateway, byte by byte.",
+            "Whether connections that begin like neither protocol are forwarded to another gateway, byte by byte.",
             &mut self.bypass_enable,
         );
         v.section("bypass", "That gateway.", &mut self.bypass);
     }
 }
 
-/// Another gateway, for connections that are not for this one.
+/// Another gateway, which gets the connections of other protocols.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bypass {
-    /// Its addresses; each connection takes one by chance.
+    /// Its addresses; each connection goes to a random one.
     pub addrs: Vec<Addr>,
     /// TLS towards it.
     pub tls: DialTls,
@@ -171,27 +172,27 @@ impl Settings for Bypass {
         v.leaf("network", "The transport; tcp is the only one.", &mut self.network);
         v.leaf(
             "addrs",
-            "Its addresses: [host:port, ...]; each connection takes one by chance.",
+            "Its addresses: [host:port, ...]; each connection goes to a random one.",
             &mut self.addrs,
         );
         v.section("tls", "TLS towards it.", &mut self.tls);
-        v.ignored("advertised_addr", "nobody is told where the bypass leads");
+        v.ignored("advertised_addr", "the address of the bypass is not advertised");
     }
 }
 
 /// In the environment: `host:port,host:port`.
 impl Leaf for Vec<Addr> {
-    fn from_text(text: &str) -> Result<Self, String> {
-        text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Addr::from_text).collect()
+    fn from_text(text: &str) -> Result<Self, ValueError> {
+        entries(text).map(Addr::from_text).collect()
     }
 
-    fn from_yaml(value: &Value) -> Result<Self, String> {
+    fn from_yaml(value: &Value) -> Result<Self, ValueError> {
         match value {
             Value::Sequence(entries) => {
                 entries.iter().map(|entry| scalar(entry).and_then(|text| Addr::from_text(&text))).collect()
             }
             Value::Null => Ok(Vec::new()),
-            _ => Err("is no list; write [host:port, ...]".into()),
+            _ => Err(ValueError::Kind { found: "is not a list", wanted: "write [host:port, ...]" }),
         }
     }
 
@@ -201,12 +202,12 @@ impl Leaf for Vec<Addr> {
     }
 }
 
-/// The directory for the reference's cluster clients.
+/// The directory that cluster clients of the reference ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovery {
     /// Whether it is served.
     pub enable: bool,
-    /// Where.
+    /// Its listener.
     pub listen: Listen,
     /// The reference's directory, while both systems run side by side.
     pub upstream: Option<Addr>,
@@ -218,8 +219,8 @@ impl Settings for Discovery {
         v.section("listen", "", &mut self.listen);
         v.leaf(
             "upstream",
-            "host:port of the reference's directory (40011 there) while both systems run side by side: its nodes are \
-             listed too, and it is asked for edges that are not connected here. Empty: there is none.",
+            "host:port of the reference's directory (40011 there) while both systems run side by side: this node lists \
+             its nodes too, and asks it for edges that are not connected here. Empty: there is none.",
             &mut self.upstream,
         );
     }
@@ -233,11 +234,11 @@ pub(super) enum Network {
 }
 
 impl Leaf for Network {
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, ValueError> {
         match text {
             "tcp" => Ok(Network::Tcp),
-            "udp" => Err("udp is not supported; limes speaks tcp".into()),
-            other => Err(format!("{other:?} is no transport that limes knows; tcp is")),
+            "udp" => Err(ValueError::Unsupported { text: text.to_owned(), instead: "tcp" }),
+            other => Err(ValueError::Keyword { text: other.to_owned(), known: "tcp".to_owned() }),
         }
     }
 

@@ -1,17 +1,23 @@
-//! Every setting of a node: one struct, from which the file, the environment, the commented default
-//! and all complaints come.
+//! Every setting of a node. One struct, [`NodeConfig`], is the source of the file's keys, the
+//! environment variables, the commented default file and all error texts.
+//!
+//! The *reference* is the gateway whose clients and files limes accepts: frontier 1.2.5 with its
+//! directory server, frontlas. [`NodeConfig::load`] reads its files as they are.
+//!
+//! The reader is our own rather than serde or a configuration crate, because it reports every problem of a
+//! file and of the environment at once, each with its key path; a deserializer stops at the first.
 
 mod addr;
 mod addresses;
 mod check;
-mod choice;
 mod cluster;
 mod env;
-mod lax;
+mod error;
+mod keyword;
+mod lenient;
 mod limits;
 mod listen;
 mod load;
-mod mistake;
 mod node;
 mod print;
 mod read;
@@ -21,15 +27,16 @@ mod setting;
 mod tests;
 mod tls;
 mod unit;
+mod value_error;
 
 pub use addr::Addr;
 pub use addresses::Addresses;
-pub use choice::{HashBy, Level};
 pub use cluster::{Cluster, Election, IsolatedClose, Member};
+pub use error::{ConfigError, Problem};
+pub use keyword::{HashBy, Level};
 pub use limits::{Cap, Limits, Mark};
 pub use listen::{Bound, Bypass, Control, Discovery, Edgebound, Listen};
 pub use load::Loaded;
-pub use mistake::{ConfigError, Mistake};
 pub use node::{Daemon, Exchange, Log, NodeConfig};
 pub use tls::{CertPair, DialTls, Tls};
 pub use unit::Size;

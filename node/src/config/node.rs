@@ -1,72 +1,72 @@
-//! Every setting of a node.
+//! The settings of a node, and their keys.
 
 use std::path::PathBuf;
 
 use super::addr::Addr;
-use super::choice::{HashBy, Level};
 use super::cluster::Cluster;
+use super::keyword::{HashBy, Level};
 use super::limits::Limits;
 use super::listen::{Bound, Bypass, Control, Discovery, Edgebound, Listen, Network};
 use super::setting::{Settings, Visitor};
 
-/// Every setting of a node. The reference's keys keep their names and places; what is new sits
-/// under `data`, `cluster`, `limits`, `metrics` and `discovery`.
+/// Every setting of a node. The reference's keys keep their names and places; keys that only limes has
+/// are below `data`, `cluster`, `limits`, `metrics` and `discovery`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// The folder of its data.
+    /// The folder of the node's data.
     pub data: PathBuf,
-    /// The cluster that it belongs to.
+    /// The cluster that the node belongs to.
     pub cluster: Cluster,
-    /// Where edges connect.
+    /// The port for edges.
     pub edgebound: Edgebound,
-    /// Where services connect.
+    /// The port for services.
     pub servicebound: Bound,
-    /// Metrics and health.
+    /// The port for metrics and health.
     pub metrics: Bound,
     /// The control plane.
     pub controlplane: Control,
-    /// Discovery as the reference's directory server offers it.
+    /// The directory that cluster clients of the reference ask.
     pub discovery: Discovery,
-    /// How a service is chosen.
+    /// How a service is selected.
     pub exchange: Exchange,
-    /// What peers are allowed.
+    /// Limits that peers must keep.
     pub limits: Limits,
-    /// The process.
+    /// Settings of the process.
     pub daemon: Daemon,
-    /// What is logged.
+    /// Logging.
     pub log: Log,
     pub(super) observability: Observability,
     pub(super) control_plane: ControlPlane,
 }
 
-/// How a service is chosen.
+/// How a service is selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
-    /// By what.
+    /// The selection policy.
     pub hashby: HashBy,
-    /// Whether a name that nobody has is looked up once more without regard to case.
+    /// Whether an unknown name is looked up again without regard to case.
     pub ignore_case: bool,
-    /// Whether services that are connected to the same node come first.
+    /// Whether services that are connected to the same node are preferred.
     pub same_node: bool,
 }
 
-/// The process.
+/// Settings of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Daemon {
-    /// The reference's name of a node: `cluster.name` if that is not given.
+    /// The reference's key for the name of a node; used if `cluster.name` is not set.
     pub frontier_id: Option<String>,
-    /// Where the process id is kept while it runs.
+    /// File that holds the process id while the node runs.
     pub pid_file: Option<PathBuf>,
 }
 
-/// What is logged.
+/// Logging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// How much, unless `LIMES_LOG` says it finer.
+    /// The lowest severity that is logged, unless `LIMES_LOG` sets a filter.
     pub level: Level,
 }
 
-/// The reference's place for the metrics address.
+/// The reference's block for the metrics address.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Observability {
     pub(super) addr: Option<Addr>,
@@ -85,7 +85,7 @@ struct OldListen {
 }
 
 impl NodeConfig {
-    /// Where a file of the reference's directory server has it listen.
+    /// The address of the directory in a file of the reference's directory server.
     pub(super) fn directory(&self) -> Option<Addr> {
         self.control_plane.listen.addr.clone()
     }
@@ -128,39 +128,43 @@ impl Settings for NodeConfig {
             "Folder of this node's data; in a file, relative to the file's folder.",
             &mut self.data,
         );
-        v.section("cluster", "Who this node is and which cluster it belongs to.", &mut self.cluster);
-        v.section("edgebound", "Where edges connect.", &mut self.edgebound);
-        v.section("servicebound", "Where services connect.", &mut self.servicebound);
-        v.section("metrics", "Where /metrics, /healthz, /readyz and /status are served.", &mut self.metrics);
+        v.section("cluster", "This node and the cluster that it belongs to.", &mut self.cluster);
+        v.section("edgebound", "The port for edges.", &mut self.edgebound);
+        v.section("servicebound", "The port for services.", &mut self.servicebound);
+        v.section(
+            "metrics",
+            "The port that serves /metrics, /healthz, /readyz and /status.",
+            &mut self.metrics,
+        );
         v.section(
             "controlplane",
-            "The control plane, gRPC and REST: edges and services, to look at and to kick.",
+            "The control plane, gRPC and REST: lists edges and services, and kicks them.",
             &mut self.controlplane,
         );
         v.section(
             "discovery",
-            "The directory for the reference's cluster clients, gRPC and REST. It changes nothing and may be open.",
+            "The directory for cluster clients of the reference, gRPC and REST. It is read-only and may be open.",
             &mut self.discovery,
         );
         v.section(
             "exchange",
-            "How one of several services with the same method or topic is chosen.",
+            "How one of several services with the same method or topic is selected.",
             &mut self.exchange,
         );
-        v.section("limits", "What peers are allowed.", &mut self.limits);
-        v.section("daemon", "The process.", &mut self.daemon);
-        v.section("log", "What is logged, to stderr.", &mut self.log);
-        v.section("observability", "The reference's place for metrics.listen.addr.", &mut self.observability);
+        v.section("limits", "Limits that peers must keep.", &mut self.limits);
+        v.section("daemon", "Settings of the process.", &mut self.daemon);
+        v.section("log", "Logging, to stderr.", &mut self.log);
+        v.section("observability", "The reference's key for metrics.listen.addr.", &mut self.observability);
         v.section(
             "control_plane",
-            "The place for discovery.listen.addr in a file of the reference's directory.",
+            "The key for discovery.listen.addr in a file of the reference's directory server.",
             &mut self.control_plane,
         );
-        v.ignored("frontier_plane", "nodes need no directory server to register with");
-        v.ignored("frontier_manager", "nodes need no directory server to register with");
-        v.ignored("dao", "presence is kept by the cluster itself");
+        v.ignored("frontier_plane", "nodes do not register with a directory server");
+        v.ignored("frontier_manager", "nodes do not register with a directory server");
+        v.ignored("dao", "the cluster itself stores presence");
         v.ignored("frontlas", "a limes cluster needs no directory server");
-        v.ignored("redis", "presence is kept by the cluster itself");
+        v.ignored("redis", "the cluster itself stores presence");
         v.unsupported("mqm", "a message queue");
     }
 }
@@ -170,13 +174,13 @@ impl Settings for Exchange {
         v.leaf("hashby", "edgeid, srcip, random or rendezvous.", &mut self.hashby);
         v.leaf(
             "ignore_case",
-            "Whether a method or a service's name that nobody has is looked up once more without regard to the case of \
-             ASCII letters, as the reference does it. The receiver still gets it as it was written.",
+            "Whether an unknown method or service name is looked up again without regard to the case of ASCII letters, as in \
+             the reference. The receiver gets it as it was written.",
             &mut self.ignore_case,
         );
         v.leaf(
             "same_node",
-            "Services that are connected to the same node come first; the others only if none is.",
+            "Whether services that are connected to the same node are preferred; the others get calls only if there is none.",
             &mut self.same_node,
         );
     }
@@ -186,7 +190,7 @@ impl Settings for Daemon {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
         v.leaf(
             "frontier_id",
-            "The reference's name of a node; cluster.name goes before it.",
+            "The reference's key for the name of a node; cluster.name takes precedence.",
             &mut self.frontier_id,
         );
         v.leaf(
@@ -194,7 +198,7 @@ impl Settings for Daemon {
             "File that holds the process id while the node runs; empty: none.",
             &mut self.pid_file,
         );
-        v.ignored("rlimit", "limits on open files are set by what starts the process");
+        v.ignored("rlimit", "systemd or the container sets the limit on open files");
         v.ignored("pprof", "there is no Go runtime to profile");
     }
 }
@@ -203,7 +207,7 @@ impl Settings for Log {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
         v.leaf(
             "level",
-            "debug, info, warn or error; the variable LIMES_LOG says it per module.",
+            "debug, info, warn or error; the variable LIMES_LOG sets a filter per module.",
             &mut self.level,
         );
         v.ignored("output", "logs go to stderr");
@@ -222,7 +226,7 @@ impl Settings for OldListen {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
         v.leaf("network", "The transport; tcp is the only one.", &mut self.network);
         v.leaf("addr", "host:port of the directory.", &mut self.addr);
-        v.ignored("advertised_addr", "nobody is told where the directory is");
+        v.ignored("advertised_addr", "the address of the directory is not advertised");
         v.unsupported("tls", "TLS");
     }
 }

@@ -1,22 +1,22 @@
-//! Settings as a commented YAML file.
+//! Prints settings as a commented YAML file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::setting::{Leaf, Settings, Visitor};
 
-/// How far comments go before they are wrapped.
+/// Column at which comments are wrapped.
 const WIDTH: usize = 96;
 
-/// Prints every setting with what it means.
+/// Prints every setting with its meaning.
 pub(super) fn all<S: Settings>(settings: &mut S) -> String {
     print(settings, BTreeMap::new())
 }
 
-/// Prints only what differs from `from`.
-pub(super) fn changed<S: Settings>(settings: &mut S, from: &mut S) -> String {
+/// Prints only the settings that differ from `base`.
+pub(super) fn changed<S: Settings>(settings: &mut S, base: &mut S) -> String {
     let mut known = Values::default();
-    from.visit(&mut known);
+    base.visit(&mut known);
     print(settings, known.values)
 }
 
@@ -26,7 +26,7 @@ fn print<S: Settings>(settings: &mut S, known: BTreeMap<String, String>) -> Stri
     printer.out
 }
 
-/// Gathers every value by its path.
+/// Collects every value by its path.
 #[derive(Default)]
 struct Values {
     path: String,

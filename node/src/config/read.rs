@@ -1,54 +1,54 @@
-//! Settings from a YAML file.
+//! Reads settings from a YAML file.
 
 use serde_norway::{Mapping, Value};
 
-use super::mistake::Findings;
-use super::setting::{Leaf, Settings, Visitor};
+use super::error::Findings;
+use super::setting::{Leaf, Settings, Visitor, scalar};
 
-/// What is done about keys that nobody knows.
+/// What to do with keys that are not defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Strangers {
-    /// They are mistakes.
-    Refuse,
-    /// They mean nothing: the reference takes no notice of them.
-    Name,
+pub(super) enum UnknownKeys {
+    /// Record a problem for each.
+    Reject,
+    /// List them as without effect: the reference ignores them.
+    Ignore,
 }
 
-/// Reads one block; notes every mistake and goes on.
+/// Reads one block; records every problem and goes on.
 struct Reader<'a> {
     path: String,
     block: Option<&'a Mapping>,
     known: Vec<&'static str>,
-    strangers: Strangers,
+    unknown: UnknownKeys,
     findings: &'a mut Findings,
 }
 
-/// Puts what the file says into `settings`.
+/// Sets `settings` to what the file says; keys that it lacks keep their value.
 pub(super) fn read<S: Settings>(
     value: &Value,
     settings: &mut S,
-    strangers: Strangers,
+    unknown: UnknownKeys,
     findings: &mut Findings,
 ) {
-    block(value, String::new(), settings, strangers, findings);
+    block(value, String::new(), settings, unknown, findings);
 }
 
 fn block<S: Settings>(
     value: &Value,
     path: String,
     settings: &mut S,
-    strangers: Strangers,
+    unknown: UnknownKeys,
     findings: &mut Findings,
 ) {
     let block = match value {
         Value::Mapping(block) => Some(block),
-        // A block whose every line is a comment.
+        // A key whose block consists of comments only.
         Value::Null => None,
-        _ => return findings.mistake(&path, "is one value; a block of settings is wanted"),
+        _ => return findings.problem(&path, "is one value; expected a block of settings"),
     };
-    let mut reader = Reader { path, block, known: Vec::new(), strangers, findings };
+    let mut reader = Reader { path, block, known: Vec::new(), unknown, findings };
     settings.visit(&mut reader);
-    reader.heed_strangers();
+    reader.report_unknown();
 }
 
 impl<'a> Reader<'a> {
@@ -61,18 +61,18 @@ impl<'a> Reader<'a> {
         self.block.and_then(|block| block.get(key))
     }
 
-    fn heed_strangers(self) {
+    fn report_unknown(self) {
         for key in self.block.into_iter().flat_map(Mapping::keys) {
-            let key = super::setting::scalar(key).unwrap_or_else(|_| "?".into());
+            let key = scalar(key).unwrap_or_else(|_| "?".into());
             if self.known.contains(&key.as_str()) {
                 continue;
             }
             let path = self.path(&key);
-            match self.strangers {
-                Strangers::Name => self.findings.ignored.push(format!("{path} (nobody knows this key)")),
-                Strangers::Refuse => {
+            match self.unknown {
+                UnknownKeys::Ignore => self.findings.ignored.push(format!("{path} (unknown key)")),
+                UnknownKeys::Reject => {
                     let text = format!("unknown key; known here: {}", self.known.join(", "));
-                    self.findings.mistake(&path, text);
+                    self.findings.problem(&path, text);
                 }
             }
         }
@@ -83,14 +83,14 @@ impl Visitor for Reader<'_> {
     fn leaf<T: Leaf>(&mut self, key: &'static str, _: &'static str, slot: &mut T) {
         match self.take(key).map(T::from_yaml) {
             Some(Ok(value)) => *slot = value,
-            Some(Err(text)) => self.findings.mistake(&self.path(key), text),
+            Some(Err(error)) => self.findings.problem(&self.path(key), error.to_string()),
             None => {}
         }
     }
 
     fn section<S: Settings>(&mut self, key: &'static str, _: &'static str, slot: &mut S) {
         if let Some(value) = self.take(key) {
-            block(value, self.path(key), slot, self.strangers, self.findings);
+            block(value, self.path(key), slot, self.unknown, self.findings);
         }
     }
 
@@ -104,13 +104,13 @@ impl Visitor for Reader<'_> {
     fn unsupported(&mut self, key: &'static str, what: &'static str) {
         if self.take(key).is_some_and(enabled) {
             let text = format!("{what} is not yet supported in this version; leave it out or disable it");
-            self.findings.mistake(&self.path(key), text);
+            self.findings.problem(&self.path(key), text);
         }
     }
 }
 
-/// Whether a value is `true`, or a block that says `enable: true`; or, if it says neither, one with such a
-/// block in it. As in the reference, what is below a block that is off is off.
+/// Whether a value enables something: `true`, a block with `enable: true`, or a block without `enable` that
+/// contains such a block. As in the reference, everything below a block with `enable: false` is off.
 fn enabled(value: &Value) -> bool {
     match value {
         Value::Bool(yes) => *yes,

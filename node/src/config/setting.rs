@@ -1,9 +1,11 @@
-//! How settings describe themselves: one visit names every key, and reading, environment,
-//! printing and checking are visitors.
+//! How settings describe themselves: one visit names every key, and reading a file, reading the
+//! environment and printing are visitors.
 
 use serde_norway::Value;
 
-/// A block of settings. Its `visit` is the only place where its keys, texts and slots meet.
+use super::value_error::ValueError;
+
+/// A block of settings. Its `visit` is the only place where its keys, texts and fields meet.
 pub(super) trait Settings {
     /// Shows every key to the visitor, in the order of the printed file.
     fn visit<V: Visitor>(&mut self, visitor: &mut V);
@@ -11,23 +13,29 @@ pub(super) trait Settings {
 
 /// What is done with each setting.
 pub(super) trait Visitor {
-    /// A setting: its key, what it means, and where its value lives.
+    /// A setting: its key, what it means, and the field that holds its value.
     fn leaf<T: Leaf>(&mut self, key: &'static str, about: &'static str, slot: &mut T);
     /// A block of settings below a key.
     fn section<S: Settings>(&mut self, key: &'static str, about: &'static str, slot: &mut S);
-    /// A key of the reference that means nothing here: taken, with a warning.
+    /// A key of the reference that has no effect here: accepted with a warning.
     fn ignored(&mut self, key: &'static str, why: &'static str);
-    /// A key of the reference that this version cannot serve: taken unless something is enabled.
+    /// A key of the reference that this version does not support: accepted unless it enables something.
     fn unsupported(&mut self, key: &'static str, what: &'static str);
 }
 
 /// The value of one setting.
 pub(super) trait Leaf: Sized {
     /// Reads it from text, as in an environment variable.
-    fn from_text(text: &str) -> Result<Self, String>;
+    ///
+    /// # Errors
+    /// The text is not a value of this type.
+    fn from_text(text: &str) -> Result<Self, ValueError>;
 
     /// Reads it from the file. Scalars go through their text, so both ways agree.
-    fn from_yaml(value: &Value) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// The node is not a value of this type.
+    fn from_yaml(value: &Value) -> Result<Self, ValueError> {
         Self::from_text(&scalar(value)?)
     }
 
@@ -36,19 +44,23 @@ pub(super) trait Leaf: Sized {
 }
 
 /// The text of a YAML scalar.
-pub(super) fn scalar(value: &Value) -> Result<String, String> {
+///
+/// # Errors
+/// The node is not a scalar.
+pub(super) fn scalar(value: &Value) -> Result<String, ValueError> {
+    let kind = |found| Err(ValueError::Kind { found, wanted: "expected one value" });
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Bool(yes) => Ok(yes.to_string()),
         Value::Number(number) => Ok(number.to_string()),
-        Value::Null => Err("has no value; leave the key out to get the default".into()),
-        Value::Sequence(_) => Err("is a list; one value is wanted".into()),
-        Value::Mapping(_) => Err("is a block; one value is wanted".into()),
-        Value::Tagged(_) => Err("has a YAML tag; a plain value is wanted".into()),
+        Value::Null => Err(ValueError::Missing),
+        Value::Sequence(_) => kind("is a list"),
+        Value::Mapping(_) => kind("is a block"),
+        Value::Tagged(_) => kind("has a YAML tag"),
     }
 }
 
-/// Text as a YAML scalar, quoted where it would be read as something else.
+/// Text as a YAML scalar, quoted where YAML would read it as something else.
 pub(super) fn quoted(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.' || c == '/')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:".contains(c))
@@ -57,8 +69,13 @@ pub(super) fn quoted(text: &str) -> String {
     if plain { text.to_owned() } else { format!("{text:?}") }
 }
 
+/// The entries of a list in an environment variable, which are separated by commas.
+pub(super) fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
+}
+
 impl Leaf for String {
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, ValueError> {
         Ok(text.to_owned())
     }
 
@@ -68,11 +85,11 @@ impl Leaf for String {
 }
 
 impl Leaf for bool {
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, ValueError> {
         match text {
             "true" => Ok(true),
             "false" => Ok(false),
-            other => Err(format!("{other:?} is neither true nor false")),
+            other => Err(ValueError::syntax(other, "true or false")),
         }
     }
 
@@ -82,11 +99,11 @@ impl Leaf for bool {
 }
 
 impl Leaf for usize {
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, ValueError> {
         match text.replace('_', "").parse() {
-            Ok(0) => Err("must be at least 1".into()),
+            Ok(0) => Err(ValueError::NotPositive { text: text.to_owned() }),
             Ok(number) => Ok(number),
-            Err(_) => Err(format!("{text:?} is not a whole number")),
+            Err(_) => Err(ValueError::syntax(text, "a whole number")),
         }
     }
 
@@ -95,9 +112,9 @@ impl Leaf for usize {
     }
 }
 
-/// An empty text is "not given".
+/// An empty text is `None`.
 impl<T: Leaf> Leaf for Option<T> {
-    fn from_text(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() { Ok(None) } else { T::from_text(text).map(Some) }
     }
 

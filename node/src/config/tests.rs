@@ -1,19 +1,19 @@
-//! What an operator sees of the configuration.
+//! Reading, checking and printing configurations, as an operator sees it.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
 
-/// A file such as users of the reference have, with every section.
+/// A file of the reference with every section.
 const FRONTIER: &str = include_str!("frontier_sample.yaml");
 
 fn load(text: &str) -> Result<Loaded, ConfigError> {
     NodeConfig::from_yaml("limes.yaml", text, [])
 }
 
-fn complaints(text: &str) -> Vec<String> {
-    load(text).unwrap_err().mistakes.iter().map(ToString::to_string).collect()
+fn problems(text: &str) -> Vec<String> {
+    load(text).unwrap_err().problems.iter().map(ToString::to_string).collect()
 }
 
 fn with_env(text: &str, name: &str, value: &str) -> Result<Loaded, ConfigError> {
@@ -21,8 +21,8 @@ fn with_env(text: &str, name: &str, value: &str) -> Result<Loaded, ConfigError> 
 }
 
 #[test]
-fn every_mistake_is_reported_at_once_with_its_path() {
-    let found = complaints(
+fn every_problem_is_reported_at_once_with_its_path() {
+    let found = problems(
         "cluster: {name: 'a b', initial: [{name: x, addr: 'h:1'}, {name: y, addr: 'h:2'}], dirr: z}\n\
          edgebound: {listen: {network: udp, addr: nowhere}}\n\
          limits: {keepalive: 20, body: 64MiB}\n\
@@ -36,8 +36,8 @@ fn every_mistake_is_reported_at_once_with_its_path() {
         "exchange.hashby: \"moon\" is none of edgeid, srcip,",
         "limits.keepalive: \"20\" has no unit; write it like 20s or 300ms",
         "colour: unknown key",
-        "cluster.name: \"a b\" is no name",
-        "cluster.initial: 2 nodes; a cluster is founded by 1, 3 or 5",
+        "cluster.name: \"a b\" is not a node name",
+        "cluster.initial: 2 nodes; list the 1, 3 or 5 founders",
         "limits.body: 64MiB is more than the protocol's 16MiB",
     ];
     for wanted in wanted {
@@ -47,14 +47,14 @@ fn every_mistake_is_reported_at_once_with_its_path() {
 }
 
 #[test]
-fn one_mistake_is_one_line() {
+fn single_problem_is_one_line() {
     let error = load("exchange: {hashby: moon}").unwrap_err();
     assert_eq!(error.to_string().lines().count(), 1, "{error}");
     assert!(error.to_string().starts_with("limes.yaml: exchange.hashby: "), "{error}");
 }
 
 #[test]
-fn a_frontier_yaml_loads_as_it_is() {
+fn frontier_yaml_loads_unchanged() {
     let loaded = load(FRONTIER).unwrap();
     let config = loaded.config;
     assert_eq!(config.cluster.name, "frontier01");
@@ -72,7 +72,7 @@ fn a_frontier_yaml_loads_as_it_is() {
 }
 
 #[test]
-fn an_imported_frontier_yaml_means_the_same() {
+fn imported_frontier_yaml_has_the_same_settings() {
     let old = load(FRONTIER).unwrap().config;
     let imported = old.to_file();
     let new = load(&imported).unwrap();
@@ -81,7 +81,7 @@ fn an_imported_frontier_yaml_means_the_same() {
 }
 
 #[test]
-fn ids_are_allotted_by_default_only_in_our_own_file() {
+fn edge_ids_are_allocated_by_default_only_in_our_own_file() {
     assert!(load("").unwrap().config.edgebound.edgeid_alloc_when_no_idservice_on);
     let own = load("edgebound: {listen: {network: tcp}}\ncluster: {name: a}").unwrap();
     assert!(own.config.edgebound.edgeid_alloc_when_no_idservice_on);
@@ -90,18 +90,18 @@ fn ids_are_allotted_by_default_only_in_our_own_file() {
 }
 
 #[test]
-fn the_default_file_says_what_the_defaults_are() {
+fn default_file_loads_as_the_defaults() {
     let file = NodeConfig::default_file();
     let loaded = load(&file).unwrap_or_else(|error| panic!("{error}\n{file}"));
     assert_eq!(loaded.config, NodeConfig::default(), "{file}");
     assert_eq!(loaded.warnings, [""; 0]);
     let settings = file.lines().filter(|line| line.contains(": ") && !line.trim_start().starts_with('#'));
     assert!(settings.count() > 25, "{file}");
-    assert!(file.contains("# This node's name"), "no comments in {file}");
+    assert!(file.contains("# This node's name"), "a comment is missing in {file}");
 }
 
 #[test]
-fn what_is_written_can_be_read() {
+fn written_file_loads_as_the_same_settings() {
     let mut config = NodeConfig::default();
     config.cluster.name = "3".into();
     config.data = "/a b/c".into();
@@ -116,7 +116,7 @@ fn what_is_written_can_be_read() {
 }
 
 #[test]
-fn the_environment_goes_over_the_file() {
+fn environment_overrides_the_file() {
     let file = "cluster: {name: a}";
     let name = |loaded: Loaded| loaded.config.cluster.name;
     assert_eq!(name(with_env(file, "LIMES_CLUSTER_NAME", "b").unwrap()), "b");
@@ -132,17 +132,17 @@ fn the_environment_goes_over_the_file() {
 }
 
 #[test]
-fn a_mesh_beyond_loopback_must_be_called_insecure() {
+fn mesh_beyond_loopback_must_be_marked_insecure() {
     let open = "cluster: {listen: {addr: '0.0.0.0:30013'}}";
-    let found = complaints(open);
+    let found = problems(open);
     assert!(matches!(found.as_slice(), [one] if one.contains("set cluster.insecure: true")), "{found:?}");
     assert!(load("cluster: {insecure: true, listen: {addr: '0.0.0.0:30013'}}").is_ok());
 }
 
 #[test]
-fn times_that_cannot_work_are_refused() {
+fn inconsistent_timing_is_rejected() {
     let found =
-        complaints("cluster: {heartbeat: 200ms, election: {min: 300ms, max: 300ms}, down_after: 500ms}");
+        problems("cluster: {heartbeat: 200ms, election: {min: 300ms, max: 300ms}, down_after: 500ms}");
     let wanted = ["cluster.election.min: ", "cluster.election.max: ", "cluster.down_after: "];
     assert_eq!(found.len(), wanted.len(), "{found:?}");
     assert!(found.iter().zip(wanted).all(|(found, wanted)| found.starts_with(wanted)), "{found:?}");
@@ -151,8 +151,8 @@ fn times_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn tls_and_queues_are_refused_by_name_only_when_switched_on() {
-    let found = complaints(
+fn unsupported_features_are_rejected_by_name_only_when_enabled() {
+    let found = problems(
         "discovery: {listen: {tls: {enable: true}}}\nedgebound: {listen: {network: tcp}}\nmqm: {kafka: {enable: true}, nats: {enable: false}}",
     );
     assert_eq!(found.len(), 2, "{found:?}");
@@ -160,7 +160,7 @@ fn tls_and_queues_are_refused_by_name_only_when_switched_on() {
     let off =
         "edgebound: {listen: {tls: {enable: false, mtls: false, certs: []}}}\nmqm: {kafka: {enable: false}}";
     assert!(load(off).is_ok());
-    // What is below a block that is off is off.
+    // Everything below a block that is off is off.
     for off in [
         "controlplane: {listen: {tls: {enable: false, mtls: true, certs: [{cert: a, key: b}]}}}",
         "controlplane: {enable: false, listen: {tls: {enable: true}}}",
@@ -169,28 +169,28 @@ fn tls_and_queues_are_refused_by_name_only_when_switched_on() {
         assert!(load(off).is_ok(), "{off}");
     }
     let on = ["controlplane: {listen: {tls: {enable: true}}}", "mqm: {nats: {enable: true}}"];
-    assert!(on.iter().all(|on| complaints(on).len() == 1));
+    assert!(on.iter().all(|on| problems(on).len() == 1));
 }
 
 #[test]
-fn the_bypass_is_the_references() {
+fn bypass_of_the_reference_is_read() {
     let file = FRONTIER.replace("bypass_enable: false", "bypass_enable: true");
     let edgebound = load(&file).unwrap().config.edgebound;
     assert!(edgebound.bypass_enable && edgebound.bypass.tls.enable && edgebound.bypass.tls.mtls);
     assert_eq!(edgebound.bypass.addrs, [Addr::new("192.168.1.10", 8443)]);
-    let found = complaints("edgebound: {bypass_enable: true, bypass: {tls: {enable: true, mtls: true}}}");
+    let found = problems("edgebound: {bypass_enable: true, bypass: {tls: {enable: true, mtls: true}}}");
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("edgebound.bypass.addrs: "), "{found:?}");
 }
 
 #[test]
-fn no_two_listeners_share_an_address() {
-    let found = complaints("edgebound: {listen: {addr: '127.0.0.1:30011'}}");
+fn listeners_with_the_same_address_are_rejected() {
+    let found = problems("edgebound: {listen: {addr: '127.0.0.1:30011'}}");
     assert_eq!(found, ["servicebound.listen.addr: 127.0.0.1:30011 is also edgebound.listen.addr"]);
 }
 
 #[test]
-fn others_are_told_an_address_that_they_can_dial() {
+fn advertised_addresses_can_be_dialled() {
     let three = "initial: [{name: a, addr: '10.0.0.1:30013'}, {name: b, addr: '10.0.0.2:30013'}, {name: c, addr: '10.0.0.3:30013'}]";
     let open = "edgebound: {listen: {addr: ':30012'}}";
     let addresses = |text: &str| load(text).unwrap().config.addresses();
@@ -202,22 +202,22 @@ fn others_are_told_an_address_that_they_can_dial() {
         "cluster: {{name: d, listen: {{addr: ':30013'}}, insecure: true, advertise: d.example, {three}}}\n{open}"
     );
     assert_eq!(&*addresses(&joiner).mesh, "d.example:30013");
-    // A file of the reference says nothing else: then it is this machine's own address.
+    // A file of the reference has no other address: then the machine's own address is used.
     let alone = load(FRONTIER).unwrap().config.addresses();
     assert!(alone.services.is_unspecified());
     let own = || Some(IpAddr::from([10, 0, 0, 7]));
     assert_eq!(&*alone.services.clone().dialable(own), "10.0.0.7:30011");
     assert_eq!(alone.services.clone().dialable(|| None), alone.services);
     assert_eq!(&*Addr::new("gateway.example", 1).dialable(own), "gateway.example:1");
-    let nowhere = complaints(&joiner.replace("advertise: d.example, ", ""));
+    let nowhere = problems(&joiner.replace("advertise: d.example, ", ""));
     assert!(matches!(nowhere.as_slice(), [one] if one.starts_with("cluster.advertise: ")), "{nowhere:?}");
 }
 
-/// As a user of the reference's directory has it, the misspelt keys of its sample included.
+/// A file of the reference's directory server, with the misspelt keys of its sample.
 const FRONTLAS: &str = include_str!("frontlas_sample.yaml");
 
 #[test]
-fn a_file_of_the_directory_server_says_where_the_directory_is() {
+fn file_of_the_directory_server_sets_the_discovery_address() {
     let loaded = load(FRONTLAS).unwrap();
     let discovery = &loaded.config.discovery;
     assert!(discovery.enable && &*discovery.listen.addr == "0.0.0.0:40111", "{discovery:?}");
@@ -226,7 +226,7 @@ fn a_file_of_the_directory_server_says_where_the_directory_is() {
 }
 
 #[test]
-fn whoever_had_a_directory_finds_one() {
+fn file_that_uses_a_directory_server_enables_discovery() {
     let file = FRONTIER.replace("frontlas:\n  enable: false", "frontlas:\n  enable: true");
     let by_file = load(&file).unwrap().config.discovery;
     let by_variable = with_env(FRONTIER, "FRONTLAS_ADDR", "frontlas:40012").unwrap().config.discovery;
@@ -236,7 +236,7 @@ fn whoever_had_a_directory_finds_one() {
 }
 
 #[test]
-fn a_control_plane_of_the_reference_is_read_only_beyond_loopback() {
+fn control_plane_of_the_reference_is_read_only_beyond_loopback() {
     let open = FRONTIER.replace("controlplane:\n  enable: false", "controlplane:\n  enable: true");
     let loaded = load(&open).unwrap();
     assert!(loaded.config.controlplane.enable && loaded.config.controlplane.read_only);
@@ -247,9 +247,9 @@ fn a_control_plane_of_the_reference_is_read_only_beyond_loopback() {
 }
 
 #[test]
-fn our_own_control_plane_beyond_loopback_must_be_called_insecure() {
+fn own_control_plane_beyond_loopback_must_be_marked_insecure() {
     let open = "controlplane: {listen: {addr: '0.0.0.0:30010'}";
-    let found = complaints(&format!("{open}}}"));
+    let found = problems(&format!("{open}}}"));
     assert!(matches!(found.as_slice(), [one] if one.contains("controlplane.insecure: true")), "{found:?}");
     for more in ["insecure: true", "read_only: true", "enable: false"] {
         assert!(load(&format!("{open}, {more}}}")).is_ok(), "{more}");
@@ -257,7 +257,7 @@ fn our_own_control_plane_beyond_loopback_must_be_called_insecure() {
 }
 
 #[test]
-fn variables_of_the_reference_count_for_its_files_only() {
+fn variables_of_the_reference_apply_to_its_files_only() {
     let vars = [
         ("FRONTIER_EDGEBOUND_PORT", "31012"),
         ("FRONTIER_SERVICEBOUND_PORT", "31011"),
@@ -275,12 +275,12 @@ fn variables_of_the_reference_count_for_its_files_only() {
     assert!(loaded.warnings[0].contains("REDIS_TYPE ("), "{:?}", loaded.warnings);
     assert_eq!(NodeConfig::from_yaml("limes.yaml", "", vars()).unwrap().config, NodeConfig::default());
     let found = with_env(FRONTIER, "FRONTIER_EDGEBOUND_PORT", "x").unwrap_err().to_string();
-    assert!(found.contains("FRONTIER_EDGEBOUND_PORT: is no port"), "{found}");
+    assert!(found.contains("FRONTIER_EDGEBOUND_PORT: is not a port"), "{found}");
 }
 
 /// What starts in the reference starts here.
 #[test]
-fn a_file_of_the_reference_is_read_as_laxly_as_there() {
+fn file_of_the_reference_is_read_as_leniently_as_there() {
     let edges = "edgebound: {listen: {network: tcp, addr: '127.0.0.1:1'}";
     let plain = load(&format!("{edges}}}")).unwrap().config;
     let same = [
@@ -304,8 +304,8 @@ fn a_file_of_the_reference_is_read_as_laxly_as_there() {
     }
     let named = [
         ("}\nexchange: {hashby: moon}", "exchange.hashby: moon (taken for edgeid"),
-        ("}\ncolour: green", "colour (nobody knows"),
-        (", maxconn: 5}", "edgebound.maxconn (nobody knows"),
+        ("}\ncolour: green", "colour (unknown key"),
+        (", maxconn: 5}", "edgebound.maxconn (unknown key"),
         ("}\ncontrolplane: {listen: {network: udp, addr: nowhere}}", "controlplane.listen.addr (it is off)"),
         (", bypass: {network: tcp, addrs: [nowhere]}}", "edgebound.bypass.addrs (it is off)"),
     ];
@@ -315,30 +315,30 @@ fn a_file_of_the_reference_is_read_as_laxly_as_there() {
         assert!(matches!(&loaded.warnings[..], [one] if one.contains(wanted)), "{:?}", loaded.warnings);
         assert!(load(&format!("limits: {{}}\n{edges}{rest}")).is_err(), "{rest} in our own file");
     }
-    // What does not start there does not start here.
+    // A file that the reference rejects is rejected here too.
     for rest in ["}\nlog: {level: loud}", ", bypass_enable: yes, bypass: {network: '', addrs: ['h:1']}}"] {
-        assert_eq!(complaints(&format!("{edges}{rest}")).len(), 1, "{rest}");
+        assert_eq!(problems(&format!("{edges}{rest}")).len(), 1, "{rest}");
     }
 }
 
 #[test]
-fn variables_of_the_reference_are_missed_by_our_own_file() {
+fn variables_of_the_reference_without_effect_are_reported_with_their_replacement() {
     let vars = [("FRONTIER_EDGEBOUND_PORT", "1"), ("NODE_NAME", "a"), ("LIMES_CLUSTER_NAME", "b")];
     let vars = |count| vars.into_iter().take(count).map(|(name, value)| (name.to_owned(), value.to_owned()));
     let warned = |text, count| NodeConfig::from_yaml("x.yaml", text, vars(count)).unwrap().warnings;
-    let told = warned("cluster: {name: a}", 2);
+    let warnings = warned("cluster: {name: a}", 2);
     let wanted =
         "FRONTIER_EDGEBOUND_PORT (use LIMES_EDGEBOUND_LISTEN_ADDR), NODE_NAME (use LIMES_CLUSTER_NAME)";
-    assert!(matches!(&told[..], [one] if one.ends_with(wanted)), "{told:?}");
-    assert!(!warned("cluster: {name: a}", 3)[0].contains("NODE_NAME"), "its place is taken");
+    assert!(matches!(&warnings[..], [one] if one.ends_with(wanted)), "{warnings:?}");
+    assert!(!warned("cluster: {name: a}", 3)[0].contains("NODE_NAME"), "its replacement is set");
     let kubernetes = with_env("cluster: {name: a}", "NODE_NAME", "worker-3").unwrap();
-    assert_eq!(kubernetes.warnings, [""; 0], "others use that name too");
-    assert!(!warned(FRONTIER, 2).iter().any(|line| line.contains("not for this file")));
+    assert_eq!(kubernetes.warnings, [""; 0], "other programs use that name too");
+    assert!(!warned(FRONTIER, 2).iter().any(|line| line.contains("not to this file")));
 }
 
 /// PROTOCOL.md, 9.2 and 9.3, names every limit with its default.
 #[test]
-fn the_protocol_says_what_the_limits_are() {
+fn protocol_document_lists_every_limit_with_its_default() {
     let document = include_str!("../../../wire/PROTOCOL.md");
     let plain = document.replace(',', "");
     let printed = super::print::all(&mut Limits::default());

@@ -1,4 +1,4 @@
-//! Following the tables: the state, then every change in the order of the log.
+//! Watches of the tables: the state, then every change in the order of the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,42 +6,43 @@ use std::time::Duration;
 use limes_routing::{NodeId, Position, Revision, Tables, Why};
 use tonic::Status;
 
-use super::calls::Sink;
+use super::pages::Sink;
 use super::rows::{self, Names};
-use crate::compat::api::v1::change::What;
-use crate::compat::api::v1::{
+use crate::consensus::handle::Consensus;
+use crate::presence::Presence;
+use crate::presence::change_log::Change as TableChange;
+use limes_api::v1::change::What;
+use limes_api::v1::{
     Change, Compacted, Drained, Edge, EdgeGone, MembersChanged, NodeDown, NodeUp, ServiceGone, Setting,
     Synced,
 };
-use crate::node::Node;
-use crate::presence::Seen;
 
-/// After how long without news a follower is told that there are none.
+/// Interval of `Synced` messages while nothing changes.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Where a follower begins.
+/// Where a watch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// With the state.
+    /// With all rows.
     State,
-    /// With what comes next.
+    /// With the next change.
     Now,
-    /// After this position.
+    /// With the first change after this position.
     After(Position),
 }
 
 impl Start {
-    /// Reads what a request says.
+    /// Parses the `from` of a request.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT`: it is no position. `FAILED_PRECONDITION`: it is of another cluster.
+    /// `INVALID_ARGUMENT`: it is not a position. `FAILED_PRECONDITION`: it is a position of another cluster.
     pub(super) fn parse(text: &str, cluster: [u8; 16]) -> Result<Start, Status> {
         match text {
             "" => return Ok(Start::State),
             "now" => return Ok(Start::Now),
             _ => {}
         }
-        let wrong = || Status::invalid_argument(format!("{text:?} is no position of a watch"));
+        let wrong = || Status::invalid_argument(format!("{text:?} is not a position of a watch"));
         let (of, place) = text.split_once(':').ok_or_else(wrong)?;
         let (revision, ordinal) = match place.split_once('.') {
             Some((revision, ordinal)) => (revision, Some(ordinal)),
@@ -61,7 +62,7 @@ impl Start {
         Ok(Start::After(position))
     }
 
-    /// Whether these tables have come as far as the position.
+    /// Checks that these tables have reached the position.
     ///
     /// # Errors
     /// `OUT_OF_RANGE`: it is ahead of them.
@@ -81,7 +82,7 @@ fn hex(bytes: [u8; 16]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A position as followers are given it: what [`Start::parse`] reads.
+/// A position as clients get it: [`Start::parse`] reads it.
 fn token(cluster: [u8; 16], at: Position) -> String {
     let cluster = hex(cluster);
     if at == Position::end_of(at.revision) {
@@ -91,9 +92,20 @@ fn token(cluster: [u8; 16], at: Position) -> String {
     }
 }
 
-/// Sends changes for as long as the follower reads them.
-pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: Sink<Change>) {
-    let cluster = node.cluster();
+/// What a watch reads.
+pub(super) struct Source {
+    /// The cluster's id, which is part of every position.
+    pub(super) cluster: [u8; 16],
+    /// Has the names of members.
+    pub(super) consensus: Consensus,
+    /// Keeps the changes.
+    pub(super) presence: Arc<Presence>,
+}
+
+/// Sends changes until the client stops reading, or until the changes after its position have been
+/// compacted.
+pub(super) async fn follow(source: Source, start: Start, tables: Tables, sink: Sink<Change>) {
+    let cluster = source.cluster;
     let now = Position::end_of(tables.revision());
     let mut position = match start {
         Start::After(position) => position,
@@ -110,14 +122,14 @@ pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: 
         position: token(cluster, at),
         what: Some(What::Synced(Synced { revision: at.revision.0 })),
     };
-    // Whoever goes on from a position is told when nothing is left of the past.
-    let mut told = start != Start::After(position);
-    if told && !sink.send(synced(position)).await {
+    // A client that continues from a position gets `Synced` once it has all past changes.
+    let mut synced_once = start != Start::After(position);
+    if synced_once && !sink.send(synced(position)).await {
         return;
     }
-    let changes = &node.presence.changes;
+    let changes = &source.presence.changes;
     loop {
-        // Before the look: what comes in between is found by it.
+        // Read before the changes, so that a change in between is not missed.
         let newest = changes.newest();
         let entries = match changes.after(position) {
             Ok(entries) => entries,
@@ -128,20 +140,20 @@ pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: 
             }
         };
         if entries.is_empty() {
-            // Whatever was applied up to here has changed nothing.
+            // The entries applied up to here have changed nothing.
             position = position.max(Position::end_of(newest));
-            if told {
+            if synced_once {
                 changes.newer(newest, IDLE).await;
             }
-            if changes.newest() == newest || !told {
+            if changes.newest() == newest || !synced_once {
                 if !sink.send(synced(position)).await {
                     return;
                 }
-                told = true;
+                synced_once = true;
             }
             continue;
         }
-        let names = names(&node);
+        let names = names(&source.consensus);
         for entry in entries {
             for (next, seen) in entry.after(position) {
                 let what = Some(what(&names, seen));
@@ -154,15 +166,15 @@ pub(super) async fn follow(node: Arc<Node>, start: Start, tables: Tables, sink: 
     }
 }
 
-fn names(node: &Node) -> Names {
-    node.replica().map_or_else(Names::none, |replica| replica.read(Names::of))
+fn names(consensus: &Consensus) -> Names {
+    consensus.replica().map_or_else(Names::none, |replica| replica.read(Names::of))
 }
 
-/// Sends all rows; false: the follower does not read.
+/// Sends all rows; returns false if the client does not read.
 async fn state(tables: &Tables, sink: &Sink<Change>) -> bool {
     let names = Names::of(tables);
-    let lives = tables.nodes().filter(|(_, row)| !row.down).map(|(id, row)| (id, row.epoch.0));
-    let nodes = lives.map(|(id, epoch)| What::NodeUp(NodeUp { name: names.name(id), epoch }));
+    let up = tables.nodes().filter(|(_, row)| !row.down).map(|(id, row)| (id, row.epoch.0));
+    let nodes = up.map(|(id, epoch)| What::NodeUp(NodeUp { name: names.name(id), epoch }));
     let services = tables.services().map(|row| What::Service(rows::service(&names, row)));
     let edges = tables.edges().map(|(id, row)| What::Edge(rows::edge(&names, id, &row)));
     for what in nodes.chain(services).chain(edges) {
@@ -173,34 +185,34 @@ async fn state(tables: &Tables, sink: &Sink<Change>) -> bool {
     true
 }
 
-fn what(names: &Names, seen: &Seen) -> What {
+fn what(names: &Names, seen: &TableChange) -> What {
     let name = |node: &NodeId| names.name(*node);
     match seen {
-        Seen::Edge { edge, home, addr, meta } => What::Edge(Edge {
+        TableChange::Edge { edge, home, addr, meta } => What::Edge(Edge {
             id: edge.0,
             node: names.name(home.node),
             addr: addr.to_string(),
             meta: String::from_utf8_lossy(meta).into_owned(),
             incarnation: home.incarnation.to_string(),
         }),
-        Seen::EdgeGone { edge, home, why } => What::EdgeGone(EdgeGone {
+        TableChange::EdgeGone { edge, home, why } => What::EdgeGone(EdgeGone {
             id: edge.0,
             node: names.name(home.node),
             incarnation: home.incarnation.to_string(),
             why: word(*why).to_owned(),
         }),
-        Seen::Service(row) => What::Service(rows::service(names, row)),
-        Seen::ServiceGone { service, home, why } => What::ServiceGone(ServiceGone {
+        TableChange::Service(row) => What::Service(rows::service(names, row)),
+        TableChange::ServiceGone { service, home, why } => What::ServiceGone(ServiceGone {
             id: service.0,
             node: names.name(home.node),
             session: home.session.0,
             why: word(*why).to_owned(),
         }),
-        Seen::NodeUp(node, epoch) => What::NodeUp(NodeUp { name: name(node), epoch: epoch.0 }),
-        Seen::NodeDown(node, epoch) => What::NodeDown(NodeDown { name: name(node), epoch: epoch.0 }),
-        Seen::Members => What::MembersChanged(MembersChanged {}),
-        Seen::Drain(node, on) => What::Drained(Drained { name: name(node), on: *on }),
-        Seen::Setting(key, value) => What::Setting(Setting { key: key.clone(), value: value.clone() }),
+        TableChange::NodeUp(node, epoch) => What::NodeUp(NodeUp { name: name(node), epoch: epoch.0 }),
+        TableChange::NodeDown(node, epoch) => What::NodeDown(NodeDown { name: name(node), epoch: epoch.0 }),
+        TableChange::Members => What::MembersChanged(MembersChanged {}),
+        TableChange::Drain(node, on) => What::Drained(Drained { name: name(node), on: *on }),
+        TableChange::Setting(key, value) => What::Setting(Setting { key: key.clone(), value: value.clone() }),
     }
 }
 
@@ -218,16 +230,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_reads_as_it_was_written_and_only_in_its_own_cluster() {
+    fn position_parses_as_it_was_printed() {
         let places = [Position::end_of(Revision(7)), Position { revision: Revision(8), ordinal: 3 }];
         for place in places {
             let text = token([7; 16], place);
             assert_eq!(Start::parse(&text, [7; 16]).ok(), Some(Start::After(place)), "{text}");
-            let other = Start::parse(&text, [8; 16]).unwrap_err();
-            assert_eq!(other.code(), tonic::Code::FailedPrecondition);
         }
+    }
+
+    #[test]
+    fn position_of_another_cluster_is_rejected() {
+        let places = [Position::end_of(Revision(7)), Position { revision: Revision(8), ordinal: 3 }];
+        for place in places {
+            let error = Start::parse(&token([7; 16], place), [8; 16]).unwrap_err();
+            assert_eq!(error.code(), tonic::Code::FailedPrecondition);
+        }
+    }
+
+    #[test]
+    fn empty_text_is_the_state_and_now_the_next_change() {
         assert_eq!(Start::parse("", [7; 16]).ok(), Some(Start::State));
         assert_eq!(Start::parse("now", [7; 16]).ok(), Some(Start::Now));
+    }
+
+    #[test]
+    fn malformed_positions_are_rejected() {
         for wrong in ["7", ":", "07:7.", "07:.7", "07:7.7.7", "07:-1"] {
             assert_eq!(
                 Start::parse(wrong, [7; 16]).unwrap_err().code(),
@@ -235,6 +262,10 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn position_ahead_of_the_tables_is_out_of_range() {
         let ahead = Start::After(Position::end_of(Revision(1)));
         assert_eq!(ahead.check(&Tables::new()).unwrap_err().code(), tonic::Code::OutOfRange);
     }

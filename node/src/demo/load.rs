@@ -1,16 +1,20 @@
-//! Calls that keep flowing while something happens.
+//! A constant load of calls while something else happens.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use limes_sdk::Edge;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-/// Callers at once.
+/// Concurrent callers.
 const CALLERS: usize = 8;
+/// The deadline of each call.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Pause of a caller after a call that failed.
+const PAUSE: Duration = Duration::from_millis(20);
 
-/// What came of the calls.
+/// The outcome of the calls.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) calls: u64,
@@ -19,34 +23,34 @@ pub(super) struct Tally {
     pub(super) first_error: Option<String>,
 }
 
-/// Calls in flight from an edge to the service, until stopped.
+/// Callers that call from an edge until they are stopped.
 pub(super) struct Load {
-    stop: Arc<AtomicBool>,
-    count: Arc<AtomicU64>,
+    stop: CancellationToken,
+    completed: watch::Sender<u64>,
     callers: Vec<JoinHandle<Tally>>,
 }
 
 impl Load {
-    /// Begins to call.
+    /// Starts the callers.
     pub(super) fn start(edge: &Edge, method: &'static str) -> Self {
-        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, completed) = (CancellationToken::new(), watch::Sender::new(0));
         let callers = (0..CALLERS)
-            .map(|_| tokio::spawn(call(edge.clone(), method, stop.clone(), count.clone())))
+            .map(|_| tokio::spawn(call(edge.clone(), method, stop.clone(), completed.clone())))
             .collect();
-        Load { stop, count, callers }
+        Load { stop, completed, callers }
     }
 
-    /// Waits until so many more calls have ended.
+    /// Waits until this many more calls have completed, failed ones included.
     pub(super) async fn flow(&self, more: u64) {
-        let until = self.count.load(Ordering::Relaxed) + more;
-        while self.count.load(Ordering::Relaxed) < until {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let mut completed = self.completed.subscribe();
+        let target = *completed.borrow_and_update() + more;
+        // The sender is in `self`, so that this cannot fail.
+        let _ = completed.wait_for(|completed| *completed >= target).await;
     }
 
-    /// Ends the calls and adds them up.
+    /// Stops the callers after their current calls and adds up their tallies.
     pub(super) async fn stop(self) -> Tally {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.cancel();
         let mut sum = Tally::default();
         for caller in self.callers {
             if let Ok(tally) = caller.await {
@@ -60,19 +64,24 @@ impl Load {
     }
 }
 
-async fn call(edge: Edge, method: &'static str, stop: Arc<AtomicBool>, count: Arc<AtomicU64>) -> Tally {
+async fn call(
+    edge: Edge,
+    method: &'static str,
+    stop: CancellationToken,
+    completed: watch::Sender<u64>,
+) -> Tally {
     let mut tally = Tally::default();
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.is_cancelled() {
         let began = Instant::now();
-        let result = edge.call_within(method, "are you there?", Duration::from_secs(30)).await;
+        let result = edge.call_within(method, "are you there?", DEADLINE).await;
         tally.calls += 1;
         tally.slowest = tally.slowest.max(began.elapsed());
         if let Err(error) = result {
             tally.failed += 1;
             tally.first_error.get_or_insert(error.to_string());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(PAUSE).await;
         }
-        count.fetch_add(1, Ordering::Relaxed);
+        completed.send_modify(|completed| *completed += 1);
     }
     tally
 }

@@ -1,33 +1,27 @@
-//! The tour of a cluster at work: it starts one, shows what it is for, kills nodes, and measures
+//! A tour of a cluster at work: it starts one, shows what it does, kills nodes, and measures
 //! what it claims.
 
+mod error;
 mod load;
 mod story;
 mod tour;
+mod units;
 mod web;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::NodeConfig;
 use crate::dev::{Cluster, Options, Ports};
+pub use error::DemoError;
 use story::Story;
 
-/// How long the cluster may take to come up.
-const START: Duration = Duration::from_secs(30);
+/// How long the cluster may take to become ready.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes as MiB, for people.
-fn mib(bytes: usize) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
-}
-
-/// What did not happen, or why it could not be shown.
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
-
-/// A laptop that compiles something meanwhile may let a process stand still for a second: that is no
-/// node that died. All else is as it comes.
+/// Raises `cluster.down_after`, so that a node which a busy machine does not schedule for a second is not
+/// declared down. Everything else has its default.
 fn adjust(config: &mut NodeConfig) {
     config.cluster.down_after = Some(Duration::from_secs(4));
 }
@@ -35,8 +29,8 @@ fn adjust(config: &mut NodeConfig) {
 /// Starts a cluster from `binary` in a temporary folder, shows what it does, and ends it.
 ///
 /// # Errors
-/// Something that it shows did not happen. The folder is then kept, for its logs.
-pub async fn run(binary: PathBuf) -> Result<(), Failure> {
+/// Something that it shows did not happen. The folder with the logs is kept then.
+pub async fn run(binary: PathBuf) -> Result<(), DemoError> {
     let dir = std::env::temp_dir().join(format!("limes-demo-{}", std::process::id()));
     let story = Story::new();
     story.title("Three nodes, one gateway");
@@ -47,7 +41,7 @@ pub async fn run(binary: PathBuf) -> Result<(), Failure> {
         Options { binary, nodes: Some(3), dir: dir.clone(), ports: Ports::Auto, adjust: Arc::new(adjust) };
     let cluster = Cluster::start(options).await?;
     let shown = async {
-        let ready = cluster.wait_ready(START).await?;
+        let ready = cluster.wait_ready(START_TIMEOUT).await?;
         story.done(format!(
             "three processes found each other and agreed: {} leads, {} voters, in {:.1} s",
             ready.leader,
@@ -58,7 +52,7 @@ pub async fn run(binary: PathBuf) -> Result<(), Failure> {
     };
     let outcome = tokio::select! {
         shown = shown => shown,
-        _ = tokio::signal::ctrl_c() => Err("stopped by Ctrl-C".into()),
+        _ = tokio::signal::ctrl_c() => Err(DemoError::Interrupted),
     };
     cluster.shutdown().await;
     match outcome {
@@ -71,6 +65,6 @@ pub async fn run(binary: PathBuf) -> Result<(), Failure> {
             );
             Ok(())
         }
-        Err(error) => Err(format!("{error} (logs are kept in {})", dir.display()).into()),
+        Err(source) => Err(DemoError::Logged { source: Box::new(source), dir }),
     }
 }

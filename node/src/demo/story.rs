@@ -1,9 +1,9 @@
-//! How the demo speaks: titles, what is about to happen, what has happened.
+//! The output of the demo: titles, what is about to happen, what has happened.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, stdout};
 
-/// Tells the story on stdout; plain when that is no terminal.
+/// Prints the story to stdout, in colour if that is a terminal.
 pub(super) struct Story {
     colour: bool,
     chapter: Cell<u32>,
@@ -18,18 +18,18 @@ impl Story {
         if self.colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// A chapter begins.
+    /// Begins a chapter.
     pub(super) fn title(&self, text: &str) {
         self.chapter.set(self.chapter.get() + 1);
         println!("\n{}", self.paint("1", &format!("{}. {text}", self.chapter.get())));
     }
 
-    /// What is about to happen, and why it matters.
+    /// Prints what is about to happen, and why it matters.
     pub(super) fn say(&self, text: &str) {
         println!("   {text}");
     }
 
-    /// What has happened, with its figure.
+    /// Prints what has happened, with its figure.
     pub(super) fn done(&self, text: impl AsRef<str>) {
         println!("   {} {}", self.paint("32", "✓"), text.as_ref());
     }

@@ -1,4 +1,4 @@
-//! The chapters.
+//! The chapters of the demo.
 
 use std::time::{Duration, Instant};
 
@@ -6,19 +6,19 @@ use limes_sdk::{Bytes, Edge, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
+use super::error::{DemoError, expect};
 use super::load::Load;
 use super::story::Story;
-use super::{Failure, mib, web};
+use super::units::{STEP_TIMEOUT, mib};
+use super::web;
 use crate::dev::Cluster;
 
-/// The longest that any single thing may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// Calls of which the middle one is told.
+/// Calls whose median latency is printed.
 const SAMPLE: usize = 200;
 /// Bytes of the stream.
 const STREAM: usize = 32 << 20;
 
-/// Who is where.
+/// The clients, and the nodes that they are connected to.
 struct Stage {
     leader: usize,
     edge_node: usize,
@@ -27,8 +27,11 @@ struct Stage {
     service: Service,
 }
 
-/// Shows everything, in order.
-pub(super) async fn show(story: &Story, cluster: &Cluster) -> Result<(), Failure> {
+/// Shows all chapters in order.
+///
+/// # Errors
+/// Something did not happen as the chapter claims.
+pub(super) async fn show(story: &Story, cluster: &Cluster) -> Result<(), DemoError> {
     let stage = set(story, cluster).await?;
     calls(story, &stage).await?;
     messages(story, &stage).await?;
@@ -41,14 +44,14 @@ pub(super) async fn show(story: &Story, cluster: &Cluster) -> Result<(), Failure
     Ok(())
 }
 
-async fn set(story: &Story, cluster: &Cluster) -> Result<Stage, Failure> {
-    let leader = cluster.leader().await.ok_or("no leader can be seen")?;
+async fn set(story: &Story, cluster: &Cluster) -> Result<Stage, DemoError> {
+    let leader = cluster.leader().await.ok_or(DemoError::Cast("the nodes do not agree on a leader"))?;
     let mut others = (1..=3).filter(|node| *node != leader);
     let (Some(edge_node), Some(service_node)) = (others.next(), others.next()) else {
-        return Err("there are no three nodes".into());
+        return Err(DemoError::Cast("the cluster has fewer than three nodes"));
     };
     story.title("An edge on one node, a service on another");
-    // Each begins at its own node; the others' addresses come with the welcome.
+    // Each client dials one node and learns the addresses of the others from its handshake.
     let service =
         Service::builder("greeter").address(cluster.node(service_node).addresses().services.to_string());
     let service = service.connect().await?;
@@ -66,11 +69,7 @@ fn greeting(name: &[u8]) -> Bytes {
     [b"hello ", name].concat().into()
 }
 
-pub(super) fn expect(what: &str, is: bool) -> Result<(), Failure> {
-    if is { Ok(()) } else { Err(format!("did not happen: {what}").into()) }
-}
-
-async fn calls(story: &Story, stage: &Stage) -> Result<(), Failure> {
+async fn calls(story: &Story, stage: &Stage) -> Result<(), DemoError> {
     story.title("Calls, both ways, across nodes");
     let mut times = Vec::with_capacity(SAMPLE);
     for _ in 0..SAMPLE {
@@ -89,54 +88,54 @@ async fn calls(story: &Story, stage: &Stage) -> Result<(), Failure> {
     expect("the edge tells its temperature", &reply[..] == b"21.5")?;
     story.done("the service called \"temperature\" on the edge: 21.5");
     let error = stage.edge.call("no-such-thing", "").await;
-    let error = error.err().ok_or("did not happen: an unknown method is an error")?;
-    expect("the error says that nothing has run", !error.may_have_run())?;
-    story.done(format!("a method that nobody offers is an error at once, and says so: {error}"));
+    let error = error.err().ok_or(DemoError::NotObserved("a call of an unknown method fails"))?;
+    expect("the error states that nothing has run", !error.may_have_run())?;
+    story.done(format!("a call of a method that no service offers fails at once: {error}"));
     Ok(())
 }
 
-async fn messages(story: &Story, stage: &Stage) -> Result<(), Failure> {
-    story.title("Messages that are acknowledged by their receiver");
+async fn messages(story: &Story, stage: &Stage) -> Result<(), DemoError> {
+    story.title("Messages that their receiver acknowledges");
     let receiver = async {
-        let message = stage.service.receive().await.ok_or("the service was closed")?;
+        let message = stage.service.receive().await.ok_or(DemoError::Closed("service"))?;
         let text = String::from_utf8_lossy(&message.body).into_owned();
         message.done();
-        Ok::<_, Failure>(text)
+        Ok::<_, DemoError>(text)
     };
-    let sender = async { Ok::<_, Failure>(stage.edge.publish("alarms", "water in the cellar").await?) };
-    let (text, ()) = timeout(PATIENCE, async { tokio::try_join!(receiver, sender) }).await??;
+    let sender = async { Ok::<_, DemoError>(stage.edge.publish("alarms", "water in the cellar").await?) };
+    let (text, ()) = timeout(STEP_TIMEOUT, async { tokio::try_join!(receiver, sender) }).await??;
     expect("the alarm arrives", text == "water in the cellar")?;
-    story.done(format!("the edge published {text:?}; the service took it over, and only then was it done"));
+    story.done(format!("the edge published {text:?}; the service acknowledged it"));
     let receiver = async {
         for _ in 0..2 {
-            let message = stage.edge.receive().await.ok_or("the edge was closed")?;
+            let message = stage.edge.receive().await.ok_or(DemoError::Closed("edge"))?;
             match &message.body[..] {
                 b"close the valve" => message.done(),
-                _ => message.error("I open no valves"),
+                _ => message.error("this edge opens no valves"),
             }
         }
-        Ok::<_, Failure>(())
+        Ok::<_, DemoError>(())
     };
     let sender = async {
         let order = |text: &'static str| stage.service.publish(stage.edge.id(), "orders", text);
         order("close the valve").await?;
         Ok(order("open the valve").await)
     };
-    let ((), refused) = timeout(PATIENCE, async { tokio::try_join!(receiver, sender) }).await??;
-    let error = refused.err().ok_or("did not happen: a refused message is an error")?;
-    story.done("the service sent the order \"close the valve\"; the edge took it over");
+    let ((), refused) = timeout(STEP_TIMEOUT, async { tokio::try_join!(receiver, sender) }).await??;
+    let error = refused.err().ok_or(DemoError::NotObserved("a refused message is an error"))?;
+    story.done("the service sent the order \"close the valve\"; the edge acknowledged it");
     story.done(format!(
-        "it sent \"open the valve\"; the edge refused, and the service knows: {}",
+        "it sent \"open the valve\"; the edge refused, and the service got the reason: {}",
         error.text()
     ));
     Ok(())
 }
 
-async fn stream(story: &Story, stage: &Stage) -> Result<(), Failure> {
+async fn stream(story: &Story, stage: &Stage) -> Result<(), DemoError> {
     story.title("A stream: a pipe through both nodes");
     let began = Instant::now();
     let far_end = async {
-        let mut incoming = stage.service.accept_stream().await.ok_or("the service was closed")?;
+        let mut incoming = stage.service.accept_stream().await.ok_or(DemoError::Closed("service"))?;
         let (mut bytes, mut sum, mut buffer) = (0, 0_u64, vec![0; 64 << 10]);
         loop {
             let read = incoming.stream.read(&mut buffer).await?;
@@ -151,7 +150,7 @@ async fn stream(story: &Story, stage: &Stage) -> Result<(), Failure> {
         // The other direction is still open.
         incoming.stream.write_all(&sum.to_be_bytes()).await?;
         incoming.stream.shutdown().await?;
-        Ok::<_, Failure>(bytes)
+        Ok::<_, DemoError>(bytes)
     };
     let near_end = async {
         let mut stream = stage.edge.open_stream("greeter", "a file").await?;
@@ -165,12 +164,12 @@ async fn stream(story: &Story, stage: &Stage) -> Result<(), Failure> {
         stream.shutdown().await?;
         let mut answer = [0; 8];
         stream.read_exact(&mut answer).await?;
-        Ok::<_, Failure>(u64::from_be_bytes(answer) == sum)
+        Ok::<_, DemoError>(u64::from_be_bytes(answer) == sum)
     };
-    let (bytes, same) = timeout(PATIENCE, async { tokio::try_join!(far_end, near_end) }).await??;
+    let (bytes, same) = timeout(STEP_TIMEOUT, async { tokio::try_join!(far_end, near_end) }).await??;
     expect("all bytes arrive as they were sent", same && bytes == STREAM)?;
     story.done(format!(
-        "{} MiB went through in {:.2} s ({:.0} MiB/s); the edge closed its half, the checksum came back on the other",
+        "{} MiB went through in {:.2} s ({:.0} MiB/s); the edge closed its half and got the checksum on the other",
         mib(STREAM),
         began.elapsed().as_secs_f64(),
         mib(STREAM) / began.elapsed().as_secs_f64()
@@ -178,14 +177,14 @@ async fn stream(story: &Story, stage: &Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn leader_dies(story: &Story, cluster: &Cluster, stage: &Stage) -> Result<(), Failure> {
+async fn leader_dies(story: &Story, cluster: &Cluster, stage: &Stage) -> Result<(), DemoError> {
     story.title("The leader is killed");
-    story.say(&format!("kill -9 of node-{} while calls flow between the two others.", stage.leader));
+    story.say(&format!("kill -9 of node-{} while calls flow between the other two.", stage.leader));
     let load = Load::start(&stage.edge, "greet");
-    timeout(PATIENCE, load.flow(500)).await?;
+    timeout(STEP_TIMEOUT, load.flow(500)).await?;
     cluster.kill9(stage.leader).await?;
     let began = Instant::now();
-    let next = timeout(PATIENCE, async {
+    let next = timeout(STEP_TIMEOUT, async {
         loop {
             match cluster.leader().await {
                 Some(leader) if leader != stage.leader => break leader,
@@ -195,7 +194,7 @@ async fn leader_dies(story: &Story, cluster: &Cluster, stage: &Stage) -> Result<
     });
     let next = next.await?;
     let took = began.elapsed();
-    timeout(PATIENCE, load.flow(500)).await?;
+    timeout(STEP_TIMEOUT, load.flow(500)).await?;
     let tally = load.stop().await;
     story.done(format!("node-{next} leads after {:.2} s", took.as_secs_f64()));
     if let Some(error) = &tally.first_error {
@@ -209,19 +208,19 @@ async fn leader_dies(story: &Story, cluster: &Cluster, stage: &Stage) -> Result<
         tally.slowest.as_secs_f64() * 1e3
     ));
     cluster.restart(stage.leader)?;
-    let ready = cluster.wait_ready(PATIENCE).await?;
+    let ready = cluster.wait_ready(STEP_TIMEOUT).await?;
     story.done(format!("node-{} is back and caught up; {} voters", stage.leader, ready.voters));
     Ok(())
 }
 
-async fn home_dies(story: &Story, cluster: &Cluster, stage: &Stage) -> Result<(), Failure> {
+async fn home_dies(story: &Story, cluster: &Cluster, stage: &Stage) -> Result<(), DemoError> {
     story.title("The edge's own node is killed");
-    story.say(&format!("kill -9 of node-{}. The edge looks for another node by itself.", stage.edge_node));
+    story.say(&format!("kill -9 of node-{}. The edge connects to another node by itself.", stage.edge_node));
     let id = stage.edge.id();
     cluster.kill9(stage.edge_node).await?;
     let began = Instant::now();
     let mut refused = 0;
-    timeout(PATIENCE, async {
+    timeout(STEP_TIMEOUT, async {
         while stage.service.call_within(id, "temperature", "", Duration::from_secs(2)).await.is_err() {
             refused += 1;
             sleep(Duration::from_millis(10)).await;
@@ -231,7 +230,7 @@ async fn home_dies(story: &Story, cluster: &Cluster, stage: &Stage) -> Result<()
     let took = began.elapsed();
     expect("the edge keeps its id", stage.edge.id() == id)?;
     story.done(format!(
-        "{:.2} s later the service on node-{} called edge {id} again: same id, another node ({refused} calls said no meanwhile)",
+        "{:.2} s later the service on node-{} called edge {id} again: same id, another node ({refused} calls failed meanwhile)",
         took.as_secs_f64(),
         stage.service_node
     ));

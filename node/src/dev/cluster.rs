@@ -1,4 +1,4 @@
-//! All nodes of a local cluster.
+//! A local cluster: all its nodes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,54 +9,54 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::error::DevError;
+use super::error::{DevError, Missing};
+use super::exit::NodeExit;
 use super::layout::Layout;
 use super::node::Node;
 use super::ports::Ports;
-use super::process::Death;
 use super::status::{self, Ready, Status};
 use crate::config::NodeConfig;
 
-/// How often a state that is waited for is looked at.
-const LOOK: Duration = Duration::from_millis(50);
-/// How long a first start is watched for ports that somebody else took.
-const FIRST_STEPS: Duration = Duration::from_secs(10);
-/// How often other free ports are tried.
+/// Interval between queries of a state that is waited for.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a new cluster is watched for exits because another process took a port.
+const STARTUP: Duration = Duration::from_secs(10);
+/// How many sets of free ports are tried.
 const ATTEMPTS: usize = 4;
-/// How long a node that was asked to end may take before it is killed.
+/// How long a node may take to exit after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(4);
-/// Deaths that may wait to be read.
-const DEATHS: usize = 256;
+/// Exits that may wait to be read.
+const EXITS: usize = 256;
 
-/// What is changed in the settings of a node before they are first written.
+/// Changes the settings of a node before they are first written.
 pub type Adjust = Arc<dyn Fn(&mut NodeConfig) + Send + Sync>;
 
-/// What to start.
+/// How to start a cluster.
 #[derive(Clone)]
 pub struct Options {
     /// The `limes` binary.
     pub binary: PathBuf,
-    /// How many nodes; nothing: those that the folder has, else 3.
+    /// How many nodes; `None`: those of the folder, else 3.
     pub nodes: Option<usize>,
-    /// The folder; an existing one is used as it is.
+    /// The folder; an existing one is used unchanged.
     pub dir: PathBuf,
     /// The ports of a new folder.
     pub ports: Ports,
-    /// What else is different in a new folder.
+    /// Changes to the settings of a new folder.
     pub adjust: Adjust,
 }
 
-/// A running cluster on this machine. Nodes are counted from 1, as in their names. Dropping it kills
-/// them all.
+/// A running cluster on this machine. Nodes are numbered from 1, as in their names. Dropping it kills
+/// all of them.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
-    deaths: Mutex<mpsc::Receiver<Death>>,
+    exits: Mutex<mpsc::Receiver<NodeExit>>,
 }
 
 impl Cluster {
-    /// Starts every node of a folder; free ports that somebody else takes at that moment are
-    /// replaced by others. The cluster need not be ready yet.
+    /// Starts every node of a folder. If another process takes a free port meanwhile, starts again with
+    /// other ports. The cluster need not be ready when this returns.
     ///
     /// # Errors
     /// The folder cannot be used, or a node ended.
@@ -65,12 +65,12 @@ impl Cluster {
         loop {
             let layout = Layout::open(&options.dir, options.nodes, options.ports, &*options.adjust)?;
             let cluster = Cluster::spawn(&options, &layout)?;
-            let Err(death) = cluster.first_steps().await else { return Ok(cluster) };
+            let Err(exit) = cluster.all_alive().await else { return Ok(cluster) };
             cluster.shutdown().await;
             let conflict =
-                layout.fresh && options.ports == Ports::Auto && death.last_words.contains("in use");
+                layout.fresh && options.ports == Ports::Auto && exit.last_log_line.contains("in use");
             if !conflict || attempt == ATTEMPTS {
-                return Err(DevError::Died(death));
+                return Err(DevError::Exited(exit));
             }
             layout.remove()?;
             attempt += 1;
@@ -78,26 +78,27 @@ impl Cluster {
     }
 
     fn spawn(options: &Options, layout: &Layout) -> Result<Self, DevError> {
-        let (tell, deaths) = mpsc::channel(DEATHS);
-        let node = |place| Node::new(options.binary.clone(), place, tell.clone());
-        let cluster = Cluster { nodes: layout.places.iter().map(node).collect(), deaths: Mutex::new(deaths) };
+        let (sender, exits) = mpsc::channel(EXITS);
+        let node = |folder| Node::new(options.binary.clone(), folder, sender.clone());
+        let cluster = Cluster { nodes: layout.folders.iter().map(node).collect(), exits: Mutex::new(exits) };
         cluster.nodes.iter().try_for_each(Node::start)?;
         Ok(cluster)
     }
 
-    /// Waits until every node answers at all; a slow one is no failure, a dead one is.
-    async fn first_steps(&self) -> Result<(), Death> {
+    /// Waits until every node answers; returns early if one exits. A node that does not answer in time is not
+    /// an error.
+    async fn all_alive(&self) -> Result<(), NodeExit> {
         let answered = async {
             for node in &self.nodes {
                 let metrics = node.addresses().metrics;
                 while !status::is_alive(&metrics).await {
-                    sleep(LOOK).await;
+                    sleep(POLL_INTERVAL).await;
                 }
             }
         };
         tokio::select! {
-            _ = timeout(FIRST_STEPS, answered) => Ok(()),
-            death = self.next_death() => Err(death),
+            _ = timeout(STARTUP, answered) => Ok(()),
+            exit = self.next_exit() => Err(exit),
         }
     }
 
@@ -106,7 +107,7 @@ impl Cluster {
         &self.nodes
     }
 
-    /// Node `i`, counted from 1.
+    /// Node `i`, from 1.
     ///
     /// # Panics
     /// There is no such node.
@@ -114,7 +115,7 @@ impl Cluster {
         &self.nodes[i - 1]
     }
 
-    /// Kills node `i` without a word, as `kill -9`, and waits until it is gone.
+    /// Kills node `i` (SIGKILL) and waits until it has exited.
     ///
     /// # Errors
     /// It does not run.
@@ -132,7 +133,7 @@ impl Cluster {
         self.node(i).signal(Signal::SIGSTOP)
     }
 
-    /// Wakes node `i` (SIGCONT).
+    /// Continues node `i` (SIGCONT).
     ///
     /// # Errors
     /// It does not run.
@@ -140,7 +141,7 @@ impl Cluster {
         self.node(i).signal(Signal::SIGCONT)
     }
 
-    /// Asks node `i` to end in good order (SIGTERM); [`Node::ended`] waits for it.
+    /// Asks node `i` to drain and exit (SIGTERM); [`Node::ended`] waits for it.
     ///
     /// # Errors
     /// It does not run.
@@ -148,7 +149,7 @@ impl Cluster {
         self.node(i).signal(Signal::SIGTERM)
     }
 
-    /// Starts node `i` again after its end.
+    /// Starts node `i` again after its exit.
     ///
     /// # Errors
     /// It runs, or cannot be started.
@@ -159,13 +160,13 @@ impl Cluster {
     /// Waits until every running node is ready and all name the same leader.
     ///
     /// # Errors
-    /// A node that ran when this was called ends meanwhile, or the time is over.
+    /// A node that ran when this was called exits, or the time is over.
     pub async fn wait_ready(&self, within: Duration) -> Result<Ready, DevError> {
         let begin = Instant::now();
         let running: Vec<_> = self.nodes.iter().filter(|node| node.pid().is_some()).collect();
         loop {
             if running.iter().any(|node| node.pid().is_none()) {
-                return Err(DevError::Died(self.next_death().await));
+                return Err(DevError::Exited(self.next_exit().await));
             }
             let missing = match self.agreed(&running).await {
                 Ok(ready) => return Ok(ready),
@@ -174,19 +175,22 @@ impl Cluster {
             if begin.elapsed() >= within {
                 return Err(DevError::NotReady { after: within, missing });
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// What all of `running` agree on, or who does not.
-    async fn agreed(&self, running: &[&Node]) -> Result<Ready, String> {
+    /// What all of `running` agree on.
+    ///
+    /// # Errors
+    /// What is missing.
+    async fn agreed(&self, running: &[&Node]) -> Result<Ready, Missing> {
         for node in running {
             if !status::is_ready(&node.addresses().metrics).await {
-                return Err(format!("{} is not ready (its log: {})", node.name(), node.log().display()));
+                return Err(Missing::Readiness { node: node.name().to_owned(), log: node.log() });
             }
         }
         let statuses = self.statuses().await;
-        let first = statuses.first().ok_or("no node runs")?;
+        let first = statuses.first().ok_or(Missing::Nodes)?;
         let same = |status: &&Status| status.leader == first.leader && status.voters == first.voters;
         match &first.leader {
             Some(leader)
@@ -194,53 +198,54 @@ impl Cluster {
             {
                 Ok(Ready { leader: leader.clone(), voters: first.voters })
             }
-            _ => Err("the nodes do not agree on a leader".into()),
+            _ => Err(Missing::Leader),
         }
     }
 
-    /// The number of the node that most running nodes call the leader.
+    /// The number of the node that most running nodes name as leader.
     pub async fn leader(&self) -> Option<usize> {
         let statuses = self.statuses().await;
         let leader = status::leader(&statuses)?;
         self.nodes.iter().position(|node| node.name() == leader).map(|i| i + 1)
     }
 
-    /// What the running nodes say about themselves; those that do not answer are left out.
+    /// The views of the running nodes; without those that do not answer.
     pub async fn statuses(&self) -> Vec<Status> {
-        let mut asked = JoinSet::new();
+        let mut queries = JoinSet::new();
         for node in self.nodes.iter().filter(|node| node.pid().is_some()) {
             let metrics = node.addresses().metrics;
-            asked.spawn(async move { status::ask(&metrics).await });
+            queries.spawn(async move { status::query(&metrics).await });
         }
-        asked.join_all().await.into_iter().flatten().collect()
+        queries.join_all().await.into_iter().flatten().collect()
     }
 
-    /// Waits for the next node that ends, for whatever reason.
+    /// Waits for the next node that exits, for whatever reason.
     ///
-    /// Cancel safety: no death is lost when this is dropped.
-    pub async fn next_death(&self) -> Death {
-        match self.deaths.lock().await.recv().await {
-            Some(death) => death,
-            // Not while the nodes, which can tell, are there.
+    /// # Cancel safety
+    /// Cancel safe: no exit is lost.
+    pub async fn next_exit(&self) -> NodeExit {
+        match self.exits.lock().await.recv().await {
+            Some(exit) => exit,
+            // The nodes hold senders for as long as `self` exists.
             None => std::future::pending().await,
         }
     }
 
-    /// Ends all nodes within 5 s: in good order first, then without asking.
+    /// Ends all nodes: by SIGTERM, and after 4 s by SIGKILL.
     pub async fn shutdown(&self) {
         for signal in [Signal::SIGTERM, Signal::SIGCONT] {
             self.signal_all(signal);
         }
         if timeout(GRACE, self.all_ended()).await.is_err() {
             self.signal_all(Signal::SIGKILL);
-            // Only a process stuck in the kernel outlives that.
+            // Only a process that is stuck in the kernel survives SIGKILL.
             let _ = timeout(GRACE, self.all_ended()).await;
         }
     }
 
     fn signal_all(&self, signal: Signal) {
         for node in &self.nodes {
-            // One that has ended needs none.
+            // Nodes that have exited need no signal.
             let _ = node.signal(signal);
         }
     }

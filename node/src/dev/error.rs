@@ -1,26 +1,26 @@
-//! Why a local cluster does not do what was asked.
+//! Errors of a local cluster.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::process::Death;
+use super::exit::NodeExit;
 use crate::config::ConfigError;
 
-/// Why a local cluster does not do what was asked, in one line.
+/// Why a local cluster cannot do what was asked, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
-    /// A file or folder of the layout.
+    /// An operation on a file or folder of the layout failed.
     #[error("{what} {path}: {source}")]
     File {
-        /// What was being done.
+        /// The operation, as `cannot open`.
         what: &'static str,
-        /// With what.
+        /// The file or folder.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
     },
-    /// A limes.yaml in the folder.
+    /// A limes.yaml in the folder is invalid.
     #[error("{0}")]
     Config(#[from] ConfigError),
     /// The folder holds another number of nodes than asked for.
@@ -30,30 +30,52 @@ pub enum DevError {
         dir: PathBuf,
         /// How many it holds.
         found: usize,
-        /// How many were wanted.
+        /// How many were asked for.
         asked: usize,
     },
-    /// No free ports.
+    /// The system has no free ports.
     #[error("no free ports: {0}")]
     Ports(io::Error),
     /// A node ended before the cluster was ready.
     #[error("{0}")]
-    Died(Death),
-    /// A node is not running, or running already.
-    #[error("{0} {1}")]
-    State(String, &'static str),
-    /// The time is over.
+    Exited(NodeExit),
+    /// The node runs already; its name.
+    #[error("{0} is running already")]
+    Running(String),
+    /// The node does not run; its name.
+    #[error("{0} is not running")]
+    NotRunning(String),
+    /// The cluster is not ready in time.
     #[error("the cluster is not ready after {after:?}: {missing}")]
     NotReady {
         /// The time.
         after: Duration,
-        /// Who is missing.
-        missing: String,
+        /// What is missing.
+        missing: Missing,
     },
 }
 
+/// What a cluster lacks to be ready.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// A node is not ready.
+    #[error("{node} is not ready (its log: {log})", log = log.display())]
+    Readiness {
+        /// Its name.
+        node: String,
+        /// Its log file.
+        log: PathBuf,
+    },
+    /// No node runs.
+    #[error("no node runs")]
+    Nodes,
+    /// The nodes name different leaders or voters, or none.
+    #[error("the nodes do not agree on a leader")]
+    Leader,
+}
+
 impl DevError {
-    /// Gives a failed operation on a file its name.
+    /// Names the operation and the file of an I/O error.
     pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| DevError::File { what, path, source }

@@ -7,14 +7,14 @@ use super::error::DevError;
 use super::ports::{self, Ports};
 use crate::config::{Addr, Cap, Member, NodeConfig};
 
-/// Nodes when nobody says how many.
+/// Nodes of a new folder by default.
 const NODES: usize = 3;
 /// Ports of one node.
 const PORTS: usize = 6;
 
-/// A node's folder, and what its limes.yaml says.
+/// A node's folder, and the settings in its limes.yaml.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct NodeFolder {
     pub(super) folder: PathBuf,
     pub(super) config: NodeConfig,
 }
@@ -22,52 +22,54 @@ pub(super) struct Place {
 /// All nodes of a folder.
 #[derive(Debug)]
 pub(super) struct Layout {
-    pub(super) places: Vec<Place>,
-    /// Whether this run made it, so that it may be made anew with other ports.
+    pub(super) folders: Vec<NodeFolder>,
+    /// Whether this run created it, and so may create it again with other ports.
     pub(super) fresh: bool,
 }
 
 impl Layout {
-    /// The layout that the folder has, else a new one.
+    /// Opens the layout of a folder, or creates one if there is none.
     pub(super) fn open(
         dir: &Path,
         nodes: Option<usize>,
         ports: Ports,
         adjust: &dyn Fn(&mut NodeConfig),
     ) -> Result<Self, DevError> {
-        fs::create_dir_all(dir).map_err(DevError::file("cannot make", dir))?;
+        fs::create_dir_all(dir).map_err(DevError::file("cannot create", dir))?;
         let dir = dir.canonicalize().map_err(DevError::file("cannot open", dir))?;
-        let places = existing(&dir)?;
-        if places.is_empty() {
+        let folders = existing(&dir)?;
+        if folders.is_empty() {
             return create(&dir, nodes.unwrap_or(NODES), ports, adjust);
         }
         match nodes {
-            Some(asked) if asked != places.len() => Err(DevError::Nodes { dir, found: places.len(), asked }),
-            _ => Ok(Layout { places, fresh: false }),
+            Some(asked) if asked != folders.len() => {
+                Err(DevError::Nodes { dir, found: folders.len(), asked })
+            }
+            _ => Ok(Layout { folders, fresh: false }),
         }
     }
 
-    /// Takes away what this run made.
+    /// Removes the folders of all nodes.
     pub(super) fn remove(&self) -> Result<(), DevError> {
-        for place in &self.places {
-            fs::remove_dir_all(&place.folder).map_err(DevError::file("cannot remove", &place.folder))?;
+        for node in &self.folders {
+            fs::remove_dir_all(&node.folder).map_err(DevError::file("cannot remove", &node.folder))?;
         }
         Ok(())
     }
 }
 
-fn existing(dir: &Path) -> Result<Vec<Place>, DevError> {
-    let mut places = Vec::new();
+fn existing(dir: &Path) -> Result<Vec<NodeFolder>, DevError> {
+    let mut folders = Vec::new();
     loop {
-        let folder = dir.join(name(places.len()));
+        let folder = dir.join(name(folders.len()));
         let file = folder.join("limes.yaml");
         if !file.exists() {
-            return Ok(places);
+            return Ok(folders);
         }
         let text = fs::read_to_string(&file).map_err(DevError::file("cannot read", &file))?;
-        // As the child will see it: its environment holds none of our variables.
+        // As the child reads it: its environment holds none of our variables.
         let config = NodeConfig::from_yaml(&file.display().to_string(), &text, [])?.config;
-        places.push(Place { folder, config });
+        folders.push(NodeFolder { folder, config });
     }
 }
 
@@ -78,20 +80,20 @@ fn create(
     adjust: &dyn Fn(&mut NodeConfig),
 ) -> Result<Layout, DevError> {
     let configs = plan(nodes, ports, adjust)?;
-    let mut places = Vec::with_capacity(nodes);
+    let mut folders = Vec::with_capacity(nodes);
     for config in configs {
         let folder = dir.join(&config.cluster.name);
-        fs::create_dir_all(&folder).map_err(DevError::file("cannot make", &folder))?;
+        fs::create_dir_all(&folder).map_err(DevError::file("cannot create", &folder))?;
         let file = folder.join("limes.yaml");
         let text =
             format!("# Written by limes dev, and read again by it.\n\n{}", config.to_file_beyond(&bare()));
         fs::write(&file, text).map_err(DevError::file("cannot write", &file))?;
-        places.push(Place { folder, config });
+        folders.push(NodeFolder { folder, config });
     }
-    Ok(Layout { places, fresh: true })
+    Ok(Layout { folders, fresh: true })
 }
 
-/// What each limes.yaml is to say.
+/// The settings of each node.
 fn plan(nodes: usize, ports: Ports, adjust: &dyn Fn(&mut NodeConfig)) -> Result<Vec<NodeConfig>, DevError> {
     let free = match ports {
         Ports::Auto => ports::free(nodes * PORTS).map_err(DevError::Ports)?,
@@ -110,23 +112,24 @@ fn plan(nodes: usize, ports: Ports, adjust: &dyn Fn(&mut NodeConfig)) -> Result<
     Ok(configs)
 }
 
-/// The settings of node `i`, on given ports or on the usual ones moved up.
+/// The settings of node `i`, from 0, on given ports or on the default ones + 100*i.
 fn one(i: usize, ports: Option<&[u16]>) -> NodeConfig {
     let mut config = NodeConfig::default();
     config.cluster.name = name(i);
     config.data = "data".into();
     config.daemon.pid_file = Some("limes.pid".into());
-    // All of a cluster's peers are on this machine.
+    // All peers of the cluster connect from this machine.
     config.limits.per_address = Cap::Unlimited;
     for (slot, addr) in listeners(&mut config).into_iter().enumerate() {
-        let usual = usize::from(addr.port()) + 100 * i;
-        let port = ports.and_then(|ports| ports.get(slot).copied()).or(u16::try_from(usual).ok());
+        let shifted = usize::from(addr.port()) + 100 * i;
+        let port = ports.and_then(|ports| ports.get(slot).copied()).or(u16::try_from(shifted).ok());
         *addr = Addr::new("127.0.0.1", port.unwrap_or_default());
     }
     config
 }
 
-/// Settings of which a node's file says everything that matters, defaults included.
+/// The base of the printed files: without a name and ports, so that each file states them even where they
+/// are the defaults.
 fn bare() -> NodeConfig {
     let mut config = NodeConfig::default();
     config.cluster.name.clear();
@@ -151,7 +154,7 @@ fn name(i: usize) -> String {
     format!("node-{}", i + 1)
 }
 
-/// How many of so many nodes vote; the others learn.
+/// How many of so many nodes vote; the others are learners.
 fn voters(nodes: usize) -> usize {
     match nodes {
         0..3 => nodes.min(1),
@@ -165,13 +168,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_one_three_or_five_vote() {
+    fn first_one_three_or_five_nodes_vote() {
         let voting: Vec<_> = (1..=7).map(voters).collect();
         assert_eq!(voting, [1, 1, 3, 3, 5, 5, 5]);
     }
 
     #[test]
-    fn fixed_ports_are_the_usual_ones_moved_up() {
+    fn fixed_ports_are_the_defaults_plus_a_hundred_per_node() {
         let configs = plan(4, Ports::Fixed, &|_| {}).unwrap();
         assert_eq!(&*configs[0].edgebound.listen.addr, "127.0.0.1:30012");
         assert_eq!(&*configs[2].edgebound.listen.addr, "127.0.0.1:30212");
@@ -180,23 +183,23 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_folder_is_used_as_it_is() {
+    fn existing_folder_is_used_unchanged() {
         let dir = tempfile::tempdir().unwrap();
-        let made = Layout::open(dir.path(), Some(3), Ports::Auto, &|_| {}).unwrap();
+        let created = Layout::open(dir.path(), Some(3), Ports::Auto, &|_| {}).unwrap();
         let again = Layout::open(dir.path(), None, Ports::Fixed, &|_| {}).unwrap();
-        assert!(made.fresh && !again.fresh);
+        assert!(created.fresh && !again.fresh);
         let configs =
-            |layout: &Layout| layout.places.iter().map(|place| place.config.clone()).collect::<Vec<_>>();
-        assert_eq!(configs(&made), configs(&again));
+            |layout: &Layout| layout.folders.iter().map(|node| node.config.clone()).collect::<Vec<_>>();
+        assert_eq!(configs(&created), configs(&again));
         let error = Layout::open(dir.path(), Some(5), Ports::Auto, &|_| {}).unwrap_err();
         assert!(error.to_string().contains("holds 3 nodes, not 5"), "{error}");
     }
 
     #[test]
-    fn a_node_finds_its_folder_from_anywhere() {
+    fn data_folder_is_relative_to_the_settings_file() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::open(dir.path(), Some(1), Ports::Auto, &|_| {}).unwrap();
-        let folder = &layout.places[0].folder;
+        let folder = &layout.folders[0].folder;
         let loaded = NodeConfig::load(&folder.join("limes.yaml")).unwrap();
         assert_eq!(loaded.config.data, folder.join("data"));
         assert_eq!(loaded.config.cluster.name, "node-1");

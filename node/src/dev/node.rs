@@ -1,31 +1,33 @@
 //! One node of a local cluster.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::error::DevError;
-use super::layout::Place;
-use super::process::{Death, Process};
+use super::exit::NodeExit;
+use super::layout::NodeFolder;
+use super::process::Process;
 use super::status::{self, Status};
 use crate::config::{Addresses, NodeConfig};
 
-/// One node of a local cluster: where it is, and its process if it runs.
+/// One node of a local cluster: its folder, and its process while it runs.
 #[derive(Debug)]
 pub struct Node {
     binary: PathBuf,
     folder: PathBuf,
     config: NodeConfig,
     process: Mutex<Option<Arc<Process>>>,
-    deaths: mpsc::Sender<Death>,
+    exits: mpsc::Sender<NodeExit>,
 }
 
 impl Node {
-    pub(super) fn new(binary: PathBuf, place: &Place, deaths: mpsc::Sender<Death>) -> Self {
-        let Place { folder, config } = place;
-        Node { binary, folder: folder.clone(), config: config.clone(), process: Mutex::new(None), deaths }
+    pub(super) fn new(binary: PathBuf, folder: &NodeFolder, exits: mpsc::Sender<NodeExit>) -> Self {
+        let NodeFolder { folder, config } = folder;
+        Node { binary, folder: folder.clone(), config: config.clone(), process: Mutex::new(None), exits }
     }
 
     /// Its name.
@@ -33,7 +35,7 @@ impl Node {
         &self.config.cluster.name
     }
 
-    /// Where it can be dialled.
+    /// The addresses that clients and other nodes dial.
     pub fn addresses(&self) -> Addresses {
         self.config.addresses()
     }
@@ -43,19 +45,19 @@ impl Node {
         &self.folder
     }
 
-    /// What it writes to stdout and stderr.
+    /// The file that gets its stdout and stderr.
     pub fn log(&self) -> PathBuf {
         self.folder.join("limes.log")
     }
 
-    /// Its process, while it runs.
+    /// The id of its process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.process().and_then(|process| process.pid())
     }
 
-    /// What it says about itself; nothing if it does not answer.
+    /// Its own view of the cluster; `None` if it does not answer.
     pub async fn status(&self) -> Option<Status> {
-        status::ask(&self.addresses().metrics).await
+        status::query(&self.addresses().metrics).await
     }
 
     /// Starts its process.
@@ -63,11 +65,11 @@ impl Node {
     /// # Errors
     /// It runs already, or cannot be started.
     pub fn start(&self) -> Result<(), DevError> {
-        let mut slot = self.lock();
+        let mut slot = self.process.lock();
         if slot.as_ref().is_some_and(|process| process.pid().is_some()) {
-            return Err(DevError::State(self.name().to_owned(), "is running already"));
+            return Err(DevError::Running(self.name().to_owned()));
         }
-        *slot = Some(Process::spawn(&self.binary, self.name(), &self.folder, self.deaths.clone())?);
+        *slot = Some(Process::spawn(&self.binary, self.name(), &self.folder, self.exits.clone())?);
         Ok(())
     }
 
@@ -77,10 +79,10 @@ impl Node {
     /// It does not run.
     pub fn signal(&self, signal: Signal) -> Result<(), DevError> {
         let sent = self.process().is_some_and(|process| process.signal(signal));
-        if sent { Ok(()) } else { Err(DevError::State(self.name().to_owned(), "is not running")) }
+        if sent { Ok(()) } else { Err(DevError::NotRunning(self.name().to_owned())) }
     }
 
-    /// Waits for the end of its process, if it runs.
+    /// Waits until its process has exited; returns at once if it does not run.
     pub async fn ended(&self) {
         let process = self.process();
         if let Some(process) = process {
@@ -89,10 +91,6 @@ impl Node {
     }
 
     fn process(&self) -> Option<Arc<Process>> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Process>>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        self.process.lock().clone()
     }
 }

@@ -4,32 +4,33 @@ use std::collections::HashSet;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use clap::ValueEnum;
+use parking_lot::Mutex;
 use rand::Rng;
 
-/// Which ports the nodes of a new folder get.
+/// How the nodes of a new folder get their ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Ports {
-    /// Those of the embedded defaults, + 100*(i-1).
+    /// Node i gets the embedded defaults + 100*(i-1).
     Fixed,
-    /// Free ones.
+    /// Each node gets free ports.
     Auto,
 }
 
-/// Below what systems hand out to outgoing connections, so that a node which is down for a while
-/// finds its port free when it comes back.
+/// Below the range for outgoing connections, so that a node which is down for a while finds its ports
+/// free when it starts again.
 const RANGE: Range<u16> = 11_000..30_000;
 /// Random draws before giving up.
 const DRAWS: usize = 2_000;
 
-/// What this process has found before: the port of a node that is down for a while is nobody else's.
-static FOUND: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+/// Ports that this process has returned before: the port of a node that is down stays reserved for it.
+static RESERVED: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
 
-/// Free loopback ports, all different and none twice in one process, where possible below what systems hand out to outgoing
-/// connections. They are held until all are found, then let go: a process that takes one before its
-/// node does makes that node fail to start.
+/// Free loopback ports, all different and none twice in one process; below the range for outgoing
+/// connections where possible. They are bound until all are found, then released: another process may take
+/// one before its node does, and that node then fails to start.
 ///
 /// # Errors
 /// The system has no ports left.
@@ -42,12 +43,12 @@ pub fn free(count: usize) -> io::Result<Vec<u16>> {
         }
         let port = random.random_range(RANGE);
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            && FOUND.lock().unwrap_or_else(PoisonError::into_inner).insert(port)
+            && RESERVED.lock().insert(port)
         {
             held.push(listener);
         }
     }
-    // A crowded or odd system: whatever it has.
+    // The range is crowded: any port of the system.
     while held.len() < count {
         held.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
     }
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn free_ports_differ_and_can_be_bound() {
+    fn free_ports_are_distinct_and_can_be_bound() {
         let ports = free(60).unwrap();
         assert_eq!(ports.iter().collect::<HashSet<_>>().len(), 60);
         TcpListener::bind((Ipv4Addr::LOCALHOST, ports[0])).unwrap();

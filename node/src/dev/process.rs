@@ -1,10 +1,9 @@
-//! One child process.
+//! The child process of a node.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,37 +12,12 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 
 use super::error::DevError;
+use super::exit::NodeExit;
 
-/// How much of a log is looked at for its last line.
+/// Bytes at the end of a log that are searched for its last line.
 const TAIL: u64 = 8 << 10;
 
-/// A child that ended.
-#[derive(Debug, Clone)]
-pub struct Death {
-    /// The node's name.
-    pub node: String,
-    /// The process that it was.
-    pub pid: u32,
-    /// How it ended.
-    pub status: ExitStatus,
-    /// The last line of its log.
-    pub last_words: String,
-    pub(super) config: PathBuf,
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Death { node, pid, status, last_words, config } = self;
-        write!(
-            f,
-            "{node} (process {pid}) ended, {status}; `limes serve --config {}` brings it back",
-            config.display()
-        )?;
-        if last_words.is_empty() { Ok(()) } else { write!(f, "; its log ends: {last_words}") }
-    }
-}
-
-/// A child process. A task of its own waits for its end.
+/// A child process. A task waits for its exit.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: u32,
@@ -51,12 +25,15 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `binary serve` in a node's folder and tells `deaths` when it has ended.
+    /// Starts `binary serve` with the settings of a node's folder; sends its exit to `exits`.
+    ///
+    /// # Errors
+    /// The log cannot be opened, or the process cannot be started.
     pub(super) fn spawn(
         binary: &Path,
         name: &str,
         folder: &Path,
-        deaths: mpsc::Sender<Death>,
+        exits: mpsc::Sender<NodeExit>,
     ) -> Result<Arc<Self>, DevError> {
         let config = folder.join("limes.yaml");
         let log = folder.join("limes.log");
@@ -69,9 +46,9 @@ impl Process {
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(&config).arg("--exit-on-stdin-eof");
         command.stdin(Stdio::piped()).stdout(out).stderr(err).kill_on_drop(true);
-        // Ctrl-C in the terminal is for the supervisor, which ends its children in good order.
+        // Ctrl-C in the terminal signals this process only, which then terminates its children.
         command.process_group(0);
-        // Settings for one node in our environment are not meant for all of them.
+        // Variables that set this process up must not override the settings of every node.
         let ours = std::env::vars_os().map(|(key, _)| key);
         for key in ours.filter(|key| key.to_string_lossy().starts_with("LIMES_") && key != "LIMES_LOG") {
             command.env_remove(key);
@@ -79,7 +56,7 @@ impl Process {
         let child = command.spawn().map_err(DevError::file("cannot start", binary))?;
         let pid = child.id().unwrap_or_default();
         let (end, ended) = watch::channel(false);
-        tokio::spawn(mourn(child, name.to_owned(), pid, config, end, deaths));
+        tokio::spawn(wait_for_exit(child, name.to_owned(), pid, config, end, exits));
         Ok(Arc::new(Process { pid, ended }))
     }
 
@@ -88,45 +65,45 @@ impl Process {
         (!*self.ended.borrow()).then_some(self.pid)
     }
 
-    /// Sends a signal, unless it has ended; whether it was sent.
+    /// Sends a signal unless the process has exited; returns whether it was sent.
     pub(super) fn signal(&self, signal: Signal) -> bool {
         let pid = self.pid().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
         pid.is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
     }
 
-    /// Waits for its end.
+    /// Waits until it has exited.
     pub(super) async fn ended(&self) {
         let mut ended = self.ended.clone();
-        // A sender that is gone has ended too.
+        // The task drops the sender only after the exit.
         let _ = ended.wait_for(|ended| *ended).await;
     }
 }
 
-/// Waits for a child and says that it ended. Owns the pipe whose end tells the child that this
+/// Waits for a child and reports its exit. Holds the pipe whose closing tells the child that this
 /// process is gone.
-async fn mourn(
+async fn wait_for_exit(
     mut child: Child,
     node: String,
     pid: u32,
     config: PathBuf,
     end: watch::Sender<bool>,
-    deaths: mpsc::Sender<Death>,
+    exits: mpsc::Sender<NodeExit>,
 ) {
     let pipe = child.stdin.take();
     let status = child.wait().await;
     drop(pipe);
     let folder = config.parent().unwrap_or(Path::new(""));
-    forget_pid(&folder.join("limes.pid"), pid);
-    let last_words = last_line(&folder.join("limes.log"));
+    remove_pid_file(&folder.join("limes.pid"), pid);
+    let last_log_line = last_line(&folder.join("limes.log"));
     end.send_replace(true);
     if let Ok(status) = status {
-        // Nobody reads them in most tests: the first ones are enough.
-        let _ = deaths.try_send(Death { node, pid, status, last_words, config });
+        // Most tests never read the exits: those beyond the channel's capacity are dropped.
+        let _ = exits.try_send(NodeExit { node, pid, status, last_log_line, config });
     }
 }
 
-/// A killed process leaves its pid file behind.
-fn forget_pid(file: &Path, pid: u32) {
+/// Removes the pid file that a killed process leaves behind.
+fn remove_pid_file(file: &Path, pid: u32) {
     if std::fs::read_to_string(file).is_ok_and(|text| text.trim() == pid.to_string()) {
         let _ = std::fs::remove_file(file);
     }

@@ -1,4 +1,4 @@
-//! What a node says about itself on its metrics port.
+//! Queries of a node's metrics port.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::http;
 
 /// How long a node may take to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A node's own view, from `/status`.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,12 +19,12 @@ pub struct Status {
     pub leader: Option<String>,
     /// How many members vote.
     pub voters: usize,
-    /// Everything else that it says.
+    /// The other fields.
     #[serde(flatten)]
     pub more: BTreeMap<String, serde_json::Value>,
 }
 
-/// A cluster whose running nodes are ready and agree.
+/// What the nodes of a ready cluster agree on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
     /// The leader's name.
@@ -33,23 +33,23 @@ pub struct Ready {
     pub voters: usize,
 }
 
-/// Asks a node how it is; nothing if it does not answer sensibly.
-pub(super) async fn ask(metrics: &str) -> Option<Status> {
-    let answer = http::get(metrics, "/status", PATIENCE).await.ok()?;
+/// A node's own view; `None` if it does not answer with a status.
+pub(super) async fn query(metrics: &str) -> Option<Status> {
+    let answer = http::get(metrics, "/status", TIMEOUT).await.ok()?;
     (answer.status == 200).then(|| serde_json::from_str(&answer.body).ok())?
 }
 
-/// Whether a node calls itself ready.
+/// Whether a node reports that it is ready.
 pub(super) async fn is_ready(metrics: &str) -> bool {
-    http::get(metrics, "/readyz", PATIENCE).await.is_ok_and(|answer| answer.status == 200)
+    http::get(metrics, "/readyz", TIMEOUT).await.is_ok_and(|answer| answer.status == 200)
 }
 
 /// Whether a node answers at all.
 pub(super) async fn is_alive(metrics: &str) -> bool {
-    http::get(metrics, "/healthz", PATIENCE).await.is_ok()
+    http::get(metrics, "/healthz", TIMEOUT).await.is_ok()
 }
 
-/// The leader that most of them name, if no other is named as often.
+/// The leader that most of them name; `None` on a tie.
 pub(super) fn leader(statuses: &[Status]) -> Option<&str> {
     let mut votes = BTreeMap::new();
     for leader in statuses.iter().filter_map(|status| status.leader.as_deref()) {
@@ -76,10 +76,18 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_needs_more_names_than_any_other() {
+    fn leader_is_the_one_that_most_nodes_name() {
         assert_eq!(leader(&statuses(&[None, Some("node-2"), Some("node-2")])), Some("node-2"));
         assert_eq!(leader(&statuses(&[Some("node-1"), Some("node-2"), Some("node-2")])), Some("node-2"));
+    }
+
+    #[test]
+    fn tie_has_no_leader() {
         assert_eq!(leader(&statuses(&[Some("node-1"), Some("node-2")])), None);
+    }
+
+    #[test]
+    fn nodes_without_leader_have_none() {
         assert_eq!(leader(&statuses(&[None])), None);
     }
 }

@@ -6,29 +6,34 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use limes_routing::{NodeId, Revision};
-use limes_wire::driver::{Cx, Handler, Stream};
+use limes_wire::driver::{Cx, Handler, Native, PeerEvent};
 use limes_wire::frame::{Frame, GoAway, Hello, Welcome};
 use limes_wire::{By, CloseReason, Code};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::Reach;
-use super::frame::MeshFrame;
-use super::hello;
-use crate::directory::Route;
-use crate::forward::{self, find_here};
-use crate::listen::{Place, Port};
-use crate::mail::{Answer, Failure, Key, Mail, NotTaken, Origin, Outbox, Request, Target, hand_over};
-use crate::node::Node;
-use crate::presence::NOTICE;
-use crate::session::Outgoing;
-use crate::{presence, stream, task};
+use super::codec::{self, MeshFrame};
+use super::context::MeshContext;
+use super::handshake;
+use crate::presence::admission::TAKEOVER_WAIT;
+use crate::router::edge_routes::EdgeLocation;
+use crate::router::message::{
+    Address, Answer, Delivery, DeliveryError, Destination, Failure, Freshness, Key, LinkCommand, LinkHandle,
+    LinkMessage, Message, Origin, Request,
+};
+use crate::router::peers::Reachability;
+use crate::router::resolve::{self, find_local};
+use crate::router::streams;
+use crate::session::outgoing::Outgoing;
+use crate::tasks;
+use crate::telemetry::port::Port;
+use crate::transport::limiter::Permit;
 
 /// The handler of a connection to another node.
 pub(crate) struct Link {
-    node: Arc<Node>,
+    mesh: Arc<MeshContext>,
     no: u64,
-    outbox: Outbox,
+    handle: LinkHandle,
     /// The other node, once known.
     peer: Option<NodeId>,
     open: bool,
@@ -38,33 +43,39 @@ pub(crate) struct Link {
     last: u64,
     /// What the other node has sent for sessions here.
     serving: Outgoing,
-    told: HashMap<u64, oneshot::Sender<()>>,
-    /// Sessions at the other end that are over, and when what they were sent ends.
-    over: Vec<(Instant, Target, Code)>,
+    /// Takeover notifications that the other node has not confirmed yet.
+    notified: HashMap<u64, oneshot::Sender<()>>,
+    /// SessionRegistry at the other end that are over, and when what they were sent ends.
+    over: Vec<(Instant, Destination, Code)>,
     ready: Option<oneshot::Sender<NodeId>>,
-    /// Who dialled us, and its place at the gate until it has said which node it is.
-    guest: Option<(SocketAddr, Place)>,
+    /// SessionOwner dialled us, and its place at the gate until it has said which node it is.
+    guest: Option<(SocketAddr, Permit)>,
 }
 
 impl Link {
     /// The accepting end.
-    pub(crate) fn accepted(node: Arc<Node>, outbox: Outbox, remote: SocketAddr, place: Place) -> Self {
-        Link { guest: Some((remote, place)), ..Link::new(node, outbox) }
+    pub(crate) fn accepted(
+        mesh: Arc<MeshContext>,
+        handle: LinkHandle,
+        remote: SocketAddr,
+        place: Permit,
+    ) -> Self {
+        Link { guest: Some((remote, place)), ..Link::new(mesh, handle) }
     }
 
-    fn new(node: Arc<Node>, outbox: Outbox) -> Self {
-        let no = node.sessions.issue();
+    fn new(mesh: Arc<MeshContext>, handle: LinkHandle) -> Self {
+        let no = mesh.sessions.issue();
         Link {
-            node,
+            mesh,
             no,
-            outbox,
+            handle,
             peer: None,
             open: false,
             forwarded: HashMap::new(),
             by_key: HashMap::new(),
             last: 0,
             serving: Outgoing::new(no),
-            told: HashMap::new(),
+            notified: HashMap::new(),
             over: Vec::new(),
             ready: None,
             guest: None,
@@ -73,12 +84,12 @@ impl Link {
 
     /// The dialling end; `ready` fires when the other node has said welcome.
     pub(crate) fn dialled(
-        node: Arc<Node>,
-        outbox: Outbox,
+        mesh: Arc<MeshContext>,
+        handle: LinkHandle,
         peer: NodeId,
         ready: oneshot::Sender<NodeId>,
     ) -> Self {
-        Link { peer: Some(peer), ready: Some(ready), ..Link::new(node, outbox) }
+        Link { peer: Some(peer), ready: Some(ready), ..Link::new(mesh, handle) }
     }
 
     fn say(frame: MeshFrame, cx: &mut Cx) {
@@ -91,10 +102,10 @@ impl Link {
             request.fail(Failure::not_run(Code::TIMEOUT, "the deadline passed before forwarding"));
             return;
         }
-        if self.is_over(request.target) {
-            // It has waited here, and what says that its receiver is over has gone before it.
-            return forward::return_unread(&self.node, [Mail::Request(request)]);
-        }
+        let Some(destination) = request.to.destination().filter(|to| !self.is_over(*to)) else {
+            // It has waited in this mailbox while the receiver's session ended.
+            return resolve::return_undelivered(&self.mesh.router, [Delivery::Request(request)]);
+        };
         self.last += 1;
         let id = self.last;
         self.by_key.insert(request.key(), id);
@@ -102,7 +113,7 @@ impl Link {
             MeshFrame::Request {
                 id,
                 kind: request.kind,
-                target: request.target,
+                destination,
                 caller: request.caller,
                 remaining,
                 name: request.name.clone(),
@@ -115,15 +126,17 @@ impl Link {
     }
 
     /// Whether the tables know that the session, or its node, is over.
-    fn is_over(&self, target: Target) -> bool {
-        let is_down = |node, epoch| matches!(self.node.peers.reach(node, epoch), Reach::Down);
-        match (target, self.peer) {
-            (Target::Edge(edge, incarnation), _) => match self.node.directory.get(edge) {
-                Some(Route::There(home)) => home.incarnation != incarnation || is_down(home.node, home.epoch),
+    fn is_over(&self, destination: Destination) -> bool {
+        let is_down = |node, epoch| matches!(self.mesh.peers.reach(node, epoch), Reachability::Down);
+        match (destination, self.peer) {
+            (Destination::Edge(edge, incarnation), _) => match self.mesh.edges.get(edge) {
+                Some(EdgeLocation::Remote(home)) => {
+                    home.incarnation != incarnation || is_down(home.node, home.epoch)
+                }
                 _ => true,
             },
-            (Target::Service(_, _, epoch), Some(peer)) => is_down(peer, epoch),
-            (Target::Service(..), None) => false,
+            (Destination::Service(_, _, epoch), Some(peer)) => is_down(peer, epoch),
+            (Destination::Service(..), None) => false,
         }
     }
 
@@ -134,53 +147,51 @@ impl Link {
     }
 
     fn forwarded_ended(&mut self, id: u64, answer: Answer) {
-        let Some(mut request) = self.take(id) else { return };
+        let Some(request) = self.take(id) else { return };
         match answer {
-            Answer::Failed(f) if f.code == Code::MOVED && request.tried.is_none() => {
-                request.tried = Some(request.target);
-                forward::look_again(&self.node, request, Revision(f.revision));
-            }
-            Answer::Failed(f) if f.code == Code::MOVED => {
-                request.fail(Failure::not_run(Code::GONE, "the receiver has moved twice; try again"));
+            Answer::Failed(failure) if failure.code == Code::MOVED => {
+                resolve::redirect(&self.mesh.router, request, failure);
             }
             answer => request.origin.answer(request.id, answer),
         }
     }
 
-    fn serve(&mut self, request: Box<Request>, cx: &mut Cx) {
+    fn serve(&mut self, request: Box<Request>, destination: Destination, cx: &mut Cx) {
         let id = request.id;
         if !self.serving.insert(id, request.kind, request.deadline, request.body.len()) {
-            warn!(id, "a node used a number twice");
+            warn!(id, "a node has used a request number twice");
             return;
         }
         if let Some(at) = self.serving.next_deadline() {
             cx.wake_at(at);
         }
-        let Some(request) = self.node.lanes.behind(request) else { return };
-        let target = request.target;
-        let outcome = match find_here(&self.node, request.target) {
-            // Whoever sent it has applied more of the log than this node.
-            None if let Some(revision) = self.ahead(target) => {
-                forward::look_again(&self.node, request, revision);
+        let router = &self.mesh.router;
+        let Some(request) = router.queue_behind(request) else { return };
+        let outcome = match find_local(router, destination) {
+            // The sender has applied more of the log than this node.
+            None if let Some(revision) = self.ahead(destination) => {
+                resolve::resolve_again(router, request, Freshness::AtLeast(revision));
                 return;
             }
-            None => Err(forward::moved(&self.node, target)),
-            Some(outbox) => match hand_over(&outbox, request) {
-                Ok(()) => Ok(outbox),
-                Err(NotTaken::Busy(_)) => Err(Failure::not_run(Code::BUSY, "the receiver's queue is full")),
-                Err(NotTaken::Gone(_)) => Err(forward::moved(&self.node, target)),
+            None => Err(resolve::moved(router, destination)),
+            Some(receiver) => match receiver.try_deliver(request) {
+                Ok(()) => Ok(receiver),
+                Err(DeliveryError::Busy(_)) => {
+                    Err(Failure::not_run(Code::BUSY, "the receiver's queue is full"))
+                }
+                Err(DeliveryError::Gone(_)) => Err(resolve::moved(router, destination)),
             },
         };
         match outcome {
-            Ok(outbox) => self.serving.sent_to(id, outbox),
+            Ok(receiver) => self.serving.sent_to(id, receiver),
             Err(failure) => self.served_ended(id, Answer::Failed(failure), cx),
         }
     }
 
-    /// The revision that told of a session of which this node knows nothing yet.
-    fn ahead(&self, target: Target) -> Option<Revision> {
-        let Target::Edge(_, incarnation) = target else { return None };
-        Some(incarnation.0.revision).filter(|revision| *revision > self.node.applied())
+    /// The revision of a session that this node has not applied yet.
+    fn ahead(&self, destination: Destination) -> Option<Revision> {
+        let Destination::Edge(_, incarnation) = destination else { return None };
+        Some(incarnation.0.revision).filter(|revision| *revision > self.mesh.consensus.applied())
     }
 
     fn served_ended(&mut self, id: u64, answer: Answer, cx: &mut Cx) {
@@ -209,7 +220,7 @@ impl Link {
         );
         if reason.by == By::Us
             && broke_rules
-            && let Some(more) = self.node.cut(Port::Mesh, reason.code)
+            && let Some(more) = self.mesh.telemetry.disconnected(Port::Mesh, reason.code)
             // A node that is refused tries again all the time: it has a line of its own.
             && reason.code != Code::WRONG_CLUSTER
         {
@@ -227,18 +238,21 @@ impl Link {
 
     /// A session at the other end is over. Its node ends what it had, in the truest words; if that is silent,
     /// this one does.
-    fn session_over(&mut self, target: Target, code: Code, cx: &mut Cx) {
-        if self.forwarded.values().any(|request| request.target == target) {
-            let at = cx.now() + NOTICE;
-            self.over.push((at, target, code));
+    fn session_over(&mut self, destination: Destination, code: Code, cx: &mut Cx) {
+        if self.forwarded.values().any(|request| request.to.destination() == Some(destination)) {
+            let at = cx.now() + TAKEOVER_WAIT;
+            self.over.push((at, destination, code));
             cx.wake_at(at);
         }
     }
 
     fn end_over(&mut self, now: Instant, cx: &mut Cx) {
-        for (_, target, code) in self.over.extract_if(.., |(at, ..)| *at <= now) {
-            let ids =
-                self.forwarded.iter().filter(|(_, request)| request.target == target).map(|(id, _)| *id);
+        for (_, destination, code) in self.over.extract_if(.., |(at, ..)| *at <= now) {
+            let ids = self
+                .forwarded
+                .iter()
+                .filter(|(_, request)| request.to.destination() == Some(destination))
+                .map(|(id, _)| *id);
             for id in ids.collect::<Vec<_>>() {
                 if let Some(request) = self.forwarded.remove(&id) {
                     self.by_key.remove(&request.key());
@@ -252,70 +266,102 @@ impl Link {
         }
     }
 
+    fn on_delivery(&mut self, delivery: Delivery, cx: &mut Cx) {
+        match delivery {
+            Delivery::Request(request) => self.forward(request, cx),
+            Delivery::Answer(id, answer) => self.served_ended(id, answer, cx),
+            Delivery::Cancel(key) => {
+                if let Some(&id) = self.by_key.get(&key) {
+                    // The answer comes when the other end has ended it.
+                    Self::say(MeshFrame::Cancel(id), cx);
+                }
+            }
+            Delivery::Open(reply) => cx.open_stream(move |opened| {
+                let _ = reply.send(opened);
+            }),
+            Delivery::Routed(id, to) => self.serving.sent_to(id, to),
+        }
+    }
+
+    fn on_command(&mut self, command: LinkCommand, cx: &mut Cx) {
+        match command {
+            LinkCommand::PeerDown => self.fail_forwarded("the receiver's node is down or out of reach"),
+            LinkCommand::Takeover { edge, incarnation, moving, confirmed } => {
+                self.last += 1;
+                self.notified.retain(|_, waiting| !waiting.is_closed());
+                self.notified.insert(self.last, confirmed);
+                Self::say(MeshFrame::Takeover { id: self.last, edge, incarnation, moving }, cx);
+            }
+            LinkCommand::SessionOver(destination, code) => self.session_over(destination, code, cx),
+            LinkCommand::Ping => Self::say(MeshFrame::Ping(self.mesh.consensus.is_ready()), cx),
+            LinkCommand::Close(goaway) => cx.close(goaway),
+        }
+    }
+
     fn on_mesh(&mut self, frame: MeshFrame, cx: &mut Cx) {
         match frame {
-            MeshFrame::Request { id, kind, target, caller, remaining, name, custom, body } => {
+            MeshFrame::Request { id, kind, destination, caller, remaining, name, custom, body } => {
                 let request = Request {
                     kind,
-                    origin: Origin::Link(self.no, self.outbox.clone()),
+                    origin: Origin::Link(self.no, self.handle.clone()),
                     id,
-                    target,
+                    to: Address::Resolved(destination),
                     caller,
                     key: caller,
-                    deadline: super::frame::deadline(cx.now(), remaining),
+                    deadline: codec::deadline(cx.now(), remaining),
                     name,
                     custom,
                     body,
                     patient: false,
-                    tried: Some(target),
+                    tried: Some(destination),
                 };
-                self.serve(Box::new(request), cx);
+                self.serve(Box::new(request), destination, cx);
             }
             MeshFrame::Answer(id, answer) => self.forwarded_ended(id, answer),
             MeshFrame::Cancel(id) => {
                 self.serving.cancel(id);
             }
             MeshFrame::Takeover { id, edge, incarnation, moving } => {
-                presence::taken_over(&self.node, edge, incarnation, moving);
+                self.mesh.presence.taken_over(edge, incarnation, moving);
                 Self::say(MeshFrame::Told(id), cx);
             }
             MeshFrame::Told(id) => {
-                if let Some(told) = self.told.remove(&id) {
+                if let Some(told) = self.notified.remove(&id) {
                     let _ = told.send(());
                 }
             }
             MeshFrame::Ping(quorum) => {
                 if let Some(peer) = self.peer {
-                    self.node.peers.heard(peer, cx.now());
-                    self.node.peers.feels(peer, quorum);
+                    self.mesh.peers.heard(peer, cx.now());
+                    self.mesh.peers.set_quorum(peer, quorum);
                 }
-                Self::say(MeshFrame::Pong(self.node.is_ready()), cx);
+                Self::say(MeshFrame::Pong(self.mesh.consensus.is_ready()), cx);
             }
             MeshFrame::Pong(quorum) => {
                 if let Some(peer) = self.peer {
-                    self.node.peers.answered(peer, cx.now());
-                    self.node.peers.feels(peer, quorum);
+                    self.mesh.peers.answered(peer, cx.now());
+                    self.mesh.peers.set_quorum(peer, quorum);
                 }
             }
         }
     }
-}
-
-impl Handler for Link {
-    type Mail = Mail;
 
     fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
-        match hello::check(&self.node, &hello) {
-            Ok(peer) => {
+        let checked = handshake::check(&self.mesh, &hello);
+        match checked.map(|peer| (peer, handshake::welcome(&self.mesh))) {
+            Ok((peer, Some(welcome))) => {
                 self.peer = Some(peer);
                 self.open = true;
                 if let Some((_, place)) = &mut self.guest {
                     place.welcomed();
                 }
-                cx.welcome(hello::answer(&self.node));
+                cx.welcome(welcome);
+            }
+            Ok((_, None)) => {
+                cx.close(GoAway::new(Code::WRONG_CLUSTER, "this node belongs to no cluster yet"))
             }
             Err(goaway) => {
-                if self.node.peers.may_log_refusal(cx.now()) {
+                if self.mesh.peers.may_log_refusal(cx.now()) {
                     warn!(name = %hello.name, code = %goaway.code, text = %goaway.text, "mesh peer refused");
                 }
                 cx.close(goaway);
@@ -324,10 +370,10 @@ impl Handler for Link {
     }
 
     fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx) {
-        match (hello::check_answer(&self.node, &welcome, self.peer), self.peer) {
+        match (handshake::check_welcome(&self.mesh, &welcome, self.peer), self.peer) {
             (Ok(()), Some(peer)) => {
                 self.open = true;
-                self.node.peers.answered(peer, cx.now());
+                self.mesh.peers.answered(peer, cx.now());
                 if let Some(ready) = self.ready.take() {
                     let _ = ready.send(peer);
                 }
@@ -347,47 +393,32 @@ impl Handler for Link {
             _ => cx.close(GoAway::new(Code::PROTOCOL, format!("{name} is no mesh frame"))),
         }
     }
+}
 
-    fn on_goaway(&mut self, goaway: GoAway, _: &mut Cx) {
-        debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "mesh peer leaves");
-    }
+impl Handler for Link {
+    type Protocol = Native;
+    type Mail = LinkMessage;
 
-    fn on_mail(&mut self, mail: Mail, cx: &mut Cx) {
-        match mail {
-            Mail::Request(request) => self.forward(request, cx),
-            Mail::Answer(id, answer) => self.served_ended(id, answer, cx),
-            Mail::Cancel(key) => {
-                if let Some(&id) = self.by_key.get(&key) {
-                    // It is answered when the other end is rid of it.
-                    Self::say(MeshFrame::Cancel(id), cx);
-                }
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx) {
+        match event {
+            PeerEvent::Hello(hello) => self.on_hello(hello, cx),
+            PeerEvent::Welcome(welcome) => self.on_welcome(welcome, cx),
+            PeerEvent::Frame(frame) => self.on_frame(frame, cx),
+            PeerEvent::GoAway(goaway) => {
+                debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "mesh peer leaves");
             }
-            Mail::Open(reply) => cx.open_stream(move |opened| {
-                let _ = reply.send(opened);
-            }),
-            Mail::PeerDown => self.fail_forwarded("the receiver's node is down or out of reach"),
-            Mail::Takeover { edge, incarnation, moving, told } => {
-                self.last += 1;
-                self.told.retain(|_, waiting| !waiting.is_closed());
-                self.told.insert(self.last, told);
-                Self::say(MeshFrame::Takeover { id: self.last, edge, incarnation, moving }, cx);
+            PeerEvent::Stream(stream) if self.open => {
+                let (router, methods) = (self.mesh.router.clone(), self.mesh.edge_methods.clone());
+                tasks::spawn(tasks::Kind::Stream, streams::serve_mesh(router, methods, stream));
             }
-            Mail::SessionOver(target, code) => self.session_over(target, code, cx),
-            Mail::Ping => Self::say(MeshFrame::Ping(self.node.is_ready()), cx),
-            Mail::Close(goaway) => cx.close(goaway),
-            Mail::Routed(id, to) => self.serving.sent_to(id, to),
-            Mail::Stream(_)
-            | Mail::Welcome(_)
-            | Mail::Named { .. }
-            | Mail::Advise(_)
-            | Mail::Isolated(_)
-            | Mail::Retire(..) => {}
+            PeerEvent::Stream(_) | PeerEvent::Silence(_) => {}
         }
     }
 
-    fn on_stream(&mut self, stream: Stream, _: &mut Cx) {
-        if self.open {
-            task::spawn(task::Kind::Stream, stream::serve_mesh(self.node.clone(), stream));
+    fn on_mail(&mut self, message: LinkMessage, cx: &mut Cx) {
+        match message {
+            LinkMessage::Delivery(delivery) => self.on_delivery(delivery, cx),
+            LinkMessage::Command(command) => self.on_command(command, cx),
         }
     }
 
@@ -400,14 +431,15 @@ impl Handler for Link {
         }
     }
 
-    fn on_closing(&mut self, unread: Vec<Mail>) {
+    fn on_closing(&mut self, unread: Vec<LinkMessage>) {
         self.serving.cancel_all();
         self.fail_forwarded("the way to the receiver's node broke before it answered");
-        forward::return_unread(&self.node, unread);
+        let unread = unread.into_iter().filter_map(Message::into_delivery);
+        resolve::return_undelivered(&self.mesh.router, unread);
     }
 
     fn on_close(self, reason: CloseReason) {
         self.log_end(&reason);
-        self.node.metrics.closed(&reason);
+        self.mesh.telemetry.metrics.closed(&reason);
     }
 }

@@ -1,12 +1,8 @@
 //! Connections to the other nodes: one for calls and messages and one for streams, dialled by each
 //! node to each other, apart from Raft's own.
 
-mod frame;
-mod hello;
-mod hop;
-mod link;
-mod peers;
-
-pub(crate) use hop::StreamTarget;
-pub(crate) use link::Link;
-pub(crate) use peers::{Peers, Reach, keep_links};
+mod codec;
+pub(crate) mod context;
+pub(crate) mod dialer;
+mod handshake;
+pub(crate) mod link;

@@ -1,16 +1,17 @@
 //! Taking ended sessions out of the tables; proposed again until it is decided (R11).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use limes_raft::ProposeError;
 use limes_routing::{Event, SessionNo};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::directory::Who;
-use crate::node::Node;
+use super::context::Presence;
+use crate::router::registry::SessionOwner;
 
 /// Removals proposed together.
 const BATCH: usize = 500;
@@ -22,6 +23,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub(super) struct Removals {
     undecided: Mutex<Undecided>,
     some: Notify,
+    /// Fires each time that proposed removals are decided.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -32,11 +35,11 @@ struct Undecided {
 
 impl Removals {
     pub(super) fn new() -> Self {
-        Removals { undecided: Mutex::default(), some: Notify::new() }
+        Removals { undecided: Mutex::default(), some: Notify::new(), changed: Notify::new() }
     }
 
     fn undecided(&self) -> MutexGuard<'_, Undecided> {
-        self.undecided.lock().unwrap_or_else(PoisonError::into_inner)
+        self.undecided.lock()
     }
 
     pub(super) fn push(&self, event: Event) {
@@ -57,6 +60,21 @@ impl Removals {
         let mut undecided = self.undecided();
         undecided.proposed.clear();
         undecided.waiting.extend(but);
+        drop(undecided);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until this removal is neither waiting nor proposed.
+    pub(super) async fn wait_decided(&self, event: &Event) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.has(event) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Whether this removal waits or is proposed.
@@ -71,41 +89,52 @@ impl Removals {
     }
 }
 
-/// A session has ended; what it had in the tables goes.
-pub(crate) fn session_closed(node: &Node, no: u64) {
-    let removed = node.sessions.remove(no);
-    // Only now: a takeover that is being applied expects notices for sessions that it finds.
-    drop(node.presence.take_notices(no));
-    let Some(entry) = removed else { return };
-    match entry.who {
-        Who::Edge(edge, Some(incarnation)) => {
-            node.directory.remove(edge, incarnation);
-            node.presence.removals.push(Event::EdgeOffline { edge, incarnation });
+impl Presence {
+    /// A session has ended: removes what it had in the tables. Later calls change nothing.
+    pub(crate) fn session_closed(&self, no: u64) {
+        let removed = self.sessions.remove(no);
+        // After the removal: a takeover that is being applied adds confirmations to sessions that it finds.
+        drop(self.take_confirmations(no));
+        let Some(entry) = removed else { return };
+        match entry.who {
+            SessionOwner::Edge(edge, Some(incarnation)) => {
+                self.edges.remove(edge, incarnation);
+                self.removals.push(Event::EdgeOffline { edge, incarnation });
+            }
+            SessionOwner::Service(service, true) => {
+                let session = SessionNo(no);
+                self.removals.push(Event::ServiceOffline { service, session });
+            }
+            // Not applied yet: the applier will find no session and push the removal.
+            SessionOwner::Edge(_, None) | SessionOwner::Service(_, false) => {}
         }
-        Who::Service(service, true) => {
-            let session = SessionNo(no);
-            node.presence.removals.push(Event::ServiceOffline { service, session });
-        }
-        // Not applied yet: whoever sees it applied finds no session and pushes the removal.
-        Who::Edge(_, None) | Who::Service(_, false) => {}
     }
-}
 
-/// Waits until every removal has been proposed and decided.
-pub(crate) async fn settled(node: &Node) {
-    while !node.presence.removals.is_empty() {
-        sleep(Duration::from_millis(10)).await;
+    /// Waits until every removal has been proposed and decided.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub(crate) async fn removals_settled(&self) {
+        loop {
+            let changed = self.removals.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.removals.is_empty() {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
 /// Proposes removals for as long as the node runs.
-pub(super) async fn run(node: Arc<Node>) {
-    let removals = &node.presence.removals;
+pub(super) async fn run(presence: Arc<Presence>) {
+    let removals = &presence.removals;
     loop {
         if removals.is_empty() {
             removals.some.notified().await;
         }
-        let Some(replica) = node.replica() else {
+        let Some(replica) = presence.consensus.replica() else {
             sleep(AGAIN).await;
             continue;
         };

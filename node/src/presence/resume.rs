@@ -12,9 +12,9 @@ use limes_wire::frame::GoAway;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::directory::{Entry, Who};
-use crate::mail::Mail;
-use crate::node::Node;
+use super::context::Presence;
+use crate::router::message::SessionCommand;
+use crate::router::registry::{SessionEntry, SessionOwner};
 
 /// Pause before resuming is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -22,11 +22,11 @@ const AGAIN: Duration = Duration::from_millis(200);
 const AT_ONCE: usize = 4_096;
 
 /// Resumes each time that a new epoch has begun.
-pub(super) async fn run(node: Arc<Node>) {
+pub(super) async fn run(presence: Arc<Presence>) {
     loop {
-        node.presence.resume.notified().await;
+        presence.resume.notified().await;
         loop {
-            match resume(&node).await {
+            match resume(&presence).await {
                 Ok(()) => break,
                 // Another epoch is on its way, and with it another try.
                 Err(ProposeError::Fenced) => break warn!("declared down again while resuming"),
@@ -37,10 +37,12 @@ pub(super) async fn run(node: Arc<Node>) {
     }
 }
 
-async fn resume(node: &Node) -> Result<(), ProposeError> {
-    let Some(replica) = node.replica() else { return Ok(()) };
+async fn resume(presence: &Presence) -> Result<(), ProposeError> {
+    let (Some(replica), Some(me)) = (presence.consensus.replica(), presence.consensus.node()) else {
+        return Ok(());
+    };
     let proposer = replica.proposer();
-    let claims = replica.read(|tables| unrevived(claims(node), node.id(), tables));
+    let claims = replica.read(|tables| unrevived(claims(presence), me, tables));
     let (mut revived, mut lost) = (0, 0);
     for some in claims.chunks(AT_ONCE) {
         let mut waiting = Vec::with_capacity(some.len());
@@ -49,7 +51,7 @@ async fn resume(node: &Node) -> Result<(), ProposeError> {
         }
         for (no, entry, told) in waiting {
             let verdict = told.await.unwrap_or(Err(ProposeError::Stopped))?;
-            match decided(node, no, entry, &verdict) {
+            match decided(presence, no, entry, &verdict) {
                 true => revived += 1,
                 false => lost += 1,
             }
@@ -62,31 +64,31 @@ async fn resume(node: &Node) -> Result<(), ProposeError> {
 
 /// Without what an earlier attempt has revived: else one that was cut short would begin anew for ever.
 pub(super) fn unrevived(
-    claims: Vec<(u64, Entry, Event)>,
+    claims: Vec<(u64, SessionEntry, Event)>,
     me: NodeId,
     tables: &Tables,
-) -> Vec<(u64, Entry, Event)> {
+) -> Vec<(u64, SessionEntry, Event)> {
     let services: HashSet<u64> =
         tables.services().filter(|row| row.home.node == me).map(|row| row.home.session.0).collect();
-    let lives = |no: u64, who: Who| match who {
-        Who::Edge(edge, Some(incarnation)) => {
+    let lives = |no: u64, who: SessionOwner| match who {
+        SessionOwner::Edge(edge, Some(incarnation)) => {
             tables.edge(edge).is_some_and(|row| row.home.node == me && row.home.incarnation == incarnation)
         }
-        Who::Edge(_, None) => false,
-        Who::Service(..) => services.contains(&no),
+        SessionOwner::Edge(_, None) => false,
+        SessionOwner::Service(..) => services.contains(&no),
     };
     claims.into_iter().filter(|(no, entry, _)| !lives(*no, entry.who)).collect()
 }
 
 /// What this node says of the sessions that it holds.
-pub(super) fn claims(node: &Node) -> Vec<(u64, Entry, Event)> {
-    let all = node.sessions.all().into_iter();
-    let claim = |(no, entry): (u64, Entry)| {
+pub(super) fn claims(presence: &Presence) -> Vec<(u64, SessionEntry, Event)> {
+    let all = presence.sessions.all().into_iter();
+    let claim = |(no, entry): (u64, SessionEntry)| {
         let event = match entry.who {
-            Who::Edge(edge, Some(incarnation)) => Event::EdgeResumed { edge, incarnation },
-            Who::Service(service, true) => Event::ServiceResumed { service, session: SessionNo(no) },
+            SessionOwner::Edge(edge, Some(incarnation)) => Event::EdgeResumed { edge, incarnation },
+            SessionOwner::Service(service, true) => Event::ServiceResumed { service, session: SessionNo(no) },
             // Its "online" belongs to the old epoch; its admission fails by itself.
-            Who::Edge(_, None) | Who::Service(_, false) => return None,
+            SessionOwner::Edge(_, None) | SessionOwner::Service(_, false) => return None,
         };
         Some((no, entry, event))
     };
@@ -94,16 +96,16 @@ pub(super) fn claims(node: &Node) -> Vec<(u64, Entry, Event)> {
 }
 
 /// Closes the session if its row could not be revived; says whether it lives on.
-pub(super) fn decided(node: &Node, no: u64, entry: &Entry, verdict: &Verdict) -> bool {
+pub(super) fn decided(presence: &Presence, no: u64, entry: &SessionEntry, verdict: &Verdict) -> bool {
     if matches!(verdict, Verdict::Accepted(_)) {
         return true;
     }
     // An earlier attempt was given up and came through after all: the session has a newer generation
     // than the one that this attempt spoke of.
-    if node.sessions.get(no).is_some_and(|now| now.who != entry.who) {
+    if presence.sessions.get(no).is_some_and(|now| now.who != entry.who) {
         return true;
     }
     let text = "this node was declared down meanwhile, and the session is no longer in the tables";
-    entry.outbox.push_urgent(Mail::Close(GoAway::new(Code::REPLACED, text)));
+    entry.handle.command_urgent(SessionCommand::Close(GoAway::new(Code::REPLACED, text)));
     false
 }

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-mod awaited;
+mod grace;
 mod links;
 mod order;
 mod resumes;
@@ -19,16 +19,23 @@ use limes_routing::{
     Batch, EdgeId, Effect, Event, Founder, Home, Incarnation, Levels, NodeAddrs, NodeId, Origin, Position,
     Reason, Revision, ServiceId, ServiceRow, SessionNo, Tables, Verdict, diff, pick::mix,
 };
+use limes_wire::driver::Mailbox;
 use limes_wire::frame::Execution;
 use limes_wire::{Code, Str};
 use tokio::sync::mpsc;
 
-use super::{Seen, Watcher, ghosts, resume, session_closed, taken_over};
+use super::applier::Applier;
+use super::change_log::Change;
+use super::{orphans, resume};
 use crate::config::NodeConfig;
-use crate::directory::{Entry, Route, Who};
-use crate::forward::{Found, find_edge, find_here, knows_better, return_unread};
-use crate::mail::{Answer, Heard, Kind, Mail, Origin as Asker, Outbox, Request, Target};
-use crate::node::Node;
+use crate::router::edge_routes::EdgeLocation;
+use crate::router::message::{
+    Address, Answer, Delivery, Destination, Kind, Message, NativeMessage, Origin as Asker, Receiver, Request,
+    RequestEvent, SessionCommand, SessionHandle, TaskHandle,
+};
+use crate::router::registry::{SessionEntry, SessionOwner};
+use crate::router::resolve::{Resolution, find_local, newer_revision, resolve_edge, return_undelivered};
+use crate::server::assemble::Components;
 
 const NODES: u64 = 3;
 const EDGES: u64 = 4;
@@ -42,12 +49,12 @@ struct Applied {
 }
 
 struct Member {
-    node: Arc<Node>,
-    watcher: Watcher,
+    node: Arc<Components>,
+    watcher: Applier,
     /// Entries that this node has applied.
     applied: usize,
     /// Mailboxes of open connections; who hangs up is taken out here first.
-    open: BTreeMap<u64, Outbox>,
+    open: BTreeMap<u64, Inbox>,
     /// The tables that it jumped to last.
     base: Tables,
     /// Resumes that are to be proposed.
@@ -59,12 +66,22 @@ struct World {
     tables: Tables,
     log: Vec<Applied>,
     members: Vec<Member>,
-    /// Notices of takeovers that are on their way, or come again.
+    /// Notifications of takeovers that are on their way, or come again.
     notices: Vec<(EdgeId, Incarnation, bool)>,
 }
 
-fn entry(outbox: &Outbox, who: Who) -> Entry {
-    Entry { outbox: outbox.clone(), who, silent: false }
+type Inbox = Mailbox<NativeMessage>;
+
+fn handle(inbox: &Inbox) -> SessionHandle {
+    SessionHandle::Native(TaskHandle::new(inbox.clone()))
+}
+
+fn is_same(inbox: &Inbox, handle: &SessionHandle) -> bool {
+    matches!(handle, SessionHandle::Native(handle) if handle.mailbox().same(inbox))
+}
+
+fn entry(inbox: &Inbox, who: SessionOwner) -> SessionEntry {
+    SessionEntry { handle: handle(inbox), who, silent: false }
 }
 
 fn up(node: u64) -> Event {
@@ -75,8 +92,8 @@ fn up(node: u64) -> Event {
 impl World {
     fn new(seed: u64) -> World {
         let members = (1..=NODES).map(|number| {
-            let node = Node::new(Arc::new(NodeConfig::default()));
-            let watcher = Watcher(node.clone());
+            let node = Arc::new(Components::new(Arc::new(NodeConfig::default())));
+            let watcher = Applier(node.presence.clone());
             watcher.identified(NodeId(number), [7; 16], [number as u8; 16]);
             Member { node, watcher, applied: 0, open: BTreeMap::new(), base: Tables::new(), resume: false }
         });
@@ -116,12 +133,12 @@ impl World {
     /// Proposes under the epoch that the node knows; a node that is fenced by it proposes nothing.
     fn propose(&mut self, at: usize, events: Vec<Event>) -> Option<Vec<Verdict>> {
         let id = NodeId(at as u64 + 1);
-        let epoch = self.members[at].node.presence.epoch.load(std::sync::atomic::Ordering::Acquire);
+        let epoch = self.members[at].node.consensus.epoch()?;
         let row = self.tables.node(id)?;
-        if epoch == 0 || events.is_empty() {
+        if events.is_empty() {
             return None;
         }
-        let origin = Origin { node: id, epoch: limes_routing::Epoch(epoch), number: row.last + 1 };
+        let origin = Origin { node: id, epoch, number: row.last + 1 };
         let verdicts = self.commit(Batch { origin: Some(origin), time_ms: 0, events });
         (verdicts.first() != Some(&Verdict::Rejected(Reason::Fenced))).then_some(verdicts)
     }
@@ -148,8 +165,8 @@ impl World {
         member.base = self.tables.clone();
         member.note_resume(&effects);
         // Verdicts that were stepped over are never told: those admissions fail.
-        let untold = |(no, entry): (u64, Entry)| {
-            matches!(entry.who, Who::Edge(_, None) | Who::Service(_, false)).then_some(no)
+        let untold = |(no, entry): (u64, SessionEntry)| {
+            matches!(entry.who, SessionOwner::Edge(_, None) | SessionOwner::Service(_, false)).then_some(no)
         };
         let untold: Vec<u64> = member.node.sessions.all().into_iter().filter_map(untold).collect();
         untold.into_iter().for_each(|no| self.hang_up(at, no));
@@ -163,9 +180,9 @@ impl World {
 
     fn connect(&mut self, at: usize, edge: EdgeId, moving: bool) {
         let member = &mut self.members[at];
-        let (no, outbox) = (member.node.sessions.issue(), Outbox::new());
-        member.open.insert(no, outbox.clone());
-        member.node.sessions.insert(no, entry(&outbox, Who::Edge(edge, None)));
+        let (no, inbox) = (member.node.sessions.issue(), Inbox::new());
+        member.open.insert(no, inbox.clone());
+        member.node.sessions.insert(no, entry(&inbox, SessionOwner::Edge(edge, None)));
         let (meta, addr) = Default::default();
         let session = SessionNo(no);
         let online = Event::EdgeOnline { edge, session, meta, addr, moving, owes_offline: false };
@@ -176,9 +193,9 @@ impl World {
 
     fn serve(&mut self, at: usize, service: ServiceId) {
         let member = &mut self.members[at];
-        let (no, outbox) = (member.node.sessions.issue(), Outbox::new());
-        member.open.insert(no, outbox.clone());
-        member.node.sessions.insert(no, entry(&outbox, Who::Service(service, false)));
+        let (no, inbox) = (member.node.sessions.issue(), Inbox::new());
+        member.open.insert(no, inbox.clone());
+        member.node.sessions.insert(no, entry(&inbox, SessionOwner::Service(service, false)));
         let (meta, addr, session) = (Default::default(), "".into(), SessionNo(no));
         let (name, instance) = ("greeter".into(), [service.0 as u8 % 2; 16]);
         let events = vec![
@@ -192,15 +209,18 @@ impl World {
 
     fn hang_up(&mut self, at: usize, no: u64) {
         self.members[at].open.remove(&no);
-        session_closed(&self.members[at].node, no);
+        self.members[at].node.presence.session_closed(no);
     }
 
-    /// Sessions do what their mail says.
+    /// Sessions carry out their commands.
     fn deliver(&mut self, at: usize) {
-        let closes = |mail: Mail| matches!(mail, Mail::Close(_) | Mail::Retire(..));
-        let told = |outbox: &Outbox| outbox.take_all().into_iter().any(closes);
+        let closes = |message: NativeMessage| {
+            let NativeMessage::Command(command) = message else { return false };
+            matches!(command, SessionCommand::Close(_) | SessionCommand::Retire(..))
+        };
+        let told = |inbox: &Inbox| inbox.take_all().into_iter().any(closes);
         let ended: Vec<u64> =
-            self.members[at].open.iter().filter(|(_, outbox)| told(outbox)).map(|(no, _)| *no).collect();
+            self.members[at].open.iter().filter(|(_, inbox)| told(inbox)).map(|(no, _)| *no).collect();
         ended.into_iter().for_each(|no| self.hang_up(at, no));
     }
 
@@ -217,14 +237,14 @@ impl World {
             return;
         }
         let node = self.members[at].node.clone();
-        let claims = resume::claims(&node);
+        let claims = resume::claims(&node.presence);
         let mut events: Vec<Event> = claims.iter().map(|(_, _, event)| event.clone()).collect();
         events.push(Event::ResumeEnd {});
         let verdicts = self.propose(at, events);
         for ((no, entry, _), verdict) in claims.iter().zip(verdicts.into_iter().flatten()) {
             // Told by apply, as the proposer does it.
             self.catch_up(at);
-            resume::decided(&node, *no, entry, &verdict);
+            resume::decided(&node.presence, *no, entry, &verdict);
         }
     }
 
@@ -261,7 +281,7 @@ impl World {
             15 if !self.notices.is_empty() => {
                 let some = self.chance(self.notices.len() as u64) as usize;
                 let (edge, incarnation, moving) = self.notices[some];
-                taken_over(&self.members[at].node, edge, incarnation, moving);
+                self.members[at].node.presence.taken_over(edge, incarnation, moving);
             }
             _ => self.apply(at),
         }
@@ -285,38 +305,39 @@ impl World {
         let mut holders = BTreeMap::<EdgeId, Home>::new();
         for member in &self.members {
             let node = &member.node;
-            assert_eq!(ghosts::look(node, &self.tables), Default::default(), "R11");
+            let me = node.consensus.node().unwrap();
+            assert_eq!(orphans::look(&node.presence, &self.tables), Default::default(), "R11");
             for edge in (1..=EDGES).map(EdgeId) {
                 let row = self.tables.edge(edge).map(|row| row.home);
-                let route = node.directory.get(edge);
+                let route = node.presence.edges.get(edge);
                 match (row, &route) {
                     (None, None) => {}
-                    (Some(home), Some(Route::There(there))) if home.node != node.id() => {
+                    (Some(home), Some(EdgeLocation::Remote(there))) if home.node != me => {
                         assert_eq!(home, *there)
                     }
-                    (Some(home), Some(Route::Here { incarnation, outbox })) if home.node == node.id() => {
+                    (Some(home), Some(EdgeLocation::Local { incarnation, handle })) if home.node == me => {
                         assert_eq!(home.incarnation, *incarnation);
-                        assert!(member.open.get(&home.session.0).is_some_and(|held| held.same(outbox)));
+                        assert!(member.open.get(&home.session.0).is_some_and(|held| is_same(held, handle)));
                     }
-                    _ => panic!("edge {edge} is at {row:?}, and node {} knows {route:?}", node.id()),
+                    _ => panic!("edge {edge} is at {row:?}, and node {} knows {route:?}", me),
                 }
             }
             for (no, entry) in node.sessions.all() {
-                if let Who::Edge(edge, _) = entry.who {
+                if let SessionOwner::Edge(edge, _) = entry.who {
                     let home = self.tables.edge(edge).map(|row| row.home);
-                    let home = home.filter(|home| (home.node, home.session.0) == (node.id(), no));
+                    let home = home.filter(|home| (home.node, home.session.0) == (me, no));
                     let home = home.unwrap_or_else(|| {
-                        panic!("node {} holds {no} of {edge}, which is not in the tables", node.id())
+                        panic!("node {} holds {no} of {edge}, which is not in the tables", me)
                     });
                     assert_eq!(holders.insert(edge, home), None, "R1: {edge} has two sessions");
                 }
             }
             self.check_changes(member);
-            let offered = node.services.load();
+            let offered = node.presence.services.load();
             let offered: Vec<_> =
                 offered.method("greet").iter().map(|c| (c.service, c.node, c.session)).collect();
             let rows = self.tables.method("greet").map(|row| (row.service, row.home.node, row.home.session));
-            assert_eq!(offered, rows.collect::<Vec<_>>(), "services of node {}", node.id());
+            assert_eq!(offered, rows.collect::<Vec<_>>(), "services of node {}", me);
         }
     }
 }
@@ -337,22 +358,22 @@ impl Followed {
         }
     }
 
-    fn follow(&mut self, seen: &Seen) {
+    fn follow(&mut self, seen: &Change) {
         match seen {
-            Seen::Edge { edge, home, .. } => _ = self.edges.insert(*edge, *home),
-            Seen::EdgeGone { edge, home, .. }
+            Change::Edge { edge, home, .. } => _ = self.edges.insert(*edge, *home),
+            Change::EdgeGone { edge, home, .. }
                 if self.edges.get(edge).is_some_and(|held| held.incarnation == home.incarnation) =>
             {
                 self.edges.remove(edge);
             }
-            Seen::Service(row) => {
+            Change::Service(row) => {
                 let key = (row.service, row.home.node, row.home.session);
                 self.services.insert(key, row.methods.len());
             }
-            Seen::ServiceGone { service, home, .. } => {
+            Change::ServiceGone { service, home, .. } => {
                 self.services.remove(&(*service, home.node, home.session));
             }
-            Seen::NodeDown(node, _) => {
+            Change::NodeDown(node, _) => {
                 self.edges.retain(|_, home| home.node != *node);
                 self.services.retain(|(_, holder, _), _| holder != node);
             }
@@ -387,7 +408,7 @@ impl World {
             followed,
             Followed::state(&self.tables),
             "what a watcher of node {} knows",
-            member.node.id()
+            member.node.consensus.node().unwrap()
         );
         assert!(all.is_sorted_by(|(a, _), (b, _)| a < b), "out of order");
         for cut in (0..all.len()).step_by(7) {
@@ -406,7 +427,7 @@ impl World {
 
 impl Member {
     fn note_resume(&mut self, effects: &[Effect]) {
-        let me = self.node.id();
+        let me = self.node.consensus.node().unwrap();
         let again = effects.iter().any(|effect| matches!(effect, Effect::NodeUp { node, .. } if *node == me));
         self.resume |= again;
     }
@@ -442,28 +463,30 @@ fn a_late_notice_of_a_takeover_closes_nothing_newer() {
     world.connect(0, EdgeId(1), false);
     world.catch_up(0);
     let home = world.tables.edge(EdgeId(1)).unwrap().home;
-    let outbox = world.members[0].open[&home.session.0].clone();
+    let inbox = world.members[0].open[&home.session.0].clone();
     let node = world.members[0].node.clone();
-    taken_over(&node, EdgeId(1), home.incarnation, false);
-    assert!(outbox.take_all().is_empty(), "its own incarnation is not newer");
-    let target = Target::Edge(EdgeId(1), home.incarnation);
-    assert!(find_here(&node, target).is_some());
+    node.presence.taken_over(EdgeId(1), home.incarnation, false);
+    assert!(inbox.take_all().is_empty(), "its own incarnation is not newer");
+    let target = Destination::Edge(EdgeId(1), home.incarnation);
+    assert!(find_local(&node.router, target).is_some());
     let mut newer = home.incarnation;
     newer.0.ordinal += 1;
     newer.0.revision.0 += 5;
-    taken_over(&node, EdgeId(1), newer, true);
-    assert!(outbox.take_all().is_empty(), "one that moves may finish");
-    assert!(find_here(&node, target).is_none(), "but nothing new comes to it");
-    assert_eq!(knows_better(&node, target), newer.0.revision, "who asks is told when to look again");
+    node.presence.taken_over(EdgeId(1), newer, true);
+    assert!(inbox.take_all().is_empty(), "one that moves may finish");
+    assert!(find_local(&node.router, target).is_none(), "but nothing new comes to it");
+    assert_eq!(newer_revision(&node.router, target), newer.0.revision, "who asks is told when to look again");
     world.connect(0, EdgeId(1), false);
     world.catch_up(0);
     let home = world.tables.edge(EdgeId(1)).unwrap().home;
-    let outbox = world.members[0].open[&home.session.0].clone();
+    let inbox = world.members[0].open[&home.session.0].clone();
     let mut newer = home.incarnation;
     newer.0.ordinal += 1;
-    taken_over(&node, EdgeId(1), newer, false);
-    let mail = outbox.take_all().pop_front();
-    assert!(matches!(mail, Some(Mail::Close(goaway)) if goaway.code == Code::REPLACED));
+    node.presence.taken_over(EdgeId(1), newer, false);
+    let mail = inbox.take_all().pop_front();
+    assert!(
+        matches!(mail, Some(NativeMessage::Command(SessionCommand::Close(goaway))) if goaway.code == Code::REPLACED)
+    );
 }
 
 /// R4: whoever is told of a takeover before it applies it looks at the tables again, and not where the
@@ -477,21 +500,24 @@ fn who_is_told_of_a_takeover_leads_nobody_to_the_old_home() {
     world.connect(1, EdgeId(1), false);
     let new = world.tables.edge(EdgeId(1)).unwrap().home;
     let third = world.members[2].node.clone();
-    assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == old));
-    taken_over(&third, EdgeId(1), new.incarnation, false);
-    assert!(matches!(find_edge(&third, EdgeId(1), None), Found::Nobody), "and so a barrier");
+    assert!(matches!(third.presence.edges.get(EdgeId(1)), Some(EdgeLocation::Remote(home)) if home == old));
+    third.presence.taken_over(EdgeId(1), new.incarnation, false);
+    assert!(matches!(resolve_edge(&third.router, EdgeId(1), None), Resolution::Absent), "and so a barrier");
     world.catch_up(2);
-    assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == new));
-    taken_over(&third, EdgeId(1), new.incarnation, false);
-    assert!(matches!(third.directory.get(EdgeId(1)), Some(Route::There(home)) if home == new), "again");
+    assert!(matches!(third.presence.edges.get(EdgeId(1)), Some(EdgeLocation::Remote(home)) if home == new));
+    third.presence.taken_over(EdgeId(1), new.incarnation, false);
+    assert!(
+        matches!(third.presence.edges.get(EdgeId(1)), Some(EdgeLocation::Remote(home)) if home == new),
+        "again"
+    );
 }
 
-fn request(method: &'static str, answers: mpsc::UnboundedSender<Heard>) -> Request {
+fn request(method: &'static str, answers: mpsc::UnboundedSender<RequestEvent>) -> Request {
     Request {
         kind: Kind::Call,
         origin: Asker::Node(answers),
         id: 7,
-        target: Target::any_service(),
+        to: Address::service(),
         caller: 5,
         key: 0,
         deadline: Instant::now() + Duration::from_secs(60),
@@ -511,26 +537,28 @@ async fn what_was_not_read_goes_to_another_and_the_second_time_back() {
     world.serve(0, ServiceId(2));
     world.catch_up(0);
     let node = world.members[0].node.clone();
-    let index = node.services.load();
+    let index = node.presence.services.load();
     let (one, two) = (index.method("greet")[0], index.method("greet")[1]);
     let (sender, mut answers) = mpsc::unbounded_channel();
-    let request = Request { target: one.target(), ..request("greet", sender) };
-    return_unread(&node, [Mail::Request(Box::new(request))]);
+    let request = Request { to: Address::Resolved(one.destination()), ..request("greet", sender) };
+    return_undelivered(&node.router, [Delivery::Request(Box::new(request))]);
     let mut looks = 0;
     let led = loop {
         looks += 1;
         assert!(looks < 10_000, "it is led nowhere");
         match world.members[0].open[&two.session.0].take_all().pop_front() {
-            Some(Mail::Request(request)) => break request,
+            Some(NativeMessage::Delivery(Delivery::Request(request))) => break request,
             _ => tokio::task::yield_now().await,
         }
     };
-    assert_eq!((led.target, led.tried), (two.target(), Some(one.target())));
-    return_unread(&node, [Mail::Request(led)]);
+    assert_eq!((led.to, led.tried), (Address::Resolved(two.destination()), Some(one.destination())));
+    return_undelivered(&node.router, [Delivery::Request(led)]);
     let routed = answers.recv().await.unwrap();
-    assert!(matches!(&routed, Heard::Routed(to) if to.same(&world.members[0].open[&two.session.0])));
+    assert!(
+        matches!(&routed, RequestEvent::Routed(Receiver::Session(to)) if is_same(&world.members[0].open[&two.session.0], to))
+    );
     let answer = answers.recv().await.unwrap();
-    let Heard::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
+    let RequestEvent::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
     assert_eq!((failure.code, failure.ran), (Code::GONE, Execution::NotStarted));
 }
 
@@ -542,17 +570,25 @@ fn silent_services_are_passed_over_while_there_is_another() {
     world.serve(0, ServiceId(2));
     world.catch_up(0);
     let node = world.members[0].node.clone();
-    let index = node.services.load();
-    let pick = |key, tried| match node.pick(index.method("greet"), key, tried) {
-        Found::Way(way) => Some(way.target),
+    let index = node.presence.services.load();
+    let pick = |key, tried| match node.router.select(index.method("greet"), key, tried) {
+        Resolution::Routed(way) => Some(way.destination),
         _ => None,
     };
     let picked = |key| pick(key, None);
     let (one, two) = (index.method("greet")[0], index.method("greet")[1]);
-    assert_eq!((picked(0), picked(1)), (Some(one.target()), Some(two.target())));
+    assert_eq!((picked(0), picked(1)), (Some(one.destination()), Some(two.destination())));
     node.sessions.set_silent(one.session.0, true);
-    assert_eq!((picked(0), picked(1)), (Some(two.target()), Some(two.target())));
+    assert_eq!((picked(0), picked(1)), (Some(two.destination()), Some(two.destination())));
     node.sessions.set_silent(two.session.0, true);
-    assert_eq!((picked(0), picked(1)), (Some(one.target()), Some(two.target())), "better than nobody");
-    assert_eq!(pick(0, Some(one.target())), Some(two.target()), "not where it has been tried in vain");
+    assert_eq!(
+        (picked(0), picked(1)),
+        (Some(one.destination()), Some(two.destination())),
+        "better than nobody"
+    );
+    assert_eq!(
+        pick(0, Some(one.destination())),
+        Some(two.destination()),
+        "not where it has been tried in vain"
+    );
 }

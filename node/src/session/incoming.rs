@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use limes_wire::Code;
 
-use crate::mail::{Answer, Failure, Key, Kind, Origin, Request};
+use crate::router::message::{Answer, Failure, Key, Kind, Origin, Request};
 
 /// One request handed to the peer.
 #[derive(Debug)]
@@ -129,14 +129,14 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::mail::{Heard, Target};
+    use crate::router::message::{Address, RequestEvent};
 
     fn request(id: u64, origin: Origin) -> Request {
         Request {
             kind: Kind::Call,
             origin,
             id,
-            target: Target::any_service(),
+            to: Address::service(),
             caller: 5,
             key: 5,
             deadline: Instant::now(),
@@ -157,7 +157,7 @@ mod tests {
         assert!(incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::from_static(b"x"))));
         assert!(!incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::new())));
         incoming.fail_all(&Failure::may_have_run(Code::GONE, "gone"));
-        assert!(matches!(answers.try_recv(), Ok(Heard::Answer(Answer::Reply(_)))));
+        assert!(matches!(answers.try_recv(), Ok(RequestEvent::Answer(Answer::Reply(_)))));
         assert!(answers.try_recv().is_err());
     }
 
@@ -196,7 +196,7 @@ mod tests {
         incoming.fail_all(&Failure::may_have_run(Code::GONE, "gone"));
         let told = answers.try_recv();
         assert!(
-            matches!(&told, Ok(Heard::Answer(Answer::Failed(f))) if f.code == Code::CANCELLED),
+            matches!(&told, Ok(RequestEvent::Answer(Answer::Failed(f))) if f.code == Code::CANCELLED),
             "{told:?}"
         );
         assert!(answers.try_recv().is_err());

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use limes_wire::Code;
 
-use crate::mail::{Failure, Key, Kind, Mail, Outbox};
-use crate::node::Node;
+use super::context::SessionContext;
+use crate::router::message::{Delivery, Failure, Key, Kind, Receiver};
 
 /// Deadlines are looked at no finer than this: one scan serves all that end within it.
 const GRAIN: Duration = Duration::from_millis(5);
@@ -18,7 +18,7 @@ pub(crate) struct Sent {
     pub(crate) kind: Kind,
     deadline: Instant,
     bytes: usize,
-    to: Option<Outbox>,
+    to: Option<Receiver>,
     /// The peer no longer waits. It counts until its answer comes: so long somebody still holds it.
     given_up: bool,
 }
@@ -71,13 +71,13 @@ impl Outgoing {
     /// Why it is not to be sent.
     pub(crate) fn admit(
         &mut self,
-        node: &Node,
+        ctx: &SessionContext,
         id: u64,
         kind: Kind,
         deadline: Instant,
         bytes: usize,
     ) -> Result<(), Failure> {
-        let limits = &node.config.limits;
+        let limits = &ctx.limits;
         if self.sent.contains_key(&id) {
             return Err(Failure::not_run(Code::PROTOCOL, "the number is in use by a call in flight"));
         }
@@ -90,8 +90,8 @@ impl Outgoing {
             let text = format!("too many bytes in flight on this connection: {most} at most (limits.queued)");
             return Err(Failure::not_run(Code::BUSY, text));
         }
-        if let Some(failure) = node.pressure.busy() {
-            return Err(failure);
+        if let Some(text) = ctx.memory.refusal() {
+            return Err(Failure::not_run(Code::BUSY, text));
         }
         self.insert(id, kind, deadline, bytes);
         Ok(())
@@ -111,10 +111,10 @@ impl Outgoing {
     }
 
     /// Notes who has it, so that a cancel finds the way.
-    pub(crate) fn sent_to(&mut self, id: u64, to: Outbox) {
+    pub(crate) fn sent_to(&mut self, id: u64, to: Receiver) {
         let Some(sent) = self.sent.get_mut(&id) else { return };
         if sent.given_up {
-            to.push_always(Mail::Cancel(Key { origin: self.no, id }));
+            to.deliver_always(Delivery::Cancel(Key { origin: self.no, id }));
         }
         sent.to = Some(to);
     }
@@ -137,7 +137,7 @@ impl Outgoing {
         sent.given_up = true;
         self.given_up += 1;
         if let Some(to) = &sent.to {
-            to.push_always(Mail::Cancel(Key { origin: self.no, id }));
+            to.deliver_always(Delivery::Cancel(Key { origin: self.no, id }));
         }
         Some(sent.kind)
     }
@@ -172,19 +172,22 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use limes_wire::driver::Mailbox;
+
     use super::*;
+    use crate::router::message::{LinkHandle, Message};
 
     #[test]
     fn so_many_bytes_may_be_in_flight() {
-        let node = Node::new(Default::default());
+        let ctx = crate::server::assemble::Components::new(Default::default()).session;
         let deadline = Instant::now() + Duration::from_secs(5);
         for (mut outgoing, most) in [(Outgoing::new(7), 16), (Outgoing::with_bytes(7, 256 << 20), 256)] {
-            let mut ask = |id| outgoing.admit(&node, id, Kind::Call, deadline, 1 << 20);
+            let mut ask = |id| outgoing.admit(&ctx, id, Kind::Call, deadline, 1 << 20);
             assert!((0..most).all(|id| ask(id).is_ok()));
             let refused = ask(most).unwrap_err();
             assert!(refused.code == Code::BUSY && refused.text.contains("limits.queued"), "{refused:?}");
             assert!(outgoing.complete(0).is_some());
-            assert!(outgoing.admit(&node, most, Kind::Call, deadline, 1 << 20).is_ok());
+            assert!(outgoing.admit(&ctx, most, Kind::Call, deadline, 1 << 20).is_ok());
         }
     }
 
@@ -204,17 +207,15 @@ mod tests {
 
     #[test]
     fn what_is_given_up_on_its_way_is_cancelled_where_it_arrives() {
-        let (now, receiver) = (Instant::now(), Outbox::new());
+        let (now, mailbox) = (Instant::now(), Mailbox::new());
+        let receiver = Receiver::Link(LinkHandle::new(mailbox.clone()));
         let mut outgoing = Outgoing::new(7);
         assert!(outgoing.insert(1, Kind::Call, now, 8));
         assert!(outgoing.cancel(1).is_some());
         assert!(!outgoing.insert(1, Kind::Call, now, 8), "the cancel would hit the wrong one");
         outgoing.sent_to(1, receiver.clone());
-        let told = receiver.take_all();
-        assert!(
-            matches!(told.iter().collect::<Vec<_>>()[..], [Mail::Cancel(Key { origin: 7, id: 1 })]),
-            "{told:?}"
-        );
+        let told: Vec<Delivery> = mailbox.take_all().into_iter().filter_map(Message::into_delivery).collect();
+        assert!(matches!(told[..], [Delivery::Cancel(Key { origin: 7, id: 1 })]), "{told:?}");
         assert!(outgoing.is_empty() && outgoing.cancel(1).is_none(), "the peer waits for nothing");
         assert_eq!((outgoing.len(), outgoing.bytes()), (1, 8), "the receiver has it");
         assert!(outgoing.complete(1).is_none());

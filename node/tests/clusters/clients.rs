@@ -1,64 +1,19 @@
 //! Programs of others against real nodes: the client in Python, and the examples of the SDK.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::program::{Program, output};
 use crate::support::{Bed, PATIENCE, brisk, until};
 use limes_node::config::Size;
 use limes_sdk::{Edge, Kind, Service};
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 use tracing_subscriber::fmt::format::FmtSpan;
-
-/// A program whose lines are read one by one; it ends with the test.
-struct Program {
-    child: Child,
-    input: Option<ChildStdin>,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Program {
-    fn start(command: &mut Command) -> Program {
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Program { input: child.stdin.take(), child, lines }
-    }
-
-    /// The next line; nothing at its end.
-    async fn line(&mut self) -> Option<String> {
-        timeout(PATIENCE, self.lines.next_line()).await.expect("no line in time").unwrap()
-    }
-
-    /// Skips to a line that begins so, and gives the rest of it.
-    async fn until(&mut self, begin: &str) -> String {
-        let mut seen = Vec::new();
-        while let Some(line) = self.line().await {
-            if let Some(rest) = line.strip_prefix(begin) {
-                return rest.to_owned();
-            }
-            seen.push(line);
-        }
-        panic!("no line begins with {begin:?} in {seen:#?}");
-    }
-
-    async fn say(&mut self, line: &str) {
-        let input = self.input.as_mut().unwrap();
-        input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        input.flush().await.unwrap();
-    }
-
-    /// Waits for its end; true: it went well.
-    async fn ended(mut self) -> bool {
-        self.input = None;
-        timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap().success()
-    }
-}
 
 fn room(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -68,7 +23,7 @@ fn room(path: &str) -> PathBuf {
 async fn python(test: &str) -> Option<Command> {
     let mut check = Command::new("python3");
     check.args(["-c", "import sys; sys.exit(sys.version_info < (3, 11))"]);
-    if check.status().await.is_ok_and(|status| status.success()) {
+    if output(&mut check).await.is_ok_and(|output| output.status.success()) {
         let mut command = Command::new("python3");
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         return Some(command);
@@ -80,8 +35,7 @@ async fn python(test: &str) -> Option<Command> {
 #[tokio::test]
 async fn the_client_in_python_reads_and_writes_the_golden_bytes() {
     let Some(mut python) = python("golden bytes in Python").await else { return };
-    let output = python.arg(room("sdk/python/tests/test_golden.py")).output().await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Program::start(python.arg(room("sdk/python/tests/test_golden.py"))).finish().await;
 }
 
 #[tokio::test]
@@ -124,14 +78,14 @@ async fn the_client_in_python_lives_with_real_nodes() {
             }
             other => panic!("{other:?}"),
         }
-        client.say("done").await;
+        client.write("done").await;
     }
-    assert!(client.ended().await, "{held:#?}");
+    client.finish().await;
     let wanted = [
         "calls both ways",
         "messages both ways",
         "errors, deadlines, cancels",
-        "limits are told and cost nothing",
+        "limits are reported and cost nothing",
         "alive by pings",
         "moved without a failed call",
         "came back with its methods",
@@ -173,7 +127,7 @@ async fn hello(bed: &Bed) {
     let said = hello.until("the service says: ").await;
     assert!(said.starts_with("hello world, you are edge "), "{said}");
     assert_eq!(hello.until("the edge says:    ").await, "21.5 degrees");
-    assert!(hello.ended().await);
+    hello.finish().await;
 }
 
 async fn chatroom(bed: &Bed) {
@@ -185,11 +139,13 @@ async fn chatroom(bed: &Bed) {
     assert_eq!(server.until("").await, "bob is here");
     ann.until("you are in").await;
     bob.until("you are in").await;
-    ann.say("good morning").await;
+    ann.write("good morning").await;
     assert_eq!(bob.until("").await, "ann: good morning");
-    bob.say("hello ann").await;
+    bob.write("hello ann").await;
     assert_eq!(ann.until("").await, "bob: hello ann");
-    assert!(ann.ended().await && bob.ended().await, "they leave when their input ends");
+    // They leave when their input ends.
+    ann.finish().await;
+    bob.finish().await;
 }
 
 async fn port_forward(bed: &Bed) {

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use crate::support::program::output;
 use crate::support::{self, Bed, brisk, until};
-use limes_node::api::control::control_plane_client::ControlPlaneClient;
-use limes_node::api::control::{
+use limes_api::control::control_plane_client::ControlPlaneClient;
+use limes_api::control::{
     GetEdgeRequest, KickEdgeRequest, KickServiceRequest, ListEdgesRequest, ListServiceRpCsRequest,
     ListServiceTopicsRequest, ListServicesRequest,
 };
-use limes_node::api::discovery::cluster_service_client::ClusterServiceClient;
-use limes_node::api::discovery::cluster_service_server::{ClusterService, ClusterServiceServer};
-use limes_node::api::discovery::health_client::HealthClient;
-use limes_node::api::discovery::{
+use limes_api::discovery::cluster_service_client::ClusterServiceClient;
+use limes_api::discovery::cluster_service_server::{ClusterService, ClusterServiceServer};
+use limes_api::discovery::health_client::HealthClient;
+use limes_api::discovery::{
     self, GetEdgeByIdRequest, GetEdgesCountRequest, GetFrontierByEdgeIdRequest, HealthCheckRequest,
     ListFrontiersRequest,
 };
@@ -136,8 +137,8 @@ async fn ordinary(addr: &str, services: &[&str]) {
 async fn grpcurl(addr: &str, services: &[&str]) {
     let run = async |arguments: &[&str]| {
         let mut command = tokio::process::Command::new("grpcurl");
-        command.args(["-plaintext", "-max-time", "60"]).args(arguments).stdin(std::process::Stdio::null());
-        match command.kill_on_drop(true).output().await {
+        command.args(["-plaintext", "-max-time", "60"]).args(arguments);
+        match output(&mut command).await {
             Err(error) => {
                 eprintln!("SKIPPED: gRPC by grpcurl: {error}");
                 None
@@ -172,7 +173,7 @@ async fn services_are_listed_by_what_they_offer_and_kicked(bed: &Bed) {
         order: Some("service_id".into()),
         ..Default::default()
     };
-    let found = |list: limes_node::api::control::ListServicesResponse| {
+    let found = |list: limes_api::control::ListServicesResponse| {
         (list.services.iter().map(|s| s.service.clone()).collect::<Vec<_>>(), list.count)
     };
     let echo = found(control.list_services(by("echo", "")).await.unwrap().into_inner());

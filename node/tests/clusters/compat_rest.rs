@@ -4,9 +4,9 @@
 //! of this run, `"<addr>"` for any address and `"<time>"` for a time of the last hour, in seconds.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::UNIX_EPOCH;
 
+use crate::support::program::output;
 use crate::support::{Bed, PATIENCE};
 use limes_sdk::{Edge, Service};
 use serde::Deserialize;
@@ -55,7 +55,7 @@ async fn curl(addr: &str, requests: &[&str]) -> Vec<(u16, String, Vec<u8>)> {
             .args(["-sS", "--globoff", "-m", "60", "-w", end, "-X", method])
             .arg(format!("http://{addr}{path}"));
     }
-    let output = match command.stdin(Stdio::null()).kill_on_drop(true).output().await {
+    let output = match output(&mut command).await {
         Err(error) => {
             eprintln!("SKIPPED: REST by curl: {error}");
             return Vec::new();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::bare::Bare;
 use crate::support::{Bed, PATIENCE, brisk, callable, until};
-use limes_node::api::v1::limes_client::LimesClient;
-use limes_node::api::v1::{StatusReply, StatusRequest};
+use limes_api::v1::limes_client::LimesClient;
+use limes_api::v1::{StatusReply, StatusRequest};
 use limes_sdk::{CallError, Edge, Service};
 use limes_wire::frame::Hello;
 use tokio::task::{JoinHandle, JoinSet};

@@ -1,19 +1,20 @@
 //! `limes dev` and its library form, on real processes.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{brisk, turn};
+use crate::support::program::{LogsOnFailure, Program, output};
+use crate::support::{brisk, turn, until};
 use limes_node::dev::{Cluster, Options, Ports};
 use limes_sdk::{Bytes, Edge, Service};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::runtime::Runtime;
+use tokio::process::Command;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 /// How long a cluster may take to become ready on a busy machine.
 const READY: Duration = Duration::from_secs(120);
@@ -34,8 +35,8 @@ fn options(dir: &Path, nodes: usize) -> Options {
     }
 }
 
-fn limes(args: &[&str]) -> Output {
-    Command::new(binary()).args(args).stdin(Stdio::null()).output().unwrap()
+async fn limes(args: &[&str]) -> Output {
+    output(Command::new(binary()).args(args)).await.unwrap()
 }
 
 /// Whether a process is gone; one that only waits for its parent to notice counts.
@@ -49,37 +50,31 @@ fn pids(dir: &Path) -> Vec<u32> {
     (1..=3).map(|i| std::fs::read_to_string(file(i)).unwrap().trim().parse().unwrap()).collect()
 }
 
-fn wait_gone(pids: &[u32], since: Instant) {
-    while let Some(pid) = pids.iter().find(|pid| !is_gone(**pid)) {
-        assert!(since.elapsed() < END, "process {pid} is still there after {END:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+async fn wait_gone(pids: &[u32]) {
+    until("all processes have ended", || async { pids.iter().all(|pid| is_gone(*pid)).then_some(()) }).await;
 }
 
-/// Ends the supervisor if a test fails; its children follow.
-struct Dev(Child, #[expect(dead_code, reason = "held until the cluster has ended")] OwnedSemaphorePermit);
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// The supervisor of a cluster of three; its nodes end with it.
+struct Dev {
+    program: Program,
+    _logs: LogsOnFailure,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Dev {
-    /// Starts `limes dev` and gives its first line on stdout.
-    fn start(dir: &Path) -> (Dev, String) {
-        let turn = Runtime::new().unwrap().block_on(turn(3));
+    /// Starts `limes dev` and waits for its first line on stdout.
+    async fn start(dir: &Path) -> (Dev, String) {
+        let turn = turn(3).await;
         let mut command = Command::new(binary());
         command.args(["dev", "--nodes", "3", "--ports", "auto", "--dir"]).arg(dir);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        (Dev(child, turn), line)
+        let mut dev =
+            Dev { program: Program::start(&mut command), _logs: LogsOnFailure(dir.into()), _turn: turn };
+        let line = dev.program.line().await.unwrap_or_default();
+        (dev, line)
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
+        kill(Pid::from_raw(self.program.pid().try_into().unwrap()), signal).unwrap();
     }
 }
 
@@ -113,6 +108,7 @@ async fn a_learner_serves(cluster: &Cluster) {
 async fn nodes_serve_are_killed_and_frozen() {
     let _turn = turn(3).await;
     let dir = tempfile::tempdir().unwrap();
+    let _logs = LogsOnFailure(dir.path().into());
     let cluster = Cluster::start(options(dir.path(), 4)).await.unwrap();
     let ready = cluster.wait_ready(READY).await.unwrap();
     assert_eq!(ready.voters, 3);
@@ -120,9 +116,9 @@ async fn nodes_serve_are_killed_and_frozen() {
     a_learner_serves(&cluster).await;
 
     cluster.kill9(1).await.unwrap();
-    let death = cluster.next_death().await;
-    assert_eq!(death.node, "node-1");
-    assert!(death.to_string().contains("signal: 9"), "{death}");
+    let exit = cluster.next_exit().await;
+    assert_eq!(exit.node, "node-1");
+    assert!(exit.to_string().contains("signal: 9"), "{exit}");
     assert_eq!(cluster.node(1).pid(), None);
     assert!(!cluster.node(1).folder().join("limes.pid").exists(), "a dead process's id is left");
     assert!(cluster.kill9(1).await.is_err(), "a dead node cannot be killed");
@@ -131,42 +127,41 @@ async fn nodes_serve_are_killed_and_frozen() {
     cluster.wait_ready(READY).await.unwrap();
 
     cluster.stop_signal(2).unwrap();
-    let begin = Instant::now();
-    cluster.shutdown().await;
-    assert!(begin.elapsed() < END, "took {:?}", begin.elapsed());
+    timeout(END, cluster.shutdown()).await.expect("the cluster ends");
     assert!(cluster.nodes().iter().all(|node| node.pid().is_none()), "a frozen node ends too");
 }
 
-#[test]
-fn dev_ends_its_cluster_on_a_signal_and_starts_it_again_and_nothing_outlives_it() {
+#[tokio::test]
+async fn dev_ends_its_cluster_on_a_signal_and_starts_it_again_and_nothing_outlives_it() {
     let dir = tempfile::tempdir().unwrap();
     let addresses = || {
         let file = |i| std::fs::read_to_string(dir.path().join(format!("node-{i}/limes.yaml"))).unwrap();
         [1, 2, 3].map(file)
     };
-    let (mut dev, line) = Dev::start(dir.path());
+    let (mut dev, line) = Dev::start(dir.path()).await;
     let leader =
-        line.strip_prefix("cluster ready: leader node-").and_then(|rest| rest.strip_suffix(", 3 voters\n"));
+        line.strip_prefix("cluster ready: leader node-").and_then(|rest| rest.strip_suffix(", 3 voters"));
     assert!(matches!(leader, Some("1" | "2" | "3")), "{line:?}");
     let (children, before) = (pids(dir.path()), addresses());
-    let begin = Instant::now();
     dev.signal(Signal::SIGINT);
-    assert!(dev.0.wait().unwrap().success());
-    wait_gone(&children, begin);
+    let end = async {
+        dev.program.finish().await;
+        wait_gone(&children).await;
+    };
+    timeout(END, end).await.expect("the cluster ends");
     drop(dev);
 
-    let (mut dev, line) = Dev::start(dir.path());
+    let (mut dev, line) = Dev::start(dir.path()).await;
     assert!(line.starts_with("cluster ready: "), "{line:?}");
     assert_eq!(addresses(), before);
     let children = pids(dir.path());
-    let begin = Instant::now();
     dev.signal(Signal::SIGKILL);
-    dev.0.wait().unwrap();
-    wait_gone(&children, begin);
+    dev.program.ended().await;
+    timeout(END, wait_gone(&children)).await.expect("the nodes end without their supervisor");
 }
 
-#[test]
-fn a_failed_start_is_one_line_and_an_exit_code() {
+#[tokio::test]
+async fn a_failed_start_is_one_line_and_an_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("limes.yaml");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -178,13 +173,13 @@ fn a_failed_start_is_one_line_and_an_exit_code() {
     ];
     for (text, wanted) in cases {
         std::fs::write(&file, &text).unwrap();
-        let output = limes(&["serve", "--config", file.to_str().unwrap()]);
+        let output = limes(&["serve", "--config", file.to_str().unwrap()]).await;
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{text}: {said}");
         let last = said.lines().last().unwrap_or_default();
         assert!(last.starts_with("limes: ") && last.contains(wanted), "{text}: {said}");
     }
-    let output = limes(&["serve", "--config", "/nowhere/limes.yaml"]);
+    let output = limes(&["serve", "--config", "/nowhere/limes.yaml"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
 }
@@ -198,29 +193,27 @@ fn every_listener(metrics: u16) -> String {
     )
 }
 
-#[test]
-fn the_sample_of_deploy_can_be_served() {
+#[tokio::test]
+async fn the_sample_of_deploy_can_be_served() {
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/limes.yaml");
-    let output = limes(&["config", "check", sample]);
+    let output = limes(&["config", "check", sample]).await;
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
-#[test]
-fn config_commands_print_what_can_be_served() {
+#[tokio::test]
+async fn config_commands_print_what_can_be_served() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("limes.yaml");
     let path = file.to_str().unwrap();
-    std::fs::write(&file, limes(&["config", "default"]).stdout).unwrap();
-    assert!(limes(&["config", "check", path]).status.success());
+    std::fs::write(&file, limes(&["config", "default"]).await.stdout).unwrap();
+    assert!(limes(&["config", "check", path]).await.status.success());
     std::fs::write(&file, "exchange: {hashby: moon}\nlimits: {body: 1}").unwrap();
-    let output = limes(&["config", "check", path]);
+    let output = limes(&["config", "check", path]).await;
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(
-        said.contains("2 mistakes") && said.contains("exchange.hashby: ") && said.contains("limits.body: "),
+        said.contains("2 problems") && said.contains("exchange.hashby: ") && said.contains("limits.body: "),
         "{said}"
     );
-    let mut nothing = String::new();
-    output.stdout.as_slice().read_to_string(&mut nothing).unwrap();
-    assert_eq!(nothing, "", "stdout is for data");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for data");
 }

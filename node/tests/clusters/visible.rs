@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::support::bare::Bare as Hand;
 use crate::support::{Bed, PATIENCE, brisk, until};
+use limes_api::v1::change::What;
+use limes_api::v1::limes_client::LimesClient;
+use limes_api::v1::{Change, Edge as Row, ListEdgesRequest, WatchRequest};
 use limes_jepsen::bare::Bare;
 use limes_jepsen::cluster::NodeAddrs;
 use limes_jepsen::sessions::{Outcome, Record};
 use limes_jepsen::takeovers::Takeovers;
-use limes_node::api::v1::change::What;
-use limes_node::api::v1::limes_client::LimesClient;
-use limes_node::api::v1::{Change, Edge as Row, ListEdgesRequest, WatchRequest};
 use limes_sdk::Kind;
 use limes_wire::Code;
 use limes_wire::frame::{Ack, Frame, Message};
@@ -146,7 +146,7 @@ async fn acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_cha
     until("calls", || async { (takeovers.calls() > CALLS).then_some(()) }).await;
     // Somebody begins to watch in the middle of it.
     let middle = watch(bed, 2, "", 0).await;
-    judge(&takeovers.finish().await);
+    judge(&takeovers.finish().await.unwrap());
 
     // All are gone in the end, and each node says so.
     let revision = until("nobody is left", || async {

@@ -17,7 +17,7 @@ import (
 
 type node struct{ edges, services string }
 
-// patience is ten times what anything takes.
+// patience is ten times what anything takes on an idle machine. The gateway allows no call more.
 const patience = 30 * time.Second
 
 func within(d time.Duration) (context.Context, context.CancelFunc) {
@@ -30,7 +30,7 @@ func newEdge(addr, meta string) (geminio.End, error) {
 	return client.NewEnd("tcp", addr, opt)
 }
 
-// mustEdge is an edge that answers echo and does what edges of these tests do.
+// mustEdge is an edge with the methods of edgeMethods.
 func mustEdge(addr, meta string) geminio.End {
 	edge, err := newEdge(addr, meta)
 	must(err, "an edge connects to "+addr)
@@ -70,7 +70,7 @@ func withEdge(custom []byte, edge uint64) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte{}, custom...), edge)
 }
 
-// splitEdge takes the edge id off the end of custom.
+// splitEdge splits custom into the user's bytes and the edge id at its end.
 func splitEdge(custom []byte) ([]byte, uint64) {
 	at := len(custom) - 8
 	if at < 0 {
@@ -128,7 +128,7 @@ func register(end geminio.RPCer, method string, rpc geminio.RPC) {
 	must(end.Register(ctx, method, rpc), "register "+method)
 }
 
-// answer takes messages: "bad…" is answered with an error, what is "mute…" never.
+// answer acknowledges messages. It answers "bad…" with an error and never answers "mute…".
 func answer(end geminio.Messager, got func(geminio.Message)) {
 	for {
 		message, err := end.Receive(context.Background())
@@ -160,37 +160,54 @@ func edgeMethods(end geminio.End) {
 	go answer(end, nil)
 }
 
-var ends sync.Map // how the context of a slow call ended, by the call's data
+// slowCalls notes the calls to slow methods, by their data.
+var slowCalls callNotes
 
-// slow waits for its context's end and notes it.
+// callNotes notes when calls begin and with which error their contexts end.
+type callNotes struct{ begins, ends sync.Map }
+
+func (n *callNotes) begun(call string) bool {
+	_, begun := n.begins.Load(call)
+	return begun
+}
+
+// end is empty until the call's context has ended.
+func (n *callNotes) end(call string) string {
+	text, _ := n.ends.Load(call)
+	end, _ := text.(string)
+	return end
+}
+
+// slow registers a method that waits for the end of its context.
 func slow(end geminio.RPCer, method string) {
 	register(end, method, func(ctx context.Context, req geminio.Request, rsp geminio.Response) {
+		slowCalls.begins.Store(string(req.Data()), true)
 		select {
 		case <-ctx.Done():
-			ends.Store(string(req.Data()), ctx.Err().Error())
+			slowCalls.ends.Store(string(req.Data()), ctx.Err().Error())
 		case <-time.After(patience):
 		}
 		rsp.SetError(errors.New("slow"))
 	})
 }
 
-// cut is a dialer whose newest connection can be cut.
-type cut struct {
+// breakable is a dialer whose newest connection can be closed.
+type breakable struct {
 	addr string
 	mtx  sync.Mutex
 	conn net.Conn
 }
 
-func (c *cut) dial() (net.Conn, error) {
-	conn, err := net.DialTimeout("tcp", c.addr, patience)
-	c.mtx.Lock()
-	defer c.mtx.Unlock()
-	c.conn = conn
+func (b *breakable) dial() (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", b.addr, patience)
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	b.conn = conn
 	return conn, err
 }
 
-func (c *cut) now() {
-	c.mtx.Lock()
-	defer c.mtx.Unlock()
-	c.conn.Close()
+func (b *breakable) closeNow() {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	b.conn.Close()
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/singchia/geminio"
 )
 
-// hold is an edge and a service that answer, and that do what "do" tells them: "call WHOM METHOD
-// BODY", "publish WHOM BODY", "stream WHOM BODY", where WHOM is an edge's id for the service, and a
-// service's name or a topic for the edge.
+// hold is an edge and a service whose methods "do" and "go-do" act on request: "call WHOM METHOD BODY",
+// "publish WHOM BODY", "stream WHOM BODY". WHOM is an edge's id for the service, and a service's name or a topic
+// for the edge.
 func hold(at node) {
 	svc := mustService(at.services, "go-service", "go-topic")
 	go answer(svc, nil)
@@ -63,7 +63,7 @@ func do(end geminio.End, method string, act func(ctx context.Context, verb, whom
 	})
 }
 
-// echoStreams sends back what comes on streams.
+// echoStreams accepts streams and sends their bytes back.
 func echoStreams(end geminio.End) {
 	for {
 		stream, err := end.AcceptStream()
@@ -77,8 +77,8 @@ func echoStreams(end geminio.End) {
 	}
 }
 
-// streamTo sends text on a stream, reads as much back, and also calls on it, which fails as it
-// should where the other end is not of this dialect.
+// streamTo sends text on a stream, reads as much back, and calls a method inside the stream, which fails when the
+// other end is a native client.
 func streamTo(end geminio.End, peer, text string) ([]byte, error) {
 	stream, err := openTo(end, peer, "from go")
 	if err != nil {

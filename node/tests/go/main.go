@@ -1,10 +1,9 @@
-// Command geminio is a client of the reference's dialect for the tests of limes. It knows the
-// conventions of edges and services: what a service says in its meta, and the edge id at the end
-// of custom.
+// Command geminio is a client of the geminio protocol for the tests of limes. It follows the conventions of edges
+// and services: the JSON in a service's meta, and the edge id at the end of custom.
 //
 //	geminio checks EDGES SERVICES [EDGES SERVICES]...   one pair of addresses for each node
-//	geminio alone EDGES SERVICES [EDGES SERVICES]...    the checks that others would notice
-//	geminio hold EDGES SERVICES                          an edge and a service that do as they are told
+//	geminio alone EDGES SERVICES [EDGES SERVICES]...    the checks that would disturb others
+//	geminio hold EDGES SERVICES                          an edge and a service that act on request, until stdin ends
 //	geminio moves EDGES SERVICES EDGES SERVICES          an edge that leaves the second node, called from the first
 package main
 
@@ -13,6 +12,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/jumboframes/armorigo/log"
 )
 
 func main() {
@@ -24,7 +25,9 @@ func main() {
 	for at := 2; at+1 < len(os.Args); at += 2 {
 		nodes = append(nodes, node{edges: os.Args[at], services: os.Args[at+1]})
 	}
-	// Whatever hangs, the test must end.
+	// Stdout is for the lines that the test reads; the library would log there too.
+	log.SetOutput(os.Stderr)
+	// A check that hangs must not hang the test.
 	time.AfterFunc(5*time.Minute, func() {
 		fmt.Println("FAILED: not within five minutes")
 		os.Exit(1)
@@ -36,7 +39,7 @@ func main() {
 		alone(nodes)
 	case "hold":
 		hold(nodes[0])
-		// Until whoever started it closes the other end.
+		// The test closes stdin when it is done.
 		bufio.NewReader(os.Stdin).ReadString('\n')
 	case "moves":
 		moves(nodes)
@@ -45,7 +48,7 @@ func main() {
 	}
 }
 
-// must ends the program when something that cannot be missed has failed.
+// must ends the program on an error.
 func must(err error, what string) {
 	if err != nil {
 		fmt.Printf("FAILED: %s: %v\n", what, err)
@@ -53,7 +56,7 @@ func must(err error, what string) {
 	}
 }
 
-// check says what holds, or ends the program.
+// check ends the program when a condition does not hold.
 func check(holds bool, format string, args ...any) {
 	if !holds {
 		fmt.Printf("FAILED: "+format+"\n", args...)
@@ -61,7 +64,7 @@ func check(holds bool, format string, args ...any) {
 	}
 }
 
-// says compares the text of an error.
+// says ends the program unless the error has this text.
 func says(err error, text, what string) {
 	if err == nil {
 		check(false, "%s: no error, wanted %q", what, text)
@@ -69,7 +72,7 @@ func says(err error, text, what string) {
 	check(err.Error() == text, "%s: %q, wanted %q", what, err, text)
 }
 
-// eventually waits for something that takes its time on a slow machine.
+// eventually waits for a condition, at most a minute.
 func eventually(what string, holds func() bool) {
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if holds() {

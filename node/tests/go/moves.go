@@ -12,9 +12,9 @@ import (
 	"github.com/singchia/geminio/client"
 )
 
-// moves is an edge that dials the second node first and then one after the other, as the reference's edges
-// do when their connection ends, and a service on the first node that calls it all the time. It says how
-// many calls failed once the edge has answered on its second connection.
+// moves is an edge that dials the second node first and then the nodes in turn, as the reference's edges do when
+// their connection ends, and a service on the first node that calls it all the time. When the edge has answered on
+// its second connection, it prints how many calls failed.
 func moves(nodes []node) {
 	const id = 4711
 	svc := mustService(nodes[0].services, "mover")
@@ -28,7 +28,7 @@ func moves(nodes []node) {
 	opt := client.NewEndOptions()
 	opt.SetMeta([]byte("moves"))
 	edge, err := client.NewRetryEndWithDialer(dial, opt)
-	must(err, "an edge that comes again connects")
+	must(err, "an edge that reconnects connects")
 	register(edge, "where", func(_ context.Context, req geminio.Request, rsp geminio.Response) {
 		rsp.SetData(fmt.Append(nil, dials.Load()))
 	})

@@ -1,48 +1,49 @@
-//! Choosing one of several sessions that offer a method or topic: a service first, then its session.
+//! Selects one of the sessions that offer a method or topic: first a service, then one of its sessions.
 //!
-//! Each policy is a file: a pure function of the services and a key, the same on every node. The key is
-//! what spreads: an edge's id, the hash of an address ([`source`]), or chance.
+//! Each policy is a file with a pure function of the services and a key, the same on every node. The key distributes the
+//! load: an edge's id, the hash of an address ([`source`]), or a random number.
 
+mod hash;
 mod modulo;
 mod rendezvous;
 pub mod source;
 
 use crate::id::{NodeId, ServiceId};
+pub use hash::mix;
 
-/// How a service is chosen among those that can serve.
+/// How a service is selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Policy {
     /// The key modulo the number of services.
     #[default]
     Modulo,
-    /// The highest hash of key and service: when a service comes or goes, only its share moves.
+    /// The service with the highest hash of key and service: when a service comes or goes, only its share of keys moves.
     Rendezvous,
 }
 
-/// A session that could be chosen.
+/// A session that may be selected.
 pub trait Candidate {
-    /// Its service.
+    /// The service of the session.
     fn service(&self) -> ServiceId;
-    /// The node that holds it.
+    /// The node of the session.
     fn node(&self) -> NodeId;
 }
 
-/// What decides beside the candidates.
+/// The parameters of a selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
-    /// How the service is chosen.
+    /// How the service is selected.
     pub policy: Policy,
-    /// What the policy spreads by.
+    /// The key of the policy.
     pub key: u64,
-    /// The node that chooses.
+    /// The selecting node.
     pub local: NodeId,
-    /// Services that have a session on `local` come first; else all are equal, wherever they are.
+    /// Whether services with a session on `local` are preferred.
     pub near: bool,
 }
 
-/// Chooses from candidates ordered by service; `usable` says which can be reached. Services are
-/// counted, not sessions; of the chosen one's sessions one on the local node comes first, else the key
-/// decides.
+/// Selects among candidates that are ordered by service; `usable` tells which can be reached. Services are counted, not
+/// sessions. Of the selected service, a session on the local node is preferred; among several, the key decides.
 pub fn pick<C: Candidate>(candidates: &[C], choice: Choice, usable: impl Fn(&C) -> bool) -> Option<&C> {
     if choice.near
         && let Some(here) = among(candidates, choice, |c| c.node() == choice.local && usable(c))
@@ -63,13 +64,13 @@ fn among<C: Candidate>(candidates: &[C], choice: Choice, usable: impl Fn(&C) -> 
     let sessions = || candidates.iter().filter(usable).filter(|c| c.service() == service);
     let here = || sessions().filter(|c| c.node() == local);
     match here().count() as u64 {
-        // Whether one is usable may change at any time: there may be none any more.
+        // `usable` may change at any time: there may be no session left.
         0 => sessions().nth(mix(key).checked_rem(sessions().count() as u64)? as usize),
         count => here().nth((mix(key) % count) as usize),
     }
 }
 
-/// Distinct services of candidates that are ordered by service.
+/// The distinct services of candidates that are ordered by service.
 fn services<'a, C: Candidate + 'a>(
     candidates: impl Iterator<Item = &'a C>,
 ) -> impl Iterator<Item = ServiceId> {
@@ -77,20 +78,13 @@ fn services<'a, C: Candidate + 'a>(
     candidates.map(Candidate::service).filter(move |service| last.replace(*service) != Some(*service))
 }
 
-/// A 64-bit finalizer (SplitMix64; Steele, Lea and Flood 2014).
-pub fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What can be reached may change while it is being chosen.
+    /// Whether a candidate can be reached may change during the selection.
     #[test]
-    fn nobody_is_chosen_who_has_just_gone() {
+    fn selection_survives_candidates_that_become_unusable() {
         let one = [At(1, 1)];
         for policy in [Policy::Modulo, Policy::Rendezvous] {
             for near in [false, true] {
@@ -127,7 +121,7 @@ mod tests {
     const POLICIES: [Policy; 2] = [Policy::Modulo, Policy::Rendezvous];
 
     #[test]
-    fn services_are_counted_and_not_their_sessions() {
+    fn services_are_counted_instead_of_sessions() {
         let candidates = [At(1, 1), At(1, 2), At(1, 3), At(2, 3)];
         let chosen: Vec<u64> = (0..4)
             .filter_map(|key| pick(&candidates, choice(Policy::Modulo, key, 9), |_| true))
@@ -137,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_services_sessions_the_one_on_the_same_node_comes_first_and_the_unreachable_never() {
+    fn local_session_of_the_service_is_preferred_and_unreachable_ones_are_skipped() {
         let candidates = [At(1, 1), At(1, 2), At(1, 3)];
         for policy in POLICIES {
             for key in 0..20 {
@@ -151,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn services_on_the_same_node_come_first_where_that_is_wanted() {
+    fn near_prefers_services_with_a_session_on_the_local_node() {
         let candidates = [At(1, 1), At(2, 2), At(3, 2), At(4, 3)];
         for policy in POLICIES {
             let mut seen = std::collections::BTreeSet::new();
@@ -161,15 +155,15 @@ mod tests {
                 assert_eq!(chosen.1, 2);
                 seen.insert(chosen.0);
                 let far = pick(&candidates, near, |c| c.1 != 2).unwrap();
-                assert_ne!(far.1, 2, "nobody is left there");
+                assert_ne!(far.1, 2, "no local session is usable");
             }
-            assert_eq!(seen.len(), 2, "those on the node share the keys");
+            assert_eq!(seen.len(), 2, "the local services share the keys");
         }
     }
 
-    /// Every node must choose alike, also one of another release.
+    /// All nodes must select alike, also those of another release.
     #[test]
-    fn choices_are_what_they_were() {
+    fn selections_do_not_change_between_releases() {
         let all: Vec<At> = (1..=5).flat_map(|s| [At(s, s), At(s, s + 1)]).collect();
         let chosen = |policy| -> Vec<(u64, u64)> {
             let key = |n: u64| 1_000_000_000_001 + n;
@@ -186,7 +180,7 @@ mod tests {
     const RENDEZVOUS: [(u64, u64); 8] = [(4, 5), (5, 5), (1, 2), (3, 4), (5, 5), (2, 3), (4, 5), (5, 5)];
 
     #[test]
-    fn rendezvous_moves_only_the_share_of_the_one_that_left() {
+    fn rendezvous_moves_only_the_keys_of_the_service_that_left() {
         let all: Vec<At> = (1..=10).map(|s| At(s, 1)).collect();
         let mut moved = 0;
         for key in 0..1_000 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Step, Tables};
+use super::state::{Step, Tables};
 use crate::effect::{Effect, Reason, Verdict, Why};
 use crate::event::Event;
 use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId};
@@ -77,8 +77,7 @@ fn online(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> Result<Ver
     step.accepted()
 }
 
-/// Where that very session of the proposing node is: a late end never hits a newer one, nor one
-/// elsewhere.
+/// The home of exactly this session of the proposing node: a late end never affects a newer session, nor one elsewhere.
 fn own(tables: &Tables, step: &Step<'_>, edge: EdgeId, incarnation: Incarnation) -> Result<Home, Reason> {
     let node = step.origin.ok_or(Reason::NoOrigin)?.node;
     let home = tables.edges.get(edge).ok_or(Reason::Stale)?.home;
@@ -92,7 +91,7 @@ fn stop_admitting(tables: &mut Tables, edge: EdgeId, home: &Home) {
     }
 }
 
-/// Removes an edge's row and notes what its end owes.
+/// Removes an edge's row and adds its callback if one is due.
 fn remove(tables: &mut Tables, step: &mut Step<'_>, edge: EdgeId, why: Why) {
     if let Some(taken) = tables.edges.remove(edge) {
         gone(tables, step, edge, &taken.row(), why);
@@ -104,15 +103,15 @@ fn gone(tables: &mut Tables, step: &mut Step<'_>, edge: EdgeId, row: &EdgeRow<'_
     owe_for(tables, step, edge, row);
 }
 
-/// Drops the rows of a node, but for those of the epoch to keep.
+/// Removes the rows of a node, except those of the epoch to keep.
 pub(super) fn drop_rows(tables: &mut Tables, step: &mut Step<'_>, node: NodeId, keep: Option<Epoch>) {
     for (edge, taken) in tables.edges.drain(|epoch, holder| holder == node && Some(epoch) != keep) {
         gone(tables, step, edge, &taken.row(), Why::NodeGone);
     }
 }
 
-/// The node's life is over: whoever may have heard of an edge that it was admitting is told of the
-/// end. What the edge said of itself was with the node and is lost.
+/// Ends the admissions of a node whose epoch has ended. Services may have seen these edges, so their end is due as a
+/// callback; the meta of the edges is lost with the node.
 pub(super) fn drop_admitting(tables: &mut Tables, step: &mut Step<'_>, node: NodeId) {
     let held: Vec<_> =
         tables.admitting.iter().filter(|(key, _)| key.1 == node).map(|(k, h)| (*k, *h)).collect();

@@ -1,18 +1,18 @@
-//! What can be asked of the tables. Suspended rows are never shown (R5).
+//! Lookups in the tables. They never show suspended rows (R5), unless they say so.
 
 use super::Tables;
 use crate::id::{EdgeId, Epoch, Home, NodeId, Revision, ServiceId};
 use crate::rows::{Cluster, EdgeRow, Member, NodeRow, Owed, ServiceRow};
 use crate::sessions::Kind;
-use crate::shards::Life;
+use crate::shards::EpochRows;
 
 impl Tables {
-    /// The revision that these are the tables of.
+    /// The revision of the tables.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The cluster, once it is made.
+    /// The cluster, once it exists.
     pub fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
     }
@@ -27,7 +27,7 @@ impl Tables {
         self.edges.iter().filter(|(_, row)| self.is_live(row.home.node, row.home.epoch))
     }
 
-    /// An edge's row, live or suspended; for the node that wants to revive it.
+    /// An edge's row, live or suspended, for the node that revives it.
     pub fn edge_row(&self, edge: EdgeId) -> Option<EdgeRow<'_>> {
         self.edges.get(edge)
     }
@@ -47,17 +47,17 @@ impl Tables {
         self.offering(Kind::Method, name)
     }
 
-    /// The live sessions that take a topic, by service.
+    /// The live sessions that subscribe to a topic, by service.
     pub fn topic(&self, name: &str) -> impl Iterator<Item = &ServiceRow> {
         self.offering(Kind::Topic, name)
     }
 
-    /// The methods that live sessions offer, by name, and how many do.
+    /// The methods that live sessions offer, by name, with the number of sessions.
     pub fn methods(&self) -> impl Iterator<Item = (&str, usize)> {
         self.names(Kind::Method)
     }
 
-    /// The topics that live sessions take, by name, and how many do.
+    /// The topics that live sessions subscribe to, by name, with the number of sessions.
     pub fn topics(&self) -> impl Iterator<Item = (&str, usize)> {
         self.names(Kind::Topic)
     }
@@ -72,17 +72,17 @@ impl Tables {
         names.map(move |name| (name, self.offering(kind, name).count())).filter(|(_, count)| *count > 0)
     }
 
-    /// All members, by number.
+    /// All members, by id.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }
 
-    /// The member that goes by a name; the newest, should a wiped node have come back.
+    /// The member with a name; the newest, if a wiped node has joined again.
     pub fn member_named(&self, name: &str) -> Option<&Member> {
         self.members.values().rev().find(|member| member.name == name)
     }
 
-    /// A node's latest life.
+    /// A node's latest epoch.
     pub fn node(&self, node: NodeId) -> Option<&NodeRow> {
         self.nodes.get(&node)
     }
@@ -97,7 +97,7 @@ impl Tables {
         self.nodes.get(&node).filter(|row| !row.down).map(|row| row.epoch)
     }
 
-    /// Callbacks that are still to be made.
+    /// The pending callbacks.
     pub fn owed(&self) -> impl Iterator<Item = &Owed> {
         self.owed.values()
     }
@@ -112,27 +112,27 @@ impl Tables {
         self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Live edges; the cost does not depend on how many there are.
+    /// The number of live edges; the cost does not depend on it.
     pub fn edge_count(&self) -> usize {
-        let live = self.edges.lives().filter(|(epoch, life)| self.is_live(life.node, *epoch));
-        live.map(|(_, life)| life.rows).sum()
+        let live = self.edges.epochs().filter(|(epoch, rows)| self.is_live(rows.node, *epoch));
+        live.map(|(_, rows)| rows.rows).sum()
     }
 
-    /// Live edges at home on a node.
+    /// The number of live edges of a node.
     pub fn edge_count_on(&self, node: NodeId) -> usize {
-        let here = |epoch: Epoch, life: Life| life.node == node && self.is_live(node, epoch);
-        self.edges.lives().filter(|(epoch, life)| here(*epoch, *life)).map(|(_, life)| life.rows).sum()
+        let here = |epoch: Epoch, rows: EpochRows| rows.node == node && self.is_live(node, epoch);
+        self.edges.epochs().filter(|(epoch, rows)| here(*epoch, *rows)).map(|(_, rows)| rows.rows).sum()
     }
 
-    /// Rows of edges, suspended ones included; what the tables weigh.
+    /// The number of rows of edges, suspended ones included.
     pub fn edge_rows(&self) -> usize {
         self.edges.len()
     }
 
-    /// Whether the node still has rows of an epoch that is over.
+    /// Whether the node still has rows of an ended epoch.
     pub fn has_suspended(&self, node: NodeId) -> bool {
         let dead = |holder: NodeId, epoch: Epoch| holder == node && !self.is_live(node, epoch);
-        self.edges.lives().any(|(epoch, life)| dead(life.node, epoch))
+        self.edges.epochs().any(|(epoch, rows)| dead(rows.node, epoch))
             || self.services.iter().any(|(_, row)| dead(row.home.node, row.home.epoch))
     }
 

@@ -1,8 +1,9 @@
-//! Events of the cluster, its members and their lives.
+//! Events of the cluster, its members and their epochs.
 
-use super::{LEVEL, Step, Tables, edges, services};
+use super::state::{Step, Tables};
+use super::{edges, services};
 use crate::effect::{Effect, Reason, Verdict};
-use crate::event::{Event, Founder, Levels, NodeAddrs};
+use crate::event::{Event, Founder, LEVEL, Levels, NodeAddrs};
 use crate::id::{Epoch, NodeId};
 use crate::rows::{Cluster, Member, NodeRow};
 use bytes::Bytes;
@@ -97,12 +98,12 @@ fn add(
         return Ok(Verdict::Member(member.node));
     }
     if step.at.ordinal != 0 {
-        // The number is the revision: one entry adds one member.
+        // The id is the revision: one entry adds one member.
         return Err(Reason::NoChange);
     }
     let node = NodeId(step.at.revision.0);
     if tables.members.contains_key(&node) {
-        // A founder's number, in a log that is shorter than the list of founders.
+        // The id of a founder, in a log that is shorter than the list of founders.
         return Err(Reason::NoChange);
     }
     let member = Member { node, name: name.into(), mesh: mesh.into(), nonce, voter: false };
@@ -148,14 +149,14 @@ fn up(
         }
     }
     if step.at.ordinal != 0 {
-        // The epoch is the revision: one entry begins one life.
+        // The epoch is the revision: one entry begins one epoch.
         return Err(Reason::NoChange);
     }
     let epoch = Epoch(step.at.revision.0);
     let row = NodeRow { epoch, boot, down: false, last: 0, draining, addrs: addrs.clone(), levels };
     tables.nodes.insert(node, row);
     if !same_boot {
-        // Another process: it holds none of the sessions of the one before.
+        // Another process: it has none of the sessions of the one before.
         edges::drop_admitting(tables, step, node);
         drop_rows(tables, step, node, None);
     }
@@ -174,7 +175,7 @@ fn down(tables: &mut Tables, step: &mut Step<'_>, node: NodeId, epoch: Epoch) ->
     step.accepted()
 }
 
-/// Drops the rows of a node, but for those of the epoch to keep.
+/// Removes the rows of a node, except those of the epoch to keep.
 fn drop_rows(tables: &mut Tables, step: &mut Step<'_>, node: NodeId, keep: Option<Epoch>) {
     edges::drop_rows(tables, step, node, keep);
     services::drop_rows(tables, step, node, keep);

@@ -1,114 +1,30 @@
-//! The tables and the one function that changes them.
+//! The tables and the function that changes them.
 
 mod edges;
 mod lookup;
 mod members;
 mod services;
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod state;
 
 use crate::batch::{Batch, Origin};
 use crate::effect::{Effect, Reason, Verdict};
 use crate::event::Event;
-use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId, Position, Revision, SessionNo};
-use crate::rows::{Cluster, Member, NodeRow, Owed};
-use crate::sessions::Sessions;
-use crate::shards::Edges;
+use crate::id::{Position, Revision};
 
-/// The level that this code brings a new cluster to; it works at this level only.
-pub const LEVEL: u32 = 1;
-/// Edge ids are given out from here: above what people write by hand.
-const FIRST_EDGE: u64 = 1_000_000_000_001;
+use state::Step;
+pub use state::Tables;
 
-/// Presence, topics, methods, members and settings at one revision. A clone is cheap and shares
-/// rows with the original.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tables {
-    pub(crate) revision: Revision,
-    pub(crate) cluster: Option<Cluster>,
-    pub(crate) members: BTreeMap<NodeId, Member>,
-    pub(crate) nodes: BTreeMap<NodeId, NodeRow>,
-    pub(crate) next_edge: u64,
-    pub(crate) next_service: u64,
-    pub(crate) edges: Edges,
-    pub(crate) services: Arc<Sessions>,
-    pub(crate) admitting: Arc<BTreeMap<(EdgeId, NodeId, SessionNo), Home>>,
-    pub(crate) owed: Arc<BTreeMap<(EdgeId, Incarnation), Owed>>,
-    pub(crate) settings: BTreeMap<String, String>,
-}
-
-impl Default for Tables {
-    fn default() -> Self {
-        Tables::new()
-    }
-}
-
-impl Tables {
-    /// Goes on as another cluster, with all that is known: when most members are lost for good.
-    pub fn adopt(&mut self, id: [u8; 16]) {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.id = id;
-        }
-    }
-}
-
-/// What a batch has done.
+/// The results of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
-    /// One for each event.
+    /// One verdict for each event.
     pub verdicts: Vec<Verdict>,
-    /// In the order of the changes.
+    /// The effects, in the order of the changes.
     pub effects: Vec<Effect>,
 }
 
-/// One event being applied.
-pub(crate) struct Step<'a> {
-    pub(crate) at: Position,
-    pub(crate) origin: Option<Origin>,
-    pub(crate) time_ms: u64,
-    pub(crate) effects: &'a mut Vec<Effect>,
-}
-
-impl Step<'_> {
-    /// The proposing node and epoch, which are those of the session.
-    pub(crate) fn home(&self, session: SessionNo) -> Result<Home, Reason> {
-        let Origin { node, epoch, .. } = self.origin.ok_or(Reason::NoOrigin)?;
-        Ok(Home { node, epoch, session, incarnation: Incarnation(self.at) })
-    }
-
-    /// The next block of ids; none is given twice.
-    pub(crate) fn ids(&self, next: &mut u64, count: u32) -> Result<Verdict, Reason> {
-        self.origin.ok_or(Reason::NoOrigin)?;
-        let first = *next;
-        *next = first.checked_add(u64::from(count)).ok_or(Reason::NoChange)?;
-        Ok(Verdict::Ids { first, count })
-    }
-
-    pub(crate) fn accepted(&self) -> Result<Verdict, Reason> {
-        Ok(Verdict::Accepted(self.at))
-    }
-}
-
 impl Tables {
-    /// Empty tables, before the first event.
-    pub fn new() -> Self {
-        Tables {
-            revision: Revision(0),
-            cluster: None,
-            members: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            next_edge: FIRST_EDGE,
-            next_service: 1,
-            edges: Edges::default(),
-            services: Arc::default(),
-            admitting: Arc::default(),
-            owed: Arc::default(),
-            settings: BTreeMap::new(),
-        }
-    }
-
-    /// Applies the entry at `revision`. In debug builds the invariants are checked afterwards.
+    /// Applies the entry at `revision`. Debug builds check the invariants afterwards.
     pub fn apply(&mut self, revision: Revision, batch: &Batch) -> Applied {
         self.revision = revision;
         let mut applied = Applied::default();
@@ -123,7 +39,7 @@ impl Tables {
             let (origin, time_ms) = (batch.origin, batch.time_ms);
             let mut step = Step { at, origin, time_ms, effects: &mut applied.effects };
             let fenced = batch.origin.is_some_and(|origin| !self.is_live(origin.node, origin.epoch));
-            // A node may say its own good-bye; what comes behind it in the batch is of a dead life.
+            // A node may report its own end; the epoch of the events behind it in the batch has ended.
             let verdict = if fenced { Err(Reason::Fenced) } else { self.step(&mut step, event) };
             applied.verdicts.push(verdict.unwrap_or_else(Verdict::Rejected));
         }
@@ -132,7 +48,7 @@ impl Tables {
         applied
     }
 
-    /// Takes a numbered batch once and in order, and only from the node's live epoch (R3).
+    /// Accepts a numbered batch once, in order, and only from the node's live epoch (R3).
     fn admit(&mut self, origin: &Origin) -> Result<(), Reason> {
         let node = self.nodes.get_mut(&origin.node).ok_or(Reason::Fenced)?;
         if !node.is_live(origin.epoch) {
@@ -182,14 +98,10 @@ impl Tables {
         }
     }
 
-    pub(crate) fn is_live(&self, node: NodeId, epoch: Epoch) -> bool {
-        self.nodes.get(&node).is_some_and(|row| row.is_live(epoch))
-    }
-
     #[cfg(debug_assertions)]
-    #[allow(clippy::panic, reason = "a broken invariant must stop at the entry that broke it")]
+    #[allow(clippy::panic, reason = "a violated invariant must stop at the entry that violated it")]
     fn assert_sound(&self) {
-        /// Rows up to which each entry is checked; past it one in 256 is.
+        /// Number of rows up to which every entry is checked; above it one in 256.
         const ALWAYS: usize = 256;
         if (self.edges.len() <= ALWAYS || self.revision.0.is_multiple_of(256))
             && let Err(violation) = self.check()

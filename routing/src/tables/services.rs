@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Step, Tables};
+use super::state::{Step, Tables};
 use crate::effect::{Effect, Reason, Verdict, Why};
 use crate::event::Event;
 use crate::id::{Epoch, NodeId, ServiceId, SessionNo};
@@ -51,7 +51,7 @@ fn online(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> Result<Ver
     };
     let home = step.home(*session)?;
     if *instance != [0; 16] {
-        // The same instance again: its older session is a dead connection.
+        // The older session of the same instance is a dead connection.
         for older in tables.services.instance(name, instance) {
             remove(tables, step, older, Why::Replaced);
         }
@@ -71,7 +71,7 @@ fn online(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> Result<Ver
     step.accepted()
 }
 
-/// That very session of the proposing node, if it is there.
+/// Exactly this session of the proposing node, if it exists.
 fn own(
     tables: &Tables,
     step: &Step<'_>,
@@ -100,8 +100,8 @@ fn name(
 ) -> Result<Verdict, Reason> {
     let origin = step.origin.ok_or(Reason::NoOrigin)?;
     if tables.services.get(key).is_some_and(|row| row.home.epoch != origin.epoch) {
-        // Its node speaks of it in a new life before the resume has come to it: what is acknowledged
-        // must be visible (R4), so the row is revived here.
+        // The node proposes it in a new epoch before its resume has reached this session: what is acknowledged must be
+        // visible (R4), so the row is revived here.
         revive(tables, step, key)?;
     }
     let sessions = Arc::make_mut(&mut tables.services);
@@ -126,7 +126,7 @@ fn kick(tables: &mut Tables, step: &mut Step<'_>, service: ServiceId) -> Result<
     step.accepted()
 }
 
-/// Drops the rows of a node, but for those of the epoch to keep.
+/// Removes the rows of a node, except those of the epoch to keep.
 pub(super) fn drop_rows(tables: &mut Tables, step: &mut Step<'_>, node: NodeId, keep: Option<Epoch>) {
     let goes = |row: &ServiceRow| row.home.node == node && Some(row.home.epoch) != keep;
     let gone: Vec<_> = tables.services.iter().filter(|(_, row)| goes(row)).map(|(key, _)| key).collect();

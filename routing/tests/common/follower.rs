@@ -1,4 +1,4 @@
-//! Somebody who sees effects alone, as a node's directory does, and must know what the tables show.
+//! A follower that sees only the effects, as a node's session registry does, and must agree with the tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! Histories from bytes: any bytes are one, so that whatever makes bytes makes histories.
 //!
-//! Four bytes are one event: its kind, whom it is about, a choice, and how its origin is wrong, if it
+//! Four bytes are one event: its kind, its subject, a choice, and how its origin is wrong, if it
 //! is. Origins are mostly right, for a history that is all refusals shows nothing; now and then they
 //! are of an older epoch, repeated, skipped or missing, and an earlier batch arrives once more.
 

@@ -42,7 +42,7 @@ impl Naive {
             if let Some(Origin { node, epoch, .. }) = batch.origin
                 && !matches!(self.nodes.get(&node), Some((live, _, true, _)) if *live == epoch)
             {
-                // The node has said good-bye in this very batch.
+                // The node has reported its end in this batch.
                 return;
             }
             self.of_cluster(at, event);
@@ -212,7 +212,7 @@ impl Naive {
             assert_eq!(tables.topic(name).map(|row| row.home).collect::<BTreeSet<_>>(), take, "{name}");
         }
         let owed: BTreeSet<_> = tables.owed().map(|owed| (owed.edge, owed.incarnation)).collect();
-        assert_eq!(owed, self.owed, "callbacks that are owed");
+        assert_eq!(owed, self.owed, "pending callbacks");
         for node in self.nodes.keys() {
             let dead = |home: &Home| home.node == *node && !self.is_live(home);
             let held = self.edges.values().any(|(home, _)| dead(home))

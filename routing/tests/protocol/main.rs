@@ -3,7 +3,7 @@
 //! declared down and are not, proposals that are given up and commit late or twice, batches that a
 //! snapshot steps over. The rules must hold in each state that can be reached.
 //!
-//! The second half proves the first: with one fence taken away the checker finds the broken rule.
+//! The second half validates the first: without one of the fences the checker finds the violated rule.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
@@ -38,37 +38,37 @@ fn holds(bounds: Bounds, happens: &[&'static str]) {
 }
 
 #[test]
-fn takeovers_and_ends_that_come_late() {
+fn takeovers_and_late_ends() {
     let bounds = Bounds { connects: 3, ends: 1, again: 1, ..Bounds::default() };
     holds(bounds, &[rules::TAKEOVER, rules::LATE, rules::TWICE]);
 }
 
 #[test]
-fn nodes_that_are_declared_down_and_are_not() {
+fn nodes_declared_down_while_they_run() {
     let bounds = Bounds { connects: 2, ends: 1, downs: 1, jumps: 1, ..Bounds::default() };
     holds(bounds, &[rules::DEAD, rules::REVIVED, rules::TAKEN, rules::UNRESUMED]);
 }
 
 #[test]
-fn nodes_that_are_declared_down_twice_and_dropped() {
+fn nodes_declared_down_twice_and_dropped() {
     let bounds = Bounds { connects: 1, downs: 2, drops: 1, ..Bounds::default() };
     holds(bounds, &[rules::REVIVED, rules::DROPPED]);
 }
 
 #[test]
-fn proposals_of_a_past_life_that_come_again() {
+fn repeated_proposals_of_an_ended_epoch() {
     let bounds = Bounds { connects: 2, downs: 1, again: 1, ..Bounds::default() };
     holds(bounds, &[rules::TWICE, rules::DEAD, rules::TAKEN]);
 }
 
 #[test]
-fn processes_that_die_and_start_again() {
+fn processes_that_crash_and_restart() {
     let bounds = Bounds { connects: 2, crashes: 1, downs: 1, ..Bounds::default() };
     holds(bounds, &[rules::DEAD, rules::RESTARTED]);
 }
 
 #[test]
-fn processes_that_die_twice() {
+fn processes_that_crash_twice() {
     let bounds = Bounds { connects: 1, crashes: 2, drops: 1, ..Bounds::default() };
     holds(bounds, &[rules::OLD_BOOT, rules::RESTARTED]);
 }
@@ -76,14 +76,14 @@ fn processes_that_die_twice() {
 /// The same with more of everything at once.
 #[test]
 #[ignore = "minutes: cargo test --release --workspace --test protocol -- --ignored --nocapture"]
-fn more_of_everything() {
+fn larger_model() {
     let takeovers = Bounds { connects: 3, ends: 1, downs: 1, ..Bounds::default() };
     holds(takeovers, &[rules::TAKEOVER, rules::LATE, rules::DEAD, rules::REVIVED, rules::TAKEN]);
     let crashes = Bounds { connects: 2, ends: 1, crashes: 1, downs: 1, jumps: 1, ..Bounds::default() };
     holds(crashes, &[rules::DEAD, rules::RESTARTED]);
 }
 
-/// With a fence taken away the checker finds which rule needs it.
+/// Without a fence the checker finds the rule that needs it.
 fn is_caught(mutant: Mutant, bounds: Bounds, by: &[&'static str]) {
     let checker = explore(Protocol { bounds, mutant: Some(mutant) });
     let broken: Vec<&str> =
@@ -93,13 +93,13 @@ fn is_caught(mutant: Mutant, bounds: Bounds, by: &[&'static str]) {
 }
 
 #[test]
-fn a_removal_without_its_incarnation_is_caught() {
+fn removal_without_its_incarnation_is_caught() {
     let bounds = Bounds { connects: 2, ..Bounds::default() };
     is_caught(Mutant::RemovalById, bounds, &[rules::FENCED]);
 }
 
 #[test]
-fn a_resume_without_its_incarnation_is_caught() {
+fn resume_without_its_incarnation_is_caught() {
     let bounds = Bounds { connects: 2, downs: 1, jumps: 1, ..Bounds::default() };
     is_caught(Mutant::ResumeById, bounds, &[rules::FENCED]);
 }

@@ -22,7 +22,7 @@ pub(crate) struct Bounds {
     pub(crate) connects: u8,
     /// A connection ends.
     pub(crate) ends: u8,
-    /// Somebody asks for a node to be declared down.
+    /// The leader proposes to declare a node down.
     pub(crate) downs: u8,
     /// A process dies; it may start again.
     pub(crate) crashes: u8,

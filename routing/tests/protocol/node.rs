@@ -94,7 +94,7 @@ impl Node {
         self.follow(&effects);
         let last = self.view.node(self.id).map_or(0, |row| row.last);
         if self.flight.as_ref().and_then(|flight| flight.origin).is_some_and(|origin| origin.number <= last) {
-            // It was among what was stepped over: nobody will ever tell its verdicts.
+            // The snapshot skipped it: its verdicts stay unknown.
             self.give_up();
         }
     }

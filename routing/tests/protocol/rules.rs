@@ -8,7 +8,7 @@ use crate::node::Node;
 
 pub(crate) const TABLES: &str = "the tables keep their own rules";
 pub(crate) const FENCED: &str = "R3: a live row goes only for a reason that names it";
-pub(crate) const ONCE: &str = "R3: each number is taken once";
+pub(crate) const ONCE: &str = "R3: each number is applied once";
 pub(crate) const WELCOME: &str = "R4: a session that was welcomed is the one that is routed to";
 pub(crate) const GHOST: &str = "R11: each row of a live node has a session, or its removal is proposed";
 pub(crate) const GONE: &str = "R5: what is not resumed is dropped";
@@ -31,14 +31,14 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
     properties
 }
 
-pub(crate) const TAKEOVER: &str = "an edge is taken over by another node";
-pub(crate) const LATE: &str = "an end comes too late";
-pub(crate) const TWICE: &str = "a batch comes twice";
-pub(crate) const DEAD: &str = "a batch of a life that is over comes after all";
+pub(crate) const TAKEOVER: &str = "another node takes an edge over";
+pub(crate) const LATE: &str = "an end arrives late";
+pub(crate) const TWICE: &str = "a batch arrives twice";
+pub(crate) const DEAD: &str = "a batch of an ended epoch arrives";
 pub(crate) const REVIVED: &str = "a row is revived";
-pub(crate) const TAKEN: &str = "a row that was taken meanwhile is not revived";
-pub(crate) const UNRESUMED: &str = "a row that nobody resumes goes";
-pub(crate) const RESTARTED: &str = "rows of a process that died go when the next one comes up";
+pub(crate) const TAKEN: &str = "a row that was replaced meanwhile is not revived";
+pub(crate) const UNRESUMED: &str = "a row that is not resumed is removed";
+pub(crate) const RESTARTED: &str = "rows of a crashed process are removed when the next one is up";
 pub(crate) const OLD_BOOT: &str = "a process that died is declared up after the next one";
 pub(crate) const DROPPED: &str = "rows of a node that stays down are dropped";
 

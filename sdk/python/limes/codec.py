@@ -1,4 +1,4 @@
-"""Frames as bytes and back: clauses 2 to 6 of wire/PROTOCOL.md, no input or output."""
+"""Encodes and decodes frames: clauses 2 to 6 of wire/PROTOCOL.md. Does no I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ CALL, REPLY, ERROR, CANCEL, MESSAGE, ACK = 0x10, 0x11, 0x12, 0x13, 0x14, 0x15
 REGISTER, WITHDRAW, SUBSCRIBE, UNSUBSCRIBE, DONE = 0x20, 0x21, 0x22, 0x23, 0x24
 
 EDGE, SERVICE = 1, 2
-NO, MAYBE, YES = 0, 1, 2
+#: Whether a handler ran (4.3).
+NOT_STARTED, UNKNOWN, COMPLETED = 0, 1, 2
 
 BODY_MAX = 16 << 20
 META_MAX = 65_535
@@ -21,7 +22,7 @@ NAME_MAX = 255
 NAMES_MAX = 1024
 TEXT_MAX = 1024
 
-#: Clause 8: the codes by their names, and the other way round.
+#: Clause 8: the codes by name, and their names by code.
 CODES = {
     "OK": 0, "NO_EDGE": 1, "NO_SERVICE": 2, "NO_METHOD": 3, "BUSY": 4, "TIMEOUT": 5, "CANCELLED": 6,
     "REPLACED": 7, "GONE": 8, "MOVED": 9, "NO_QUORUM": 10, "REFUSED": 11, "TOO_LARGE": 12,
@@ -37,7 +38,7 @@ class ProtocolError(Exception):
 
 
 class _Reader:
-    """Takes fields from the front of a head (2.3)."""
+    """Reads fields from the front of a head (2.3)."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -84,7 +85,7 @@ def _field(tag: int, value: bytes) -> bytes:
 
 @dataclass
 class Hello:
-    """What a client says first (3.2)."""
+    """The first frame of a client (3.2)."""
 
     role: int
     keepalive: int = 0
@@ -114,7 +115,7 @@ class Hello:
 
 @dataclass
 class Welcome:
-    """What the gateway answers (3.3)."""
+    """The answer of the gateway to a hello (3.3)."""
 
     version: int = 0
     keepalive: int = 20_000
@@ -182,12 +183,12 @@ class Request:
 
 @dataclass
 class Outcome:
-    """How a request ended: a reply, an error, an ack or a done (4.3, 5.2, 6.2)."""
+    """The end of a request: a reply, an error, an ack or a done (4.3, 5.2, 6.2)."""
 
     kind: int
     number: int
     code: int = 0
-    ran: int = NO
+    ran: int = NOT_STARTED
     text: str = ""
     body: bytes = b""
 
@@ -204,16 +205,16 @@ class Outcome:
         reader = _Reader(head)
         number = reader.number("Q")
         if kind == REPLY:
-            return cls(kind, number, ran=YES, body=body)
+            return cls(kind, number, ran=COMPLETED, body=body)
         code = reader.number("I")
-        # An ack that is not OK says that the receiver has looked at the message and refused it.
-        ran = reader.number("B") if kind == ERROR else (YES if kind == ACK else NO)
+        # The receiver handled the message of an ack that is not OK, and refused it.
+        ran = reader.number("B") if kind == ERROR else (COMPLETED if kind == ACK else NOT_STARTED)
         return cls(kind, number, code, ran, reader.text())
 
 
 @dataclass
 class Number:
-    """A ping, a pong or a cancel: nothing but a number (3.8, 4.5)."""
+    """A ping, a pong or a cancel, which hold only a number (3.8, 4.5)."""
 
     kind: int
     number: int
@@ -228,7 +229,7 @@ class Number:
 
 @dataclass
 class Names:
-    """Register, withdraw, subscribe or unsubscribe (6.1)."""
+    """A register, withdraw, subscribe or unsubscribe (6.1)."""
 
     kind: int
     number: int
@@ -257,14 +258,14 @@ class GoAway:
 
 @dataclass
 class Yamux:
-    """A yamux frame's type, flags and stream (7.10); its payload is passed over."""
+    """Type, flags and stream of a yamux frame (7.10); its payload is skipped."""
 
     kind: int
     flags: int
     stream: int
 
     def reset(self) -> bytes:
-        """What refuses the stream."""
+        """The frame that refuses the stream."""
         return struct.pack(">BBHII", 0, 1, 8, self.stream, 0)
 
     def opens(self) -> bool:
@@ -272,7 +273,7 @@ class Yamux:
 
 
 class Decoder:
-    """Bytes in, frames out, however the bytes are cut."""
+    """Turns bytes, in pieces of any size, into frames."""
 
     def __init__(self, body_max: int = BODY_MAX) -> None:
         self.buffer, self.body_max, self.skip = bytearray(), body_max, 0
@@ -281,11 +282,11 @@ class Decoder:
         self.buffer += data
 
     def next(self):
-        """The next frame; None when more bytes are needed."""
+        """The next frame; None if more bytes are needed."""
         while True:
-            passed = min(self.skip, len(self.buffer))
-            del self.buffer[:passed]
-            self.skip -= passed
+            skipped = min(self.skip, len(self.buffer))
+            del self.buffer[:skipped]
+            self.skip -= skipped
             if not self.buffer or self.skip:
                 return None
             if self.buffer[0] == 0:

@@ -1,4 +1,4 @@
-"""What can go wrong, and what the caller may do next."""
+"""Errors, and what the caller may do next."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from . import codec
 
 
 class LimesError(Exception):
-    """The base of all of them."""
+    """The base of all errors of this package."""
 
 
 class ConnectError(LimesError):
-    """No connection could be had; `code` is set if the cluster said no for good."""
+    """No connection could be opened; `code` is set if the cluster refuses this client for good."""
 
     def __init__(self, text: str, code: int | None = None) -> None:
         super().__init__(text)
@@ -23,8 +23,8 @@ class CallError(LimesError):
     def __init__(self, code: int | str, ran: int, text: str) -> None:
         self.code = codec.CODES[code] if isinstance(code, str) else code
         self.ran, self.text = ran, text
-        said = {codec.NO: "not run", codec.MAYBE: "may have run", codec.YES: "has run"}
-        super().__init__(f"{self.code_name} ({said.get(ran, 'may have run')}): {text}")
+        texts = {codec.NOT_STARTED: "not run", codec.UNKNOWN: "may have run", codec.COMPLETED: "has run"}
+        super().__init__(f"{self.code_name} ({texts.get(ran, 'may have run')}): {text}")
 
     @property
     def code_name(self) -> str:
@@ -33,9 +33,9 @@ class CallError(LimesError):
 
     @property
     def may_have_run(self) -> bool:
-        """Whether the receiver's handler may have been run; if not, sending again cannot do it twice."""
-        return self.ran != codec.NO
+        """Whether the receiver's handler may have run; if not, sending again cannot run it twice."""
+        return self.ran != codec.NOT_STARTED
 
 
 class Failed(LimesError):
-    """Raised by a handler: its text goes to the caller."""
+    """Raised by a handler; the caller gets its text."""

@@ -1,7 +1,7 @@
 """Against real nodes: `live.py EDGES SERVICES`, each a comma-separated list of node addresses.
 
-Prints one line for each thing that holds; whoever runs it breaks the cluster when asked to
-(`ask: ...`) and answers with a line on stdin.
+Prints one line for each property that holds. A line `ask: ...` asks the calling test to break the cluster; the
+test answers with a line on stdin.
 """
 
 import asyncio
@@ -13,16 +13,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import limes  # noqa: E402
 
-#: How long anything may take on a busy machine, in seconds.
+#: Time limit of any step on a busy machine, in seconds.
 PATIENCE = 100.0
 
 
 async def failing(work) -> limes.CallError:
+    """The error of a request that must fail."""
     try:
-        found = await work
+        result = await work
     except limes.CallError as error:
         return error
-    raise AssertionError(f"was answered {found!r}")
+    raise AssertionError(f"succeeded with {result!r}")
 
 
 async def ask(what: str) -> str:
@@ -31,16 +32,16 @@ async def ask(what: str) -> str:
     return line.strip()
 
 
-async def until(what: str, look) -> None:
+async def until(what: str, holds) -> None:
     end = time.monotonic() + PATIENCE
-    while not await look():
+    while not await holds():
         assert time.monotonic() < end, f"not in time: {what}"
         await asyncio.sleep(0.02)
 
 
 async def talk(edge: limes.Edge, service: limes.Service) -> None:
     """Calls, messages, errors, deadlines, cancels."""
-    cancelled, heard = asyncio.Event(), asyncio.Queue()
+    cancelled, received = asyncio.Event(), asyncio.Queue()
 
     async def greet(call: limes.Call) -> bytes:
         return b"hello " + call.body + b" from %d" % call.peer
@@ -56,16 +57,16 @@ async def talk(edge: limes.Edge, service: limes.Service) -> None:
             raise
         return b""
 
-    async def hear(message: limes.Message) -> None:
+    async def receive(message: limes.Message) -> None:
         if message.body == b"bad":
             raise limes.Failed("not like that")
-        heard.put_nowait(message)
+        received.put_nowait(message)
 
     for method, handler in (("greet", greet), ("fail", fail), ("hang", hang)):
         await service.register(method, handler)
-    await service.subscribe("alarms", hear)
+    await service.subscribe("alarms", receive)
     edge.handle("greet", greet)
-    edge.receive(hear)
+    edge.receive(receive)
 
     assert await edge.call("greet", b"ann") == b"hello ann from %d" % edge.id
     assert await service.call(edge.id, "greet", b"bob") == b"hello bob from %d" % service.id
@@ -77,7 +78,7 @@ async def talk(edge: limes.Edge, service: limes.Service) -> None:
 
     await edge.publish("alarms", b"fire")
     await service.publish(edge.id, "orders", b"stop")
-    got = [await asyncio.wait_for(heard.get(), PATIENCE) for _ in range(2)]
+    got = [await asyncio.wait_for(received.get(), PATIENCE) for _ in range(2)]
     assert [(m.topic, m.body) for m in got] == [("alarms", b"fire"), ("orders", b"stop")], got
     refused = await failing(edge.publish("alarms", b"bad"))
     assert (refused.code_name, refused.text) == ("APPLICATION", "not like that"), refused
@@ -105,7 +106,7 @@ async def talk(edge: limes.Edge, service: limes.Service) -> None:
 
 
 async def limits(edge: limes.Edge, service: limes.Service) -> None:
-    """The cluster takes bodies of 4 MiB and six names of a service: whoever crosses that is told, and no more."""
+    """The cluster takes bodies of 4 MiB and six names of a service; a larger request fails and costs nothing else."""
 
     async def large(call: limes.Call) -> bytes:
         return bytes(int(call.body))
@@ -125,11 +126,11 @@ async def limits(edge: limes.Edge, service: limes.Service) -> None:
         assert (error.code_name, error.may_have_run) == ("LIMIT", False), error
         assert name not in service.methods
     assert (edge.link, service.link) == links, "a connection was lost"
-    print("limits are told and cost nothing", flush=True)
+    print("limits are reported and cost nothing", flush=True)
 
 
 async def move(edge: limes.Edge) -> None:
-    """Its node is stopped in order while calls go on: none fails, the edge keeps its id."""
+    """The edge's node is stopped in order while calls run: none fails, and the edge keeps its id."""
     before, stop, calls = (edge.id, edge.node), asyncio.Event(), 0
 
     async def work() -> None:
@@ -153,9 +154,9 @@ async def move(edge: limes.Edge) -> None:
 
 
 async def come_back(edge: limes.Edge, service: limes.Service) -> None:
-    """The service's node is killed: it comes back elsewhere, with its methods."""
+    """The service's node is killed: the service reconnects to another node, with its methods."""
     before = service.node
-    # A name for which there is no room does not keep it from coming back.
+    # A name over the limit does not keep it from reconnecting.
     service.methods["one too many"] = service.methods["sixth"]
     await ask(f"kill {before}")
 
@@ -184,7 +185,7 @@ async def main(edges: str, services: str) -> None:
     await talk(edge, service)
     await limits(edge, service)
     await ask(f"call {edge.id}")
-    # Three keepalives of silence: pings hold the connection.
+    # Three keepalives without traffic: pings keep the connection open.
     await asyncio.sleep(began + 3.5 - asyncio.get_running_loop().time())
     assert idle.link is node, "the idle connection was lost"
     await idle.close()

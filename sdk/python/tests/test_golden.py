@@ -1,4 +1,4 @@
-"""The golden bytes of wire/golden and of the worked example, read and written by this client."""
+"""Decodes and encodes the golden bytes of wire/golden and of the worked example."""
 
 import pathlib
 import re
@@ -42,25 +42,25 @@ FRAMES = {
     "pong": codec.Number(codec.PONG, 5),
     "go-away": codec.GoAway(codec.CODES["DRAINING"], "stopping", ["10.0.0.2:30012"]),
     "call": codec.Request(codec.CALL, 7, 30_000, PEER, "greet", b"world"),
-    "reply": codec.Outcome(codec.REPLY, 7, ran=codec.YES, body=b"hello world"),
-    "error": codec.Outcome(codec.ERROR, 7, codec.CODES["NO_METHOD"], codec.NO, "nobody"),
+    "reply": codec.Outcome(codec.REPLY, 7, ran=codec.COMPLETED, body=b"hello world"),
+    "error": codec.Outcome(codec.ERROR, 7, codec.CODES["NO_METHOD"], codec.NOT_STARTED, "nobody"),
     "cancel": codec.Number(codec.CANCEL, 7),
     "message": codec.Request(codec.MESSAGE, 8, 5_000, 0, "alarms", b"fire"),
-    "ack": codec.Outcome(codec.ACK, 8, ran=codec.YES),
+    "ack": codec.Outcome(codec.ACK, 8, ran=codec.COMPLETED),
     "register": codec.Names(codec.REGISTER, 3, ["a", "bc"]),
     "withdraw": codec.Names(codec.WITHDRAW, 3, ["a", "bc"]),
     "subscribe": codec.Names(codec.SUBSCRIBE, 3, ["a", "bc"]),
     "unsubscribe": codec.Names(codec.UNSUBSCRIBE, 3, ["a", "bc"]),
-    "done": codec.Outcome(codec.DONE, 3, codec.CODES["NO_QUORUM"], codec.NO, "later"),
+    "done": codec.Outcome(codec.DONE, 3, codec.CODES["NO_QUORUM"], codec.NOT_STARTED, "later"),
 }
 
 
 class Golden(unittest.TestCase):
-    def test_frames_are_written_as_documented(self):
+    def test_frames_encode_to_the_golden_bytes(self):
         for name, frame in FRAMES.items():
             self.assertEqual(frame.encode(), golden(name), name)
 
-    def test_frames_are_read_as_documented_however_they_are_cut(self):
+    def test_golden_bytes_decode_in_pieces_of_any_size(self):
         readable = {name: frame for name, frame in FRAMES.items() if not isinstance(frame, codec.Names)}
         readable["welcome"] = WELCOME
         del readable["hello"]
@@ -73,7 +73,7 @@ class Golden(unittest.TestCase):
                 decoder.feed(whole[cut:])
                 self.assertEqual(decoder.next(), frame, name)
 
-    def test_the_worked_example(self):
+    def test_the_worked_example_encodes_and_decodes(self):
         hello = codec.Hello(codec.SERVICE, name="greeter")
         self.assertEqual(codec.MAGIC + hello.encode(), example("hello"))
         welcome = read(example("welcome"))
@@ -82,10 +82,10 @@ class Golden(unittest.TestCase):
         self.assertEqual(read(example("done")), codec.Outcome(codec.DONE, 1))
         call = read(example("call"))
         self.assertEqual(call, codec.Request(codec.CALL, 1, 5_000, 1_001, "greet", b"world"))
-        reply = codec.Outcome(codec.REPLY, 1, ran=codec.YES, body=b"hello world")
+        reply = codec.Outcome(codec.REPLY, 1, ran=codec.COMPLETED, body=b"hello world")
         self.assertEqual(reply.encode(), example("reply"))
 
-    def test_what_is_unknown_is_skipped_or_refused(self):
+    def test_unknown_frames_are_skipped_if_optional_and_refused_otherwise(self):
         pong = codec.Number(codec.PONG, 5).encode()
         self.assertEqual(read(b"\x7f\x80\0\2\0\0\0\1abc" + pong), codec.Number(codec.PONG, 5))
         with self.assertRaises(codec.ProtocolError):
@@ -93,7 +93,7 @@ class Golden(unittest.TestCase):
         with self.assertRaises(codec.ProtocolError):
             read(b"\x11\0\0\x08\xff\xff\xff\xff")
 
-    def test_streams_are_passed_over_and_refused(self):
+    def test_stream_frames_are_skipped_and_streams_refused(self):
         opens = bytes([0, 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0])
         data = bytes([0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3]) + b"abc"
         pong = codec.Number(codec.PONG, 5).encode()
@@ -105,7 +105,7 @@ class Golden(unittest.TestCase):
         self.assertFalse(decoder.next().opens())
         self.assertEqual(decoder.next(), codec.Number(codec.PONG, 5))
 
-    def test_the_codes_are_those_of_clause_8(self):
+    def test_the_codes_match_clause_8(self):
         text = (WIRE / "PROTOCOL.md").read_text()
         rows = dict(re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", text, re.MULTILINE))
         self.assertEqual({name: int(number) for number, name in rows.items()}, codec.CODES)

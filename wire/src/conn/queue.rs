@@ -1,4 +1,4 @@
-//! What waits to be written: limes frames first, yamux frames behind, each whole.
+//! The output queue: limes frames first, yamux frames behind them, each whole.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -9,7 +9,7 @@ use super::yamux;
 use crate::frame::Frame;
 use crate::staged::{COPY_MAX, Staged};
 
-/// Yamux bytes moved behind the limes frames at a time: what a call may have to wait for.
+/// Yamux bytes that are staged at a time: a call waits for no more than these.
 const YAMUX_TURN: usize = 64 << 10;
 
 /// The output of one connection.
@@ -21,7 +21,7 @@ pub(super) struct Queue {
     tail: BytesMut,
     /// Runs of whole yamux frames.
     yamux: VecDeque<Bytes>,
-    /// A yamux frame whose end has not come yet.
+    /// A yamux frame that is not complete yet.
     partial: BytesMut,
     bytes: usize,
 }
@@ -48,11 +48,11 @@ impl Queue {
         }
     }
 
-    /// Takes bytes of yamux frames; whole ones become runs that nothing is put into. True: one of them
-    /// ends the yamux session.
+    /// Adds bytes of yamux frames; whole frames become runs, which stay in one piece. True: one of the frames ends the
+    /// yamux session.
     pub(super) fn yamux(&mut self, bytes: BytesMut) -> bool {
         self.bytes += bytes.len();
-        // No copy where they follow each other in memory.
+        // Copies nothing if the bytes are adjacent in memory.
         self.partial.unsplit(bytes);
         let (mut run, mut is_over) = (0, false);
         while let Some(header) =
@@ -102,7 +102,7 @@ impl Queue {
         self.bytes = self.bytes.saturating_sub(written);
         self.staged.advance(written);
         if self.bytes == 0 {
-            // An idle connection holds nothing.
+            // An idle connection holds no buffer.
             *self = Queue { partial: std::mem::take(&mut self.partial), ..Queue::default() };
         }
     }

@@ -1,8 +1,10 @@
-//! Telling yamux frames from limes frames: a yamux frame begins with its version, 0.
+//! Tells yamux frames from limes frames: a yamux frame begins with its version, 0.
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{CloseReason, Code, limits};
+use crate::close::CloseReason;
+use crate::code::Code;
+use crate::limits;
 
 /// Bytes of a yamux header.
 pub(super) const HEADER: usize = 12;
@@ -18,15 +20,14 @@ pub(super) fn payload(header: &[u8; HEADER]) -> usize {
     }
 }
 
-/// How much of the current yamux frame is still to come.
+/// Bytes of the current yamux frame that have not arrived yet.
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
     left: usize,
 }
 
 impl Inbound {
-    /// Takes bytes that belong to yamux from the front; `None`: what is there is not yamux's, or
-    /// not enough to tell.
+    /// Takes bytes of yamux frames from the front; `None`: the bytes belong to a limes frame, or are too few to tell.
     pub(super) fn take(&mut self, bytes: &mut BytesMut) -> Result<Option<Bytes>, CloseReason> {
         if self.left == 0 {
             match bytes.first_chunk::<HEADER>() {

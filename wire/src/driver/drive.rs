@@ -1,4 +1,4 @@
-//! The one loop of a connection.
+//! The loop of a connection, for any protocol.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -9,36 +9,36 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, error};
 
+use super::handler::{Handler, HandlerCx};
 use super::input::{Input, poll_discard};
-use super::mux::{Mux, Opening};
+use super::mailbox::Mailbox;
+use super::protocol::Protocol;
 use super::timer::{Timer, now};
-use super::{Cx, Handler, Mailbox};
-use crate::conn::Event;
-use crate::frame::{Frame, GoAway};
+use crate::close::CloseReason;
+use crate::code::Code;
 use crate::limits::{LINGER, OUTPUT_HARD_MAX, OUTPUT_SOFT_MAX};
-use crate::{CloseReason, Code, Conn};
 
-/// Turns of the loop before other tasks of the thread get theirs.
+/// Turns of the loop before it yields to other tasks of the thread.
 const TURNS: usize = 16;
-/// Mail handled in one turn.
-const MAILS: usize = 512;
+/// Messages of the mailbox handled in one turn.
+const MESSAGES: usize = 512;
 /// Slices of one vectored write.
 const SLICES: usize = 64;
 
-/// Drives a connection until it ends; then the handler has been told why, exactly once.
+/// Drives a connection until it ends; then the handler has learned why, exactly once.
 ///
-/// A connection that this side ends is read on for [`LINGER`] at most, after the handler has been
-/// told: closing it with bytes unread would take the last words from the peer.
+/// When this side ends a connection, it goes on reading and discarding for [`LINGER`] at most after the handler has
+/// been told: a socket that is closed with unread bytes is reset, which would destroy the output that the peer has
+/// not read yet.
 ///
 /// # Cancel safety
-/// Dropping the future drops the socket and tells the handler.
+/// Dropping the future closes the connection and tells the handler.
 pub fn drive<IO, H>(
     io: IO,
-    conn: Conn,
+    conn: impl Into<H::Protocol>,
     handler: H,
     mailbox: Mailbox<H::Mail>,
 ) -> impl Future<Output = ()> + Send + 'static
@@ -48,75 +48,56 @@ where
 {
     let mut driver = Driver {
         io,
-        conn,
+        conn: conn.into(),
         handler: Some(handler),
         mailbox,
         inbox: VecDeque::new(),
         input: Input::default(),
-        mux: None,
-        openings: VecDeque::new(),
         wake: None,
         closing: None,
         linger: None,
         stalled: None,
         lost: None,
         answers: 0,
-        silent: false,
-        farewell: None,
+        paused: false,
+        unparsed: false,
         timer: Timer::default(),
     };
-    // No async block: that would hold the arguments beside the driver, once more for each connection.
+    // No async block: it would hold the arguments beside the driver, once more for each connection.
     poll_fn(move |cx| driver.poll(cx))
 }
 
 struct Driver<IO, H: Handler> {
     io: IO,
-    conn: Conn,
-    /// Gone once it has been told that the connection is over.
+    conn: H::Protocol,
+    /// `None` once it has been told that the connection is over.
     handler: Option<H>,
     mailbox: Mailbox<H::Mail>,
     inbox: VecDeque<H::Mail>,
     input: Input,
-    mux: Option<Box<Mux>>,
-    openings: VecDeque<Opening>,
     wake: Option<Instant>,
-    /// Said to the peer, or on its way to it.
+    /// Why this side closes the connection; set before its last output is written.
     closing: Option<CloseReason>,
     linger: Option<Instant>,
-    /// Since when output waits and nothing of it could be written.
+    /// Since when output has waited and none of it could be written.
     stalled: Option<Instant>,
-    /// Why nothing can be written any more, and until when the peer's last words are read.
+    /// Why nothing can be written any more, and until when the peer's last output is read.
     lost: Option<(String, Instant)>,
-    /// Queued bytes at most that answer what was read, rather than mail.
+    /// Upper bound of the queued bytes that answer what was read, rather than what came by the mailbox.
     answers: usize,
-    /// What the handler was last told about the peer's silence.
-    silent: bool,
-    farewell: Option<GoAway>,
+    /// The handler wants nothing read.
+    paused: bool,
+    /// Bytes were read that the protocol has not been asked about.
+    unparsed: bool,
     timer: Timer,
 }
 
-/// What a turn of the loop has come to.
+/// The result of one turn of the loop.
 enum Turn {
     Progress,
     Idle,
-    /// It is over; the flag: the last words are out and may be waited for.
+    /// The connection is over. The flag: all output is written, and the peer gets time to read it.
     Over(CloseReason, bool),
-}
-
-/// Calls the handler with its view of the connection, made from the driver's fields.
-macro_rules! tell {
-    ($driver:ident, $now:expr, $method:ident $(, $argument:expr)*) => {
-        if let Some(handler) = &mut $driver.handler {
-            handler.$method($($argument,)* &mut Cx {
-                now: $now,
-                wake: &mut $driver.wake,
-                openings: &mut $driver.openings,
-                closing: &mut $driver.closing,
-                streams: $driver.mux.as_ref().map_or(0, |mux| mux.open()),
-                conn: &mut $driver.conn,
-            });
-        }
-    };
 }
 
 impl<IO, H> Driver<IO, H>
@@ -134,10 +115,10 @@ where
             match self.turn(cx, now) {
                 Turn::Progress => {}
                 Turn::Idle => return Poll::Pending,
-                Turn::Over(reason, said) => {
+                Turn::Over(reason, written) => {
                     self.finish(reason);
                     self.linger = Some(now + LINGER);
-                    return if said { self.poll_linger(cx, now) } else { Poll::Ready(()) };
+                    return if written { self.poll_linger(cx, now) } else { Poll::Ready(()) };
                 }
             }
         }
@@ -146,18 +127,15 @@ where
     }
 
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Turn {
-        let mut progress = self.poll_timers(now);
+        let mut progress = false;
         if self.closing.is_none() {
-            progress |= self.poll_mail(now);
-            match self.poll_input(cx, now) {
-                Ok(read) => progress |= read,
+            match self.poll_open(cx, now) {
+                Ok(some) => progress = some,
                 Err(reason) => return Turn::Over(reason, false),
             }
-            progress |= self.poll_mux(cx, now);
-            progress |= self.poll_silence(now);
         }
         if self.closing.is_some() {
-            self.tell_closing();
+            self.notify_closing();
         }
         match self.poll_output(cx, now) {
             Ok((written, flushed)) => {
@@ -170,7 +148,7 @@ where
                 return Turn::Over(self.broken(&error.to_string()), false);
             }
             Err(error) => {
-                // What the peer said before it went is still to be read.
+                // The peer's last output may still be read.
                 self.lost = Some((error.to_string(), now + LINGER));
                 progress = true;
             }
@@ -179,56 +157,90 @@ where
             return Turn::Progress;
         }
         self.input.settle();
+        if self.timer.has_fired() {
+            // About once per keepalive: release what bursts left behind.
+            self.inbox.shrink_to_fit();
+            self.mailbox.settle();
+            self.conn.settle();
+        }
         let due = self.due();
         if self.timer.arm(cx, now, due) { Turn::Progress } else { Turn::Idle }
     }
 
-    /// Ends the connection with a reason of ours, said to the peer.
+    /// All that an open connection does but writing. `Err`: the connection is over.
+    fn poll_open(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
+        let mut progress = self.poll_timers(now)?;
+        if self.closing.is_none() {
+            progress |= self.poll_mail(now);
+            progress |= self.poll_input(cx, now)?;
+            progress |= self.poll_side(cx, now);
+        }
+        Ok(progress)
+    }
+
+    /// Calls the handler with its view of the connection.
+    fn call(&mut self, now: Instant, call: impl FnOnce(&mut H, &mut HandlerCx<'_, H::Protocol>)) {
+        let Some(handler) = &mut self.handler else { return };
+        let mut cx = HandlerCx {
+            conn: &mut self.conn,
+            now,
+            wake: &mut self.wake,
+            closing: &mut self.closing,
+            paused: &mut self.paused,
+        };
+        call(handler, &mut cx);
+    }
+
+    /// Ends the connection for a reason of this side, and tells the peer if the protocol can.
     fn fail(&mut self, reason: CloseReason) {
         if self.closing.is_some() {
             return;
         }
-        // Whoever owns the connection is told why, and counts it: a flood must not fill the log.
-        debug!(code = %reason.code, text = %reason.text, open = self.conn.is_open(), "closing a connection");
-        self.conn.send(Frame::GoAway(GoAway::new(reason.code, reason.text.clone())));
+        // The handler learns the reason and counts it; a flood of bad connections must not fill the log.
+        debug!(code = %reason.code, text = %reason.text, "closing a connection");
+        self.conn.farewell(&reason);
         self.closing = Some(reason);
     }
 
-    /// The transport has ended: by the peer's word, by ours, or by itself.
+    /// The transport has ended; gives the reason: this side's, else the peer's, else the first error.
     fn broken(&mut self, text: &str) -> CloseReason {
-        match (self.closing.take(), self.farewell.take(), self.lost.take()) {
-            (Some(reason), ..) => reason,
-            (None, Some(goaway), _) => CloseReason::peer(goaway.code, goaway.text),
-            (None, None, Some((text, _))) => CloseReason::transport(text),
-            (None, None, None) => CloseReason::transport(text),
+        if let Some(reason) = self.closing.take().or_else(|| self.conn.peer_reason()) {
+            return reason;
         }
+        let lost = self.lost.take().map(|(text, _)| text);
+        CloseReason::transport(lost.as_deref().unwrap_or(text))
     }
 
-    fn poll_timers(&mut self, now: Instant) -> bool {
-        if self.closing.is_some() {
-            return false;
-        }
+    /// Does what is due. `Err`: the connection is over.
+    fn poll_timers(&mut self, now: Instant) -> Result<bool, CloseReason> {
         if self.lost.as_ref().is_some_and(|(_, until)| now >= *until) {
-            self.closing = Some(self.broken("the transport is broken"));
-            return true;
+            return Err(self.broken("the transport is broken"));
         }
-        if let Err(reason) = self.conn.handle_timeout(now) {
-            self.fail(reason);
-            return true;
+        if now >= self.conn.poll_timeout() {
+            let mut events = Vec::new();
+            match self.conn.handle_timeout(now, &mut events) {
+                Ok(()) => {}
+                Err(reason) if H::Protocol::HAS_FAREWELL => self.fail(reason),
+                Err(reason) => return Err(reason),
+            }
+            self.deliver(events, now);
+            return Ok(true);
         }
-        let stall = self.conn.limits().stall;
-        if self.stalled.is_some_and(|since| now >= since + stall) {
-            let text = format!("the peer has taken nothing for {stall:?}; {} bytes wait", self.conn.queued());
+        if let Some((since, limit)) = self.stalled.zip(self.conn.stall_limit())
+            && now >= since + limit
+        {
+            let queued = self.conn.queued();
+            let text = format!("the peer has taken nothing for {limit:?}; {queued} bytes wait");
             self.fail(CloseReason::us(Code::LIMIT, text));
             self.linger = Some(now);
-            return true;
+            return Ok(true);
         }
         if self.wake.is_some_and(|at| now >= at) {
             self.wake = None;
-            tell!(self, now, on_timeout, now);
-            return true;
+            self.call(now, |handler, cx| handler.on_timeout(now, cx));
+            return Ok(true);
         }
-        false
+        Ok(false)
     }
 
     fn poll_mail(&mut self, now: Instant) -> bool {
@@ -236,126 +248,92 @@ where
         while self.closing.is_none()
             && let Some(mail) = self.mailbox.take_urgent()
         {
-            tell!(self, now, on_mail, mail);
+            self.call(now, |handler, cx| handler.on_mail(mail, cx));
             urgent = true;
         }
         if self.inbox.is_empty() {
             self.mailbox.refill(&mut self.inbox);
         }
         let mut handled = 0;
-        while handled < MAILS && self.closing.is_none() && self.conn.queued() < OUTPUT_SOFT_MAX {
+        while handled < MESSAGES && self.closing.is_none() && self.conn.queued() < OUTPUT_SOFT_MAX {
             let Some(mail) = self.inbox.pop_front() else { break };
-            tell!(self, now, on_mail, mail);
+            self.call(now, |handler, cx| handler.on_mail(mail, cx));
             handled += 1;
         }
         urgent || handled > 0
     }
 
-    /// Reads once and handles what can be. `Err`: the connection is over.
+    /// Reads once and handles what has arrived. `Err`: the connection is over.
     ///
-    /// Answers to what is read are bounded by not reading. Mail is bounded by not taking it: were
-    /// it to stop the reading too, two ends with much to say could wait for each other for ever.
+    /// The driver bounds answers to what it reads by not reading, and messages of the mailbox by not taking them. If
+    /// those stopped the reading too, two peers with much to send could wait for each other for ever.
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         self.answers = self.answers.min(self.conn.queued());
-        if self.answers >= OUTPUT_HARD_MAX || self.mux.as_ref().is_some_and(|mux| mux.is_full()) {
-            self.input.begin_anew();
+        if self.answers >= OUTPUT_HARD_MAX || self.paused || self.conn.blocks_input() {
+            self.input.restart_hold();
             return Ok(false);
         }
+        if self.unparsed {
+            // Left by a pause.
+            self.parse(now);
+            return Ok(true);
+        }
         let need = self.conn.need(&self.input.bytes);
-        if self.input.dawdles(need, now) && self.handler.as_ref().is_some_and(|handler| !handler.may_hold()) {
-            self.fail(self.input.dawdled(need));
+        let missing = need.unwrap_or_default();
+        if self.input.is_slow(missing, now)
+            && self.handler.as_ref().is_some_and(|handler| !handler.may_hold())
+        {
+            self.fail(self.input.too_slow(missing));
             return Ok(true);
         }
         match self.input.poll_fill(&mut self.io, cx, need) {
-            Poll::Pending => return Ok(false),
-            Poll::Ready(Ok(0)) => return Err(self.broken("the peer closed without a good-bye")),
-            Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(error)) => return Err(self.broken(&error.to_string())),
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => Err(self.broken("the peer closed the connection without a farewell")),
+            Poll::Ready(Ok(_)) => {
+                self.parse(now);
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(self.broken(&error.to_string())),
         }
-        let (queued, came) = (self.conn.queued(), self.input.bytes.len());
-        while self.closing.is_none() {
-            match self.conn.next(now, &mut self.input.bytes) {
-                Ok(Some(event)) => self.handle(event, now),
-                Ok(None) => break,
+    }
+
+    /// Handles what has been read.
+    fn parse(&mut self, now: Instant) {
+        let (queued, len) = (self.conn.queued(), self.input.bytes.len());
+        self.unparsed = true;
+        while self.closing.is_none() && !self.paused {
+            match self.conn.next_event(now, &mut self.input.bytes) {
+                Ok(Some(event)) => self.call(now, |handler, cx| handler.on_event(event, cx)),
+                Ok(None) => {
+                    self.unparsed = false;
+                    break;
+                }
                 Err(reason) => self.fail(reason),
             }
         }
-        self.answers += self.conn.queued() - queued;
-        if self.input.bytes.len() < came {
-            self.input.begin_anew();
-        }
-        Ok(true)
-    }
-
-    fn handle(&mut self, event: Event, now: Instant) {
-        match event {
-            Event::Frame(frame) => tell!(self, now, on_frame, frame),
-            Event::Yamux(bytes) => self.mux().feed(bytes),
-            Event::Hello(mut hello) => {
-                // Kept for long; a slice would keep the whole read's memory with it.
-                hello.meta = Bytes::copy_from_slice(&hello.meta);
-                hello.ticket = Bytes::copy_from_slice(&hello.ticket);
-                tell!(self, now, on_hello, hello);
-            }
-            Event::Welcome(welcome) => tell!(self, now, on_welcome, welcome),
-            Event::GoAway(goaway) => {
-                self.farewell = Some(goaway.clone());
-                tell!(self, now, on_goaway, goaway);
-            }
+        self.answers += self.conn.queued().saturating_sub(queued);
+        if self.input.bytes.len() < len {
+            self.input.restart_hold();
         }
     }
 
-    fn mux(&mut self) -> &mut Mux {
-        let (is_client, max) = (self.conn.is_client(), self.conn.limits().streams);
-        self.mux.get_or_insert_with(|| Box::new(Mux::new(is_client, max)))
+    fn poll_side(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut events = Vec::new();
+        let polled = self.conn.poll_side(cx, &mut events);
+        self.deliver(events, now);
+        polled.unwrap_or_else(|reason| {
+            self.fail(reason);
+            true
+        })
     }
 
-    fn poll_mux(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.mux.is_none() && self.openings.is_empty() {
-            return false;
+    fn deliver(&mut self, events: Vec<<H::Protocol as Protocol>::Event>, now: Instant) {
+        for event in events {
+            self.call(now, |handler, cx| handler.on_event(event, cx));
         }
-        self.mux();
-        let Some(mux) = &mut self.mux else { return false };
-        let polled = mux.poll(cx, &mut self.openings);
-        let mut progress = false;
-        if self.conn.queued() < OUTPUT_SOFT_MAX {
-            let bytes = mux.drain();
-            progress = !bytes.is_empty();
-            if progress && let Err(reason) = self.conn.send_yamux(bytes) {
-                self.fail(reason);
-            }
-        }
-        match polled {
-            Ok(streams) => {
-                for stream in streams {
-                    progress = true;
-                    tell!(self, now, on_stream, stream);
-                }
-            }
-            Err(reason) => self.fail(reason),
-        }
-        progress
     }
 
-    fn poll_silence(&mut self, now: Instant) -> bool {
-        let silent = self.conn.missed_keepalive();
-        let changed = silent != self.silent;
-        if changed {
-            self.silent = silent;
-            if silent {
-                // It has been quiet for a while: give back what bursts have left behind.
-                self.inbox.shrink_to_fit();
-                self.mailbox.settle();
-                if let Some(mux) = &self.mux {
-                    mux.settle();
-                }
-            }
-            tell!(self, now, on_silence, silent);
-        }
-        changed
-    }
-
-    /// Writes what waits; whether something was written, and whether all is out.
+    /// Writes what waits; gives whether something was written, and whether all output is flushed.
     fn poll_output(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<(bool, bool)> {
         if self.lost.is_some() {
             return Ok((false, true));
@@ -384,7 +362,7 @@ where
         }
     }
 
-    /// Whether a closing connection has said its last words, or has had its time.
+    /// The reason of a closing connection that has written all its output, or has used up its time.
     fn poll_closing(&mut self, now: Instant, flushed: bool) -> Option<CloseReason> {
         self.closing.as_ref()?;
         let until = *self.linger.get_or_insert(now + LINGER);
@@ -396,14 +374,13 @@ where
         if let Some(until) = self.linger {
             return until;
         }
-        let mut due = self.conn.poll_timeout();
-        due = self.wake.map_or(due, |wake| wake.min(due));
-        due = self.input.due().map_or(due, |ask| ask.min(due));
-        due = self.lost.as_ref().map_or(due, |(_, until)| due.min(*until));
-        self.stalled.map_or(due, |since| due.min(since + self.conn.limits().stall))
+        let stall = self.stalled.zip(self.conn.stall_limit()).map(|(since, limit)| since + limit);
+        let lost = self.lost.as_ref().map(|(_, until)| *until);
+        let others = [self.wake, self.input.due(), lost, stall];
+        others.into_iter().flatten().fold(self.conn.poll_timeout(), Instant::min)
     }
 
-    /// After the last words: waits for the peer to close, reading on, for a while.
+    /// After the last output: waits for the peer to close, discarding what it sends, until the time is up.
     fn poll_linger(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         let until = *self.linger.get_or_insert(now + LINGER);
         let shut = Pin::new(&mut self.io).poll_shutdown(cx);
@@ -415,20 +392,17 @@ where
 }
 
 impl<IO, H: Handler> Driver<IO, H> {
-    /// Tells everyone who waits for this connection that it is over, the handler last.
+    /// Tells all that wait for this connection that it is over, the handler last.
     fn finish(&mut self, reason: CloseReason) {
-        self.tell_closing();
+        self.notify_closing();
         let Some(handler) = self.handler.take() else { return };
-        self.mux = None;
+        self.conn.shut();
         self.input = Input::default();
-        for opening in std::mem::take(&mut self.openings) {
-            opening(Err(Code::GONE));
-        }
         handler.on_close(reason);
     }
 
-    /// Nothing is read any more: whoever has sent mail need not wait until the last words are out.
-    fn tell_closing(&mut self) {
+    /// Closes the mailbox and returns what was never read: its senders need not wait for the last output.
+    fn notify_closing(&mut self) {
         if let Some(unread) = self.mailbox.end(&mut self.inbox)
             && let Some(handler) = &mut self.handler
         {
@@ -438,7 +412,7 @@ impl<IO, H: Handler> Driver<IO, H> {
 }
 
 impl<IO, H: Handler> Drop for Driver<IO, H> {
-    /// A task that is dropped, or whose handler has panicked, still tells: there are no ghosts.
+    /// The handler learns the end also if its task is dropped or has panicked: no session outlives its connection.
     fn drop(&mut self) {
         if self.handler.is_none() {
             return;

@@ -1,40 +1,40 @@
-//! Why a stream ended badly.
+//! Why a stream failed.
 
 use std::io;
 
-use crate::Code;
+use crate::code::Code;
 use crate::codec::DecodeError;
 use crate::stream::Illegal;
 
-/// Why a stream ended other than by the END of both sides.
+/// Why a stream ended without the END of both sides.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The other end, or the gateway, reset it.
+    /// The other end, or the gateway, reset the stream.
     #[error("{code}: {text}")]
     Reset {
-        /// Why.
+        /// The reason.
         code: Code,
-        /// One line for a person.
+        /// The reason in one line, for logs and people.
         text: String,
     },
     /// The transport stopped without an END: bytes may be missing.
-    #[error("the stream was cut before its end")]
+    #[error("the stream ended without an END: bytes may be missing")]
     Cut,
-    /// END names another number of bytes than came.
-    #[error("the end speaks of {said} bytes, but {got} came")]
+    /// END names another number of bytes than arrived.
+    #[error("END names {said} bytes, but {got} arrived")]
     Count {
         /// Bytes that END names.
         said: u64,
-        /// Bytes that came.
+        /// Bytes that arrived.
         got: u64,
     },
-    /// Bytes that are no record.
+    /// Bytes that are not a record.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// A record that may not come now.
+    /// A record that is not allowed now.
     #[error(transparent)]
     Order(#[from] Illegal),
-    /// The connection under it failed.
+    /// The connection of the stream failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -49,7 +49,7 @@ impl StreamError {
         }
     }
 
-    /// The text that came with a reset.
+    /// The text of a reset.
     pub fn text(&self) -> &str {
         match self {
             StreamError::Reset { text, .. } => text,

@@ -1,4 +1,4 @@
-//! Reading without holding a buffer while nothing comes.
+//! Reads from a socket without holding a buffer while the connection is idle.
 
 use std::cell::RefCell;
 use std::io;
@@ -10,67 +10,69 @@ use bytes::BytesMut;
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-use crate::{CloseReason, Code};
+use crate::close::CloseReason;
+use crate::code::Code;
 
-/// Room for one read, and the least worth reading into.
+/// Capacity for one read, in bytes, and the least that is worth reading into.
 const CHUNK: usize = 64 << 10;
 const CHUNK_MIN: usize = 8 << 10;
-/// A frame that lacks more than this, or of which more has come, is read into room of its own, so that it is
+/// A frame of which more than this is missing or has arrived, in bytes, is read into a buffer of its own, so that it is
 /// never moved.
 const LARGE: usize = 16 << 10;
-/// How long such a frame may take until its owner is asked whether there is memory for it, and asked again.
+/// How long such a frame may take before the handler is asked whether there is memory for it; then it is asked again
+/// after the same time.
 const HOLD: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// Room that connections of a thread share: each takes what arrived for it, and leaves the rest.
-    static ROOM: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    /// A buffer that the connections of a thread share: each takes what arrived for it and leaves the rest.
+    static SHARED: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
-/// What has been read and not yet understood.
+/// Bytes that were read and not parsed yet.
 #[derive(Default)]
 pub(super) struct Input {
     pub(super) bytes: BytesMut,
-    /// The bytes are a piece of shared room, all of which they keep alive.
+    /// The bytes are a slice of the shared buffer and keep all of it alive.
     shared: bool,
-    /// When to ask about the large frame that is being read.
+    /// When to ask the handler about the large frame that is being read.
     ask: Option<Instant>,
 }
 
 impl Input {
-    /// Reads once; `need` is what the frame at the front still lacks, 0 if unknown.
+    /// Reads once. `need`: bytes that the frame at the front still lacks, if that is known.
     pub(super) fn poll_fill<IO: AsyncRead + Unpin>(
         &mut self,
         io: &mut IO,
         cx: &mut Context<'_>,
-        need: usize,
+        need: Option<usize>,
     ) -> Poll<io::Result<usize>> {
-        // A frame that has grown large is finished in room of its own: in the shared one, each read of its last
-        // bytes would copy all of it.
-        if need > LARGE || (need > 0 && self.bytes.len() > LARGE) {
+        // A large frame is finished in a buffer of its own: in the shared one, each read of its last bytes would
+        // copy all of it.
+        if let Some(need) = need.filter(|need| *need > LARGE || (*need > 0 && self.bytes.len() > LARGE)) {
             self.bytes.reserve(need);
             self.shared = false;
             return poll_read_buf(Pin::new(io), cx, &mut self.bytes);
         }
-        ROOM.with_borrow_mut(|room| {
-            if room.capacity() < CHUNK_MIN + self.bytes.len() {
-                // Gives the same memory again if nobody holds a piece of it any more.
-                room.reserve(CHUNK.max(CHUNK_MIN + self.bytes.len()));
+        SHARED.with_borrow_mut(|shared| {
+            if shared.capacity() < CHUNK_MIN + self.bytes.len() {
+                // Reuses the same memory if no slice of it is left.
+                shared.reserve(CHUNK.max(CHUNK_MIN + self.bytes.len()));
             }
-            room.extend_from_slice(&self.bytes);
-            let read = poll_read_buf(Pin::new(io), cx, room);
+            shared.extend_from_slice(&self.bytes);
+            let read = poll_read_buf(Pin::new(io), cx, shared);
             match read {
                 Poll::Ready(Ok(read)) if read > 0 => {
-                    self.bytes = room.split();
+                    self.bytes = shared.split();
                     self.shared = true;
                 }
-                _ => room.clear(),
+                _ => shared.clear(),
             }
             read
         })
     }
 
-    /// Whether a large frame, which lacks so many bytes, has taken so long that it is time to ask about it.
-    pub(super) fn dawdles(&mut self, need: usize, now: Instant) -> bool {
+    /// Whether a large frame, which still lacks `need` bytes, has taken so long that the handler is to be asked about it.
+    pub(super) fn is_slow(&mut self, need: usize, now: Instant) -> bool {
         if need == 0 || self.bytes.len() + need <= LARGE {
             self.ask = None;
             return false;
@@ -82,25 +84,26 @@ impl Input {
         due
     }
 
-    /// Frames have been taken from the front, or nothing is read now: whatever comes next has all its time.
-    pub(super) fn begin_anew(&mut self) {
+    /// Restarts the time of the next large frame: frames were taken from the front, or the socket is not read now.
+    pub(super) fn restart_hold(&mut self) {
         self.ask = None;
     }
 
-    /// What is said to a peer whose frame was not worth its memory.
-    pub(super) fn dawdled(&self, need: usize) -> CloseReason {
+    /// The reason for closing the connection of a peer whose large frame arrives too slowly.
+    pub(super) fn too_slow(&self, need: usize) -> CloseReason {
         let bytes = self.bytes.len() + need;
-        let text =
-            format!("memory is short (limits.memory), and of a frame of {bytes} bytes {need} do not come");
+        let text = format!(
+            "memory is short (limits.memory), and {need} of a frame's {bytes} bytes have not arrived"
+        );
         CloseReason::us(Code::LIMIT, text)
     }
 
-    /// When [`Input::dawdles`] is to be called again.
+    /// When [`Input::is_slow`] is due again.
     pub(super) fn due(&self) -> Option<Instant> {
         self.ask
     }
 
-    /// Keeps no more memory than what is still here: nothing for nothing, a copy for a piece.
+    /// Keeps no more memory than the unparsed bytes need: none if there are none, a copy if they are a shared slice.
     pub(super) fn settle(&mut self) {
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
@@ -111,11 +114,11 @@ impl Input {
     }
 }
 
-/// Reads and forgets; ends with the stream.
+/// Reads and discards until the stream ends.
 pub(super) fn poll_discard<IO: AsyncRead + Unpin>(io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     let mut input = Input::default();
     loop {
-        match std::task::ready!(input.poll_fill(io, cx, 0))? {
+        match std::task::ready!(input.poll_fill(io, cx, None))? {
             0 => return Poll::Ready(Ok(())),
             _ => input.bytes.clear(),
         }
@@ -128,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives one piece a read, and nothing when there is none.
+    /// Yields one piece per read, and is pending when there is none.
     struct Pieces(std::collections::VecDeque<Vec<u8>>);
 
     impl AsyncRead for Pieces {
@@ -147,21 +150,21 @@ mod tests {
         }
     }
 
-    /// Reads the next piece of a frame of so many bytes, and finds nothing more, as a turn of the driver does.
+    /// Reads the next piece of a frame of `frame` bytes until the reader is pending, as a turn of the driver does.
     fn read(input: &mut Input, frame: usize, piece: Vec<u8>) {
         let (mut io, mut cx) = (Pieces([piece].into()), Context::from_waker(Waker::noop()));
-        while input.poll_fill(&mut io, &mut cx, frame.saturating_sub(input.bytes.len())).is_ready() {}
+        while input.poll_fill(&mut io, &mut cx, Some(frame.saturating_sub(input.bytes.len()))).is_ready() {}
         input.settle();
     }
 
     #[test]
-    fn the_last_bytes_of_a_large_frame_do_not_move_the_first() {
+    fn large_frame_is_not_moved_by_the_reads_of_its_last_bytes() {
         const FRAME: usize = 1 << 20;
         for last in [100, LARGE, LARGE + 100] {
             let mut input = Input::default();
             read(&mut input, FRAME, vec![1; 8]);
             read(&mut input, FRAME, vec![1; FRAME - 8 - last]);
-            // One that lay in shared room is moved out of it at most once.
+            // It is moved out of the shared buffer at most once.
             read(&mut input, FRAME, vec![1]);
             let at = input.bytes.as_ptr();
             for _ in 1..last {
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_frame_leaves_nothing_behind() {
+    fn small_frame_leaves_no_buffer_behind() {
         let mut input = Input::default();
         for byte in 0..200 {
             read(&mut input, 200, vec![byte]);

@@ -1,25 +1,29 @@
-//! A bounded queue of many senders and one task, cheap when idle.
+//! A bounded queue with many senders and one receiving task, cheap when idle.
+//!
+//! Kept our own: a channel of tokio or futures has no count of bytes, no urgent lane and no way to take everything at
+//! once, and holds memory while it is empty.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use futures::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::{ANSWERS_BYTES_MAX, MAILBOX_BYTES_MAX, MAILBOX_ITEMS_MAX};
 
-/// Mail for which an idle-looking queue keeps its room.
-const ROOM_KEPT: usize = 64;
+/// Capacity that an empty queue keeps, in messages.
+const KEPT: usize = 64;
 
 /// The sending side of a task's queue; cheap to clone.
 pub struct Mailbox<M>(Arc<Shared<M>>);
 
 struct Shared<M> {
-    // Held for a push or a swap only; one mailbox's lock is never shared by all sessions.
+    // Held for a push or a swap only; each session has a mailbox and a lock of its own.
     state: Mutex<State<M>>,
-    /// Whether something urgent waits: asked at each wake-up, and nearly always no.
+    /// Whether an urgent message waits: checked at each wake-up, and nearly always false.
     urgent: AtomicBool,
     waker: AtomicWaker,
 }
@@ -28,19 +32,19 @@ struct State<M> {
     queue: VecDeque<M>,
     urgent: VecDeque<M>,
     bytes: usize,
-    /// Bytes of answers: those that wait, and those that were taken last.
+    /// Bytes of the answers that wait, and of those that were taken last.
     answers: (usize, usize),
     /// Taken by the task but not handled yet.
     taken: usize,
     closed: bool,
 }
 
-/// Why something was not put into a mailbox; it comes back.
+/// Why a mailbox did not take a message; the message comes back.
 #[derive(Debug)]
 pub enum PushError<M> {
-    /// Too many items or bytes wait: the receiver is busy.
+    /// Too many messages or bytes wait: the receiver is busy.
     Full(M),
-    /// The receiver is gone.
+    /// The receiver has closed the mailbox.
     Closed(M),
 }
 
@@ -62,13 +66,13 @@ impl<M> Mailbox<M> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<M>> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
-    /// Puts an item in that counts for so many payload bytes.
+    /// Adds a message that counts for `bytes` payload bytes.
     ///
     /// # Errors
-    /// [`PushError`], with the item.
+    /// [`PushError`], with the message.
     pub fn push(&self, item: M, bytes: usize) -> Result<(), PushError<M>> {
         let mut state = self.state();
         if state.closed {
@@ -82,8 +86,8 @@ impl<M> Mailbox<M> {
         Ok(())
     }
 
-    /// Puts an item in whatever is queued: for answers and notices, whose number is bounded by what
-    /// the receiver itself has asked for. False: the receiver is gone.
+    /// Adds a message however many wait: for answers and notifications, whose number is bounded by what the receiver
+    /// has asked for. False: the receiver has closed the mailbox.
     pub fn push_always(&self, item: M) -> bool {
         let state = self.state();
         if state.closed {
@@ -93,10 +97,10 @@ impl<M> Mailbox<M> {
         true
     }
 
-    /// Puts an answer in that counts for so many bytes; answers do not keep requests out.
+    /// Adds an answer that counts for `bytes` bytes; answers do not keep requests out.
     ///
     /// # Errors
-    /// [`PushError`], with the item: the receiver does not take its answers.
+    /// [`PushError`], with the message: the receiver does not read its answers.
     pub fn push_answer(&self, item: M, bytes: usize) -> Result<(), PushError<M>> {
         let mut state = self.state();
         if state.closed {
@@ -110,14 +114,14 @@ impl<M> Mailbox<M> {
         Ok(())
     }
 
-    /// About how many bytes of answers the receiver has not written yet.
+    /// Approximate bytes of answers that the receiver has not written yet.
     pub fn unwritten(&self) -> usize {
         let (waiting, taken) = self.state().answers;
         waiting + taken
     }
 
-    /// As [`Mailbox::push_always`], before all that waits, and taken even while the peer reads nothing: for
-    /// what ends a connection, or what it carries.
+    /// As [`Mailbox::push_always`], but before all other messages, and handled even while the peer reads nothing: for
+    /// messages that end a connection or one of its requests.
     pub fn push_urgent(&self, item: M) -> bool {
         let mut state = self.state();
         if state.closed {
@@ -130,7 +134,7 @@ impl<M> Mailbox<M> {
         true
     }
 
-    /// The next urgent item.
+    /// The next urgent message.
     pub(super) fn take_urgent(&self) -> Option<M> {
         if !self.0.urgent.load(Ordering::Acquire) {
             return None;
@@ -150,17 +154,17 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Whether the receiver is gone.
+    /// Whether the receiver has closed the mailbox.
     pub fn is_closed(&self) -> bool {
         self.state().closed
     }
 
-    /// Whether both names stand for the same mailbox.
+    /// Whether both handles belong to the same mailbox.
     pub fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Takes all that waits: for those who are not driven by a connection.
+    /// Takes all messages: for receivers that no driver runs.
     pub fn take_all(&self) -> VecDeque<M> {
         let mut state = self.state();
         state.bytes = 0;
@@ -178,15 +182,15 @@ impl<M> Mailbox<M> {
         self.0.waker.register(waker);
     }
 
-    /// Fills an inbox that is empty, which keeps no more room than [`ROOM_KEPT`].
+    /// Fills an empty inbox, whose capacity stays within [`KEPT`].
     pub(super) fn refill(&self, inbox: &mut VecDeque<M>) {
-        if inbox.capacity() > ROOM_KEPT {
+        if inbox.capacity() > KEPT {
             *inbox = VecDeque::new();
         }
         self.take(inbox);
     }
 
-    /// Swaps what waits into `into`, which must be empty.
+    /// Swaps the waiting messages into `into`, which must be empty.
     pub(super) fn take(&self, into: &mut VecDeque<M>) {
         let mut state = self.state();
         if state.queue.is_empty() {
@@ -201,7 +205,7 @@ impl<M> Mailbox<M> {
         state.answers = (0, state.answers.0);
     }
 
-    /// Gives back the room that a burst has left behind.
+    /// Releases the capacity that a burst left behind.
     pub(super) fn settle(&self) {
         let mut state = self.state();
         if state.queue.is_empty() {
@@ -209,7 +213,8 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Takes no more; gives what was never read, that in the inbox first. Nothing: it took no more already.
+    /// Closes the mailbox and gives the messages that were never handled, those of the inbox first; `None` if it was
+    /// closed before.
     pub(super) fn end(&self, inbox: &mut VecDeque<M>) -> Option<Vec<M>> {
         if self.is_closed() {
             return None;
@@ -219,7 +224,7 @@ impl<M> Mailbox<M> {
         Some(unread)
     }
 
-    /// Takes no more; gives what was never taken.
+    /// Closes the mailbox and gives the messages that were never taken.
     pub(super) fn close(&self) -> VecDeque<M> {
         let mut state = self.state();
         state.closed = true;
@@ -250,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_urgent_goes_before_all_else() {
+    fn urgent_message_is_taken_first() {
         let mailbox = Mailbox::new();
         assert!(mailbox.push_always(1) && mailbox.push_urgent(2) && mailbox.push_urgent(3));
         assert_eq!(mailbox.take_urgent(), Some(2));
@@ -259,20 +264,23 @@ mod tests {
         assert_eq!(taken, [1]);
         assert_eq!((mailbox.take_urgent(), mailbox.take_urgent()), (Some(3), None));
         assert!(mailbox.push_always(4) && mailbox.push_urgent(5));
-        assert_eq!(mailbox.close(), [5, 4], "what was never taken comes back");
+        assert_eq!(mailbox.close(), [5, 4], "messages that were never taken come back");
         assert!(!mailbox.push_urgent(6));
     }
 
     #[test]
-    fn answers_have_a_bound_of_their_own() {
+    fn answers_are_bounded_apart_from_requests() {
         let mailbox = Mailbox::new();
         assert!(mailbox.push_answer(1, ANSWERS_BYTES_MAX).is_ok());
         assert!(mailbox.push_answer(2, 1).is_ok());
         assert!(matches!(mailbox.push_answer(3, 1), Err(PushError::Full(3))));
-        assert!(mailbox.push(4, 1).is_ok(), "requests find room");
+        assert!(mailbox.push(4, 1).is_ok(), "answers do not keep requests out");
         let mut taken = VecDeque::new();
         mailbox.take(&mut taken);
-        assert!(matches!(mailbox.push_answer(5, 1), Err(PushError::Full(5))), "taken is not written");
+        assert!(
+            matches!(mailbox.push_answer(5, 1), Err(PushError::Full(5))),
+            "answers that were taken are not written yet"
+        );
         taken.clear();
         mailbox.take(&mut taken);
         assert_eq!(mailbox.unwritten(), 0);
@@ -282,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn is_full_by_items_and_by_bytes_and_refuses_after_close() {
+    fn mailbox_is_full_by_messages_and_by_bytes_and_refuses_after_close() {
         let mailbox = Mailbox::new();
         assert!(mailbox.push(1, MAILBOX_BYTES_MAX + 1).is_ok());
         assert!(matches!(mailbox.push(2, 0), Err(PushError::Full(2))));

@@ -1,8 +1,8 @@
-//! The yamux session of a connection, made when the first stream is.
+//! The yamux session of a connection, made with its first stream.
 //!
-//! What the demultiplexer found to be yamux's goes in by a [`Pipe`], what yamux writes comes out of
-//! it and is queued behind the limes frames. The session is polled when it has been given something
-//! or has woken us, not at each turn: calls on the same connection do not pay for it.
+//! Bytes of yamux frames go in by a [`Pipe`]; what yamux writes comes out of it and is queued behind the limes frames.
+//! The session is polled when it has new input or has woken the task, not in each turn: calls on the same connection
+//! do not pay for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,20 +12,22 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::{Bytes, BytesMut};
 use futures::task::AtomicWaker;
 
-use super::Stream;
 use super::pipe::Pipe;
-use crate::{CloseReason, Code, limits};
+use super::stream::Stream;
+use crate::close::CloseReason;
+use crate::code::Code;
+use crate::limits;
 
 /// Credit beyond the initial window that the streams of a connection may share.
 const EXTRA_WINDOW: usize = 16 << 20;
-/// Bytes that may wait for yamux, beside one window for each open stream, before the socket is no
-/// longer read. A peer that keeps to its credit does not come near.
+/// Bytes that may wait for yamux, in addition to one window for each open stream, before the driver stops reading the
+/// socket. A peer that keeps to its credit does not come near.
 const UNREAD_MAX: usize = 4 << 20;
 
-/// Told about a stream that was asked for.
+/// Receives the stream that was asked for, or why it cannot be opened.
 pub(super) type Opening = Box<dyn FnOnce(Result<Stream, Code>) + Send>;
 
-/// Remembers that the session itself has asked to be polled.
+/// Remembers that the session has asked to be polled.
 #[derive(Default)]
 struct Bell {
     rung: AtomicBool,
@@ -49,7 +51,7 @@ pub(super) struct Mux {
     pipe: Pipe,
     bell: Arc<Bell>,
     waker: Waker,
-    /// Bytes came, or room was made.
+    /// Bytes have arrived, or output was drained.
     due: bool,
     open: Arc<AtomicUsize>,
     max: usize,
@@ -57,7 +59,7 @@ pub(super) struct Mux {
 
 impl Mux {
     pub(super) fn new(is_client: bool, max: usize) -> Self {
-        // Those beyond `max` are refused one by one, below, instead of ending the session.
+        // Streams beyond `max` are refused one by one, below; yamux would end the session.
         let twice = max.saturating_mul(2).min(65_536);
         let mut config = yamux::Config::default();
         config.set_max_connection_receive_window(None);
@@ -82,54 +84,57 @@ impl Mux {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Whether the socket must wait for yamux: the peer sends what it has no credit for.
+    /// Whether the socket must not be read: the peer sends more than it has credit for.
     pub(super) fn is_full(&self) -> bool {
         let unread = self.pipe.unread();
         unread > UNREAD_MAX && unread > UNREAD_MAX + self.open() * limits::STREAM_WINDOW
     }
 
-    /// Takes what yamux wants written.
+    /// Takes the output of yamux.
     pub(super) fn drain(&mut self) -> BytesMut {
         let bytes = self.pipe.drain();
         self.due |= !bytes.is_empty();
         bytes
     }
 
-    /// Gives back memory while nothing moves.
+    /// Releases memory while the session is idle.
     pub(super) fn settle(&self) {
         self.pipe.settle();
     }
 
-    /// Drives the session if there is a reason to: gives what the peer has opened, opens what is
-    /// asked for.
+    /// Drives the session if there is a reason to: gives the streams that the peer opened to `inbound`, and opens
+    /// those that are asked for.
+    ///
+    /// # Errors
+    /// The peer broke yamux's rules or ended the session.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         openings: &mut VecDeque<Opening>,
-    ) -> Result<Vec<Stream>, CloseReason> {
+        mut inbound: impl FnMut(Stream),
+    ) -> Result<(), CloseReason> {
         self.bell.task.register(cx.waker());
         if !self.bell.rung.swap(false, Ordering::Acquire) && !self.due && openings.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         self.due = false;
-        let mut inbound = Vec::new();
-        // First: it also buries the streams that were dropped, which makes room for others.
+        // First: it also removes the streams that were dropped, so that others fit.
         self.poll_inbound(&mut inbound)?;
         if self.poll_openings(openings)? {
-            // The session listens to a new stream only when it is polled again.
+            // The session serves a new stream only when it is polled again.
             self.poll_inbound(&mut inbound)?;
         }
-        Ok(inbound)
+        Ok(())
     }
 
-    fn poll_inbound(&mut self, inbound: &mut Vec<Stream>) -> Result<(), CloseReason> {
+    fn poll_inbound(&mut self, inbound: &mut impl FnMut(Stream)) -> Result<(), CloseReason> {
         let mut cx = Context::from_waker(&self.waker);
         loop {
             match self.session.poll_next_inbound(&mut cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Ok(stream))) => {
                     if self.open() < self.max {
-                        inbound.push(Stream::new(stream, &self.open));
+                        inbound(Stream::new(stream, &self.open));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return Err(broken(&error)),
@@ -138,14 +143,14 @@ impl Mux {
         }
     }
 
-    /// Opens what is asked for and can be; whether any was.
+    /// Opens the streams that are asked for, as far as the limits allow; gives whether it opened any.
     fn poll_openings(&mut self, openings: &mut VecDeque<Opening>) -> Result<bool, CloseReason> {
         let mut opened = false;
         let fit = self.max.saturating_sub(self.open()).min(openings.len());
         for opening in openings.drain(fit..) {
             opening(Err(Code::BUSY));
         }
-        // While it is full, yamux does not bury: opening more could run into its own limit.
+        // While its output is full, yamux does not remove dropped streams: opening more could cross its own limit.
         while !openings.is_empty() && !self.pipe.is_full() {
             let mut cx = Context::from_waker(&self.waker);
             match self.session.poll_new_outbound(&mut cx) {

@@ -1,15 +1,16 @@
-//! Yamux's socket: a pair of buffers in memory.
+//! The socket of yamux: a pair of buffers in memory.
 
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
+use parking_lot::{Mutex, MutexGuard};
 
-/// What yamux may have written that is not on its way yet; past it streams wait.
+/// Output of yamux that may wait, in bytes; past it streams wait.
 const OUT_MAX: usize = 256 << 10;
 
 #[derive(Debug, Default)]
@@ -19,15 +20,15 @@ struct Buffers {
     outbound: BytesMut,
 }
 
-/// Both ends of the pair; none of its methods leaves a waker behind, because whoever puts something
-/// in or takes something out polls the session in the same turn.
+/// Both ends of the pair. No method registers a waker, because the driver polls the session in the same turn in which
+/// it adds or takes bytes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pipe(Arc<Mutex<Buffers>>);
 
 impl Pipe {
-    // Only the connection's own task ever takes it: the lock is there to be `Send`.
+    // Only the connection's task locks it; the lock makes the type `Send`.
     fn buffers(&self) -> MutexGuard<'_, Buffers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Bytes from the socket.
@@ -47,12 +48,12 @@ impl Pipe {
         self.buffers().outbound.len() >= OUT_MAX
     }
 
-    /// Takes what yamux wants written.
+    /// Takes the output of yamux.
     pub(super) fn drain(&self) -> BytesMut {
         self.buffers().outbound.split()
     }
 
-    /// Gives back memory, if there is nothing in it.
+    /// Releases the memory of empty buffers.
     pub(super) fn settle(&self) {
         let mut buffers = self.buffers();
         if buffers.outbound.is_empty() && buffers.inbound.is_empty() {

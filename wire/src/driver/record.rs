@@ -1,4 +1,4 @@
-//! A stream as its two ends see it: bytes in order, half-close, and an end that cannot be mistaken.
+//! A stream as its two ends see it: bytes in order, half-close, and an unambiguous end.
 
 use std::io;
 use std::pin::Pin;
@@ -9,21 +9,25 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::{Raw, Stream, StreamError};
+use super::error::StreamError;
+use super::relay::Raw;
+use super::stream::Stream;
+use crate::code::Code;
+use crate::limits;
 use crate::stream::{Illegal, Input, Open, RECORD_HEAD, Record, RecordHead, State};
-use crate::{Code, limits};
 
-/// Payload put into one DATA record: with its head it fills one yamux frame.
+/// Payload of one DATA record, in bytes: with its head it fills one yamux frame.
 const DATA: usize = (16 << 10) - RECORD_HEAD;
-/// Room in which records' heads are read; payloads go straight to the reader.
+/// Buffer for the heads of records, in bytes; payloads go straight to the reader.
 const HEADS: usize = 512;
 
-/// A yamux stream that speaks records. Shutting it down sends END; reading it to its end means that
-/// the other side has sent END and that every byte has come. Dropped before both, it is reset.
+/// A yamux stream that carries records. Shutting it down sends END; reading it to its end means that the other side has
+/// sent END and that every byte has arrived. Dropped before both, it is reset.
 ///
-/// Bytes that were accepted by a write are sent without a flush, as long as the stream is used.
+/// Bytes that a write accepted are sent without a flush, as long as the stream is used.
 ///
-/// Cancel safety: `read` and `write` are cancel safe, as are those of a socket.
+/// # Cancel safety
+/// `read` and `write` are cancel safe, as are those of a socket.
 #[derive(Debug)]
 pub struct RecordStream {
     inner: Stream,
@@ -33,12 +37,12 @@ pub struct RecordStream {
     got: u64,
     output: BytesMut,
     sent: u64,
-    /// Who waits for the output to drain.
+    /// The task that waits for the output to drain.
     writer: Option<Waker>,
 }
 
 impl RecordStream {
-    /// Speaks records on a stream that is new, or of which only `OPEN` or `ACCEPT` has been sent.
+    /// Reads and writes records on a stream that is new, or on which only `OPEN` or `ACCEPT` was sent.
     pub fn new(inner: Stream) -> Self {
         RecordStream {
             inner,
@@ -55,15 +59,21 @@ impl RecordStream {
     /// Sends OPEN.
     ///
     /// # Errors
-    /// The connection failed. Not cancel safe.
+    /// The connection failed.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a part of the record may be written.
     pub async fn write_open(&mut self, open: &Open) -> Result<(), StreamError> {
         Ok(self.inner.write_all(&Record::Open(open.clone()).encode()).await?)
     }
 
-    /// Sends ACCEPT: data may flow.
+    /// Sends ACCEPT, after which both sides may send data.
     ///
     /// # Errors
-    /// The connection failed. Not cancel safe.
+    /// The connection failed.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a part of the record may be written.
     pub async fn write_accept(&mut self, meta: &[u8]) -> Result<(), StreamError> {
         self.state = self.state.step(Input::Accept)?;
         let record = Record::Accept(Bytes::copy_from_slice(meta));
@@ -73,7 +83,10 @@ impl RecordStream {
     /// Waits for the peer's OPEN.
     ///
     /// # Errors
-    /// Anything else came first.
+    /// The peer sent anything else first, or the connection failed.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what was read stays buffered.
     pub async fn read_open(&mut self) -> Result<Open, StreamError> {
         match self.read_record().await? {
             Record::Open(open) => Ok(open),
@@ -84,7 +97,10 @@ impl RecordStream {
     /// Waits for the peer's ACCEPT and gives its meta.
     ///
     /// # Errors
-    /// [`StreamError::Reset`] says why the stream was refused.
+    /// [`StreamError::Reset`] with the reason if the peer refused the stream; else as [`RecordStream::read_open`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what was read stays buffered.
     pub async fn read_accept(&mut self) -> Result<Bytes, StreamError> {
         match self.read_record().await? {
             Record::Accept(meta) => {
@@ -118,7 +134,7 @@ impl RecordStream {
         }
     }
 
-    /// A whole record from what has been read.
+    /// A whole record of the bytes that were read.
     fn take_record(&mut self) -> Result<Option<Record>, StreamError> {
         let Some(head) = self.input.first_chunk::<RECORD_HEAD>() else { return Ok(None) };
         let head = RecordHead::decode(*head)?;
@@ -129,26 +145,29 @@ impl RecordStream {
         Ok(Some(head.record(self.input.split_to(head.len).freeze())?))
     }
 
-    /// Voids both directions and says why; waits a little for the word to get out.
+    /// Resets both directions and tells the peer why; waits up to [`LINGER`](limits::LINGER) for the record to be sent.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream, perhaps without the reason.
     pub async fn reset(mut self, code: Code, text: &str) {
-        // Behind what was begun: in the midst of a record it would be taken for data. No shutdown:
-        // an end that waits for credit is only woken by the reset that comes with the drop.
+        // Behind the record that was begun: inside of it the reset would be taken for data. No shutdown: an end that
+        // waits for credit is woken only by yamux's reset, which follows the drop.
         self.output.extend_from_slice(&Record::Reset(code, text.to_owned()).encode());
-        let goodbye = std::future::poll_fn(|cx| self.poll_drain(cx));
-        let _ = tokio::time::timeout(limits::LINGER, goodbye).await;
+        let drained = std::future::poll_fn(|cx| self.poll_drain(cx));
+        let _ = tokio::time::timeout(limits::LINGER, drained).await;
     }
 
-    /// Whether it never leaves the process; see [`Stream::pair`].
+    /// Whether both ends are in this process; see [`Stream::pair`].
     pub fn is_memory(&self) -> bool {
         self.inner.is_memory()
     }
 
-    /// The stream under the records, for relaying what follows as it is.
+    /// The stream under the records, to relay what follows unchanged.
     pub fn into_raw(self) -> Raw {
         Raw { stream: self.inner, leftover: self.input.freeze() }
     }
 
-    /// Takes records until there is data; false: the end.
+    /// Takes records until there is data (`Some(true)`) or the end (`Some(false)`); `None`: more bytes are needed.
     fn next_data(&mut self) -> Result<Option<bool>, StreamError> {
         loop {
             if matches!(self.state, State::ReceivingEnded | State::Closed) {
@@ -190,7 +209,7 @@ impl RecordStream {
         Ok(())
     }
 
-    /// Payload into the reader's buffer: first what came with a head, then what the stream has.
+    /// Copies payload into the reader's buffer: first what arrived with a head, then what the stream has.
     fn poll_deliver(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         let first = self.data_left.min(self.input.len()).min(buf.remaining());
         buf.put_slice(&self.input[..first]);
@@ -230,15 +249,15 @@ impl RecordStream {
         Poll::Ready(Ok(()))
     }
 
-    /// The same for a writer, which is remembered while it waits.
+    /// As [`RecordStream::poll_drain`], for a writer, whose waker is kept while it waits.
     fn poll_drain_writer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let drained = self.poll_drain(cx);
         self.writer = drained.is_pending().then(|| cx.waker().clone());
         drained
     }
 
-    /// Sends what a write has left behind, on behalf of a reader that may be what the other end
-    /// waits for. The writer may be another task, and the stream wakes only one: so wake both.
+    /// Sends what a write left behind, because the other end may wait for it while this side only reads. The writer
+    /// may be another task, and the stream wakes only one: so both are woken.
     fn drain_for_reader(&mut self, cx: &mut Context<'_>) {
         if self.output.is_empty() {
             return;
@@ -250,7 +269,7 @@ impl RecordStream {
             }
             _ => self.poll_drain(cx),
         };
-        // An error shows at the next write.
+        // The next write reports an error.
         if let (Poll::Ready(_), Some(writer)) = (drained, self.writer.take_if(|_| self.output.is_empty())) {
             writer.wake();
         }

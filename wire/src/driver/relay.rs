@@ -1,4 +1,4 @@
-//! Carrying a stream from one connection to another, records and all.
+//! Relays a stream from one connection to another, with its records.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -8,29 +8,33 @@ use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::error::StreamError;
 use super::stream::Packet;
+use super::stream::Stream;
 use super::track::Track;
-use super::{Stream, StreamError};
 use crate::limits::LINGER;
 use crate::stream::Record;
 
-/// Pieces carried before other tasks of the thread get their turn.
+/// Pieces relayed before the task yields.
 const TURNS: usize = 64;
 
-/// A stream without records, and what had been read from it already.
+/// A stream without records, and the bytes that were read from it before.
 #[derive(Debug)]
 pub struct Raw {
     /// The stream.
     pub stream: Stream,
-    /// Bytes that come before it.
+    /// Bytes that precede those of the stream.
     pub leftover: Bytes,
 }
 
-/// Carries bytes both ways until both directions have ended or one side breaks; gives the bytes
-/// carried. Of each direction it holds one piece, as it came; yamux's credit holds the rest back.
+/// Relays bytes both ways until both directions have ended or one side fails; gives the number of bytes relayed. Of
+/// each direction it holds one piece, unchanged; yamux's credit holds the rest back.
 ///
-/// A side that breaks takes the other with it: that one gets a RESET if it can, and yamux's in any
-/// case, so that its reader and its writer both learn.
+/// When one side fails, the other gets a RESET where a record may begin, and yamux's reset in any case, so that both
+/// its reader and its writer learn.
+///
+/// # Cancel safety
+/// Dropping the future resets both streams.
 pub async fn relay(near: Raw, far: Raw) -> u64 {
     let (mut near, mut there) = split(near);
     let (mut far, mut back) = split(far);
@@ -56,13 +60,18 @@ pub async fn relay(near: Raw, far: Raw) -> u64 {
     there.carried + back.carried
 }
 
-fn split(raw: Raw) -> (Stream, Way) {
-    let way =
-        Way { piece: Piece::Leftover(raw.leftover), at: 0, seen: false, carried: 0, track: Track::default() };
-    (raw.stream, way)
+fn split(raw: Raw) -> (Stream, Direction) {
+    let direction = Direction {
+        piece: Piece::Leftover(raw.leftover),
+        at: 0,
+        seen: false,
+        carried: 0,
+        track: Track::default(),
+    };
+    (raw.stream, direction)
 }
 
-/// What is under way in one direction.
+/// Bytes on their way in one direction.
 enum Piece {
     Leftover(Bytes),
     Packet(Packet),
@@ -77,18 +86,18 @@ impl Piece {
     }
 }
 
-/// One direction.
-struct Way {
+/// One direction of a relayed stream.
+struct Direction {
     piece: Piece,
-    /// Bytes of the piece that are written.
+    /// Bytes of the piece that were written.
     at: usize,
-    /// The piece has been looked at.
+    /// The records of the piece were followed.
     seen: bool,
     carried: u64,
     track: Track,
 }
 
-impl Way {
+impl Direction {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -111,7 +120,7 @@ impl Way {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                 Poll::Ready(None) if self.track.is_ended() && !from.is_reset() => return Poll::Ready(Ok(())),
                 Poll::Ready(None) => return Poll::Ready(Err(StreamError::Cut)),
-                // Its owner says no more, but may still break: it goes on being watched.
+                // The sender has ended its direction but may still fail: the next poll watches it again.
                 Poll::Pending if self.track.is_ended() => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
             }
@@ -129,11 +138,11 @@ impl Way {
         Poll::Ready(Ok(()))
     }
 
-    /// Tells the receiving side that the other has broken, where a record may begin.
+    /// Tells the receiving side that the other has failed, if a record may begin here.
     async fn abort(&self, to: &mut Stream, reset: &[u8]) {
         let whole = self.at == self.piece.bytes().len() && self.track.is_between();
         if whole && !self.track.is_ended() && !to.is_reset() {
-            // Only for a receiver without credit it takes a while, and then it is in vain.
+            // This waits only for a receiver that gives no credit.
             let _ = timeout(LINGER, to.write_all(reset)).await;
         }
     }

@@ -1,4 +1,4 @@
-//! One stream without records: yamux's, or one in memory.
+//! A stream without records: of yamux, or in memory.
 
 use std::io;
 use std::pin::Pin;
@@ -12,20 +12,19 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 use tokio_util::io::poll_read_buf;
 
-/// Bytes that one direction of a stream in memory may hold, and those of one piece of it.
+/// Bytes that one direction of a stream in memory may hold, and bytes of one piece of it.
 const MEMORY: usize = 64 << 10;
 const PIECE: usize = 16 << 10;
 
-/// One yamux stream, or one end of a pair in memory; see [`RecordStream`](super::RecordStream) for
-/// what is said on it.
+/// One yamux stream, or one end of a pair in memory; [`RecordStream`](super::RecordStream) carries records on it.
 ///
-/// Dropped without a shutdown it is reset, so that neither end waits for the other. Yamux's own
-/// shutdown belongs at the very end of both directions: a stream that was shut down and is then
-/// dropped is never reset, and an end that still waits for credit would wait for ever.
+/// Dropped without a shutdown it is reset, so that neither end waits for the other. Yamux's own shutdown must follow
+/// the end of both directions: a stream that was shut down and is then dropped is never reset, and an end that waits
+/// for credit would wait for ever.
 #[derive(Debug)]
 pub struct Stream {
     inner: Inner,
-    /// Both directions have ended: say so when dropped, instead of a reset.
+    /// Both directions have ended: dropping it sends a shutdown instead of a reset.
     finished: bool,
     _open: Counted,
 }
@@ -36,7 +35,7 @@ enum Inner {
     Memory(DuplexStream),
 }
 
-/// Bytes as they came.
+/// Bytes as they arrived.
 pub(super) enum Packet {
     Yamux(yamux::Packet),
     Memory(Bytes),
@@ -56,7 +55,7 @@ impl Stream {
         Stream { inner: Inner::Yamux(stream.compat()), finished: false, _open: Counted::new(open) }
     }
 
-    /// Both ends of a stream that never leaves the process: for a peer of another dialect.
+    /// Both ends of a stream within the process: for a peer of another protocol.
     pub fn pair() -> (Stream, Stream) {
         let (near, far) = duplex(MEMORY);
         let end = |inner| Stream {
@@ -72,21 +71,21 @@ impl Stream {
         matches!(self.inner, Inner::Memory(_))
     }
 
-    /// Both directions are over: dropping the stream shall end it in peace.
+    /// Both directions have ended: dropping the stream shuts it down instead of resetting it.
     pub(super) fn finish(&mut self) {
         self.finished = true;
     }
 
-    /// Whether it was reset or its connection is gone. Bytes that came before can still be read.
+    /// Whether it was reset or its connection is gone. Bytes that arrived before can still be read.
     pub(super) fn is_reset(&self) -> bool {
         match &self.inner {
             Inner::Yamux(stream) => stream.get_ref().is_closed(),
-            // Its end says so by itself: it comes without an END.
+            // A stream in memory ends without an END record instead.
             Inner::Memory(_) => false,
         }
     }
 
-    /// The next bytes as they came, without a copy; `None` is the end.
+    /// The next bytes as they arrived, without a copy; `None` is the end.
     pub(super) fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Packet>>> {
         match &mut self.inner {
             Inner::Yamux(stream) => Pin::new(stream.get_mut())
@@ -107,14 +106,14 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if self.finished {
-            // It can only wait for room in a queue that is emptied by now; if not, it is a reset.
+            // It is pending only if the session's queue is full; then the drop resets the stream.
             let mut cx = Context::from_waker(Waker::noop());
             let _ = Pin::new(&mut *self).poll_shutdown(&mut cx);
         }
     }
 }
 
-/// Does the same with whichever stream it is.
+/// Evaluates an expression with `$inner` bound to the stream inside.
 macro_rules! either {
     ($stream:expr, $inner:ident => $what:expr) => {
         match &mut $stream.get_mut().inner {
@@ -144,7 +143,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Yamux calls a reset stream a write of nothing.
+/// Yamux reports a reset stream as a write of zero bytes.
 fn gone(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WriteZero => {
@@ -154,7 +153,7 @@ fn gone(error: io::Error) -> io::Error {
     }
 }
 
-/// Counts as long as it lives.
+/// Counts one open stream until it is dropped.
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
 

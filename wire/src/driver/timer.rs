@@ -1,4 +1,4 @@
-//! One timer of the runtime for all that a connection waits for.
+//! One timer for all deadlines of a connection.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use tokio::time::Sleep;
 
-/// Made at the first deadline and moved as seldom as possible: a deadline that moves away lets it
-/// fire early once, which costs one turn; moving it at each frame would cost more.
+/// Made at the first deadline and moved as seldom as possible: when the deadline moves away, the timer fires early
+/// once, which costs one turn; moving it at each frame would cost more.
 #[derive(Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Who is woken by it.
+    /// The waker that the timer wakes.
     waker: Option<Waker>,
 }
 
@@ -22,7 +22,12 @@ pub(super) fn now() -> Instant {
 }
 
 impl Timer {
-    /// Wakes the task at `due` at the latest; true: it is due already.
+    /// Whether it has woken the task since it was last armed.
+    pub(super) fn has_fired(&self) -> bool {
+        self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
+    }
+
+    /// Wakes the task at `due` at the latest; gives whether that has passed already.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>, now: Instant, due: Instant) -> bool {
         if due <= now {
             return true;

@@ -1,13 +1,13 @@
-//! Where one direction of a relayed stream is in its records.
+//! Follows the records of one direction of a relayed stream.
 
 use crate::codec::DecodeError;
 use crate::stream::{RECORD_HEAD, RecordHead};
 
-/// Follows the records without holding them.
+/// The position within the records of one direction; holds none of them.
 #[derive(Debug, Default)]
 pub(super) struct Track {
     head: [u8; RECORD_HEAD],
-    /// Bytes of the head that have come.
+    /// Bytes of the head that have arrived.
     have: usize,
     /// Bytes that the record still lacks.
     left: usize,
@@ -17,10 +17,10 @@ pub(super) struct Track {
 }
 
 impl Track {
-    /// Looks at the next bytes.
+    /// Processes the next bytes.
     ///
     /// # Errors
-    /// They are no records, or come after the last one.
+    /// The bytes are not records, or follow the last record.
     pub(super) fn see(&mut self, mut bytes: &[u8]) -> Result<(), DecodeError> {
         while !bytes.is_empty() {
             if self.left > 0 {
@@ -50,7 +50,7 @@ impl Track {
         self.have == 0 && self.left == 0
     }
 
-    /// Whether END or RESET has come in full.
+    /// Whether END or RESET has arrived in full.
     pub(super) fn is_ended(&self) -> bool {
         self.last && self.left == 0
     }
@@ -66,11 +66,11 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::Code;
+    use crate::code::Code;
     use crate::stream::Record;
 
     #[test]
-    fn ends_are_seen_wherever_the_bytes_are_cut() {
+    fn end_is_recognised_however_the_bytes_are_split() {
         let records = [Record::Accept(Bytes::new()), Record::Data(vec![1; 300].into()), Record::End(300)];
         let bytes: Vec<u8> = records.iter().flat_map(|record| record.encode()).collect();
         for cut in 0..bytes.len() {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_an_end_and_an_unknown_kind_an_error() {
+    fn reset_is_an_end_and_an_unknown_kind_is_an_error() {
         let mut track = Track::default();
         track.see(&Record::Reset(Code::GONE, "x".into()).encode()).unwrap();
         assert!(track.is_reset());

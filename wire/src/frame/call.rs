@@ -5,19 +5,20 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::hello::{get_ms, put_ms};
+use crate::code::Code;
 use crate::codec::{DecodeError, Reader, put_bytes, put_text};
-use crate::{Code, Str};
+use crate::text::Str;
 
-/// A request that wants a reply.
+/// A request that expects a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// Chosen by the sender; not in use by another call or message of the same sender.
     pub id: u64,
     /// Time left for the answer.
     pub deadline: Duration,
-    /// To the gateway: the edge meant (from a service) or 0 (from an edge). From it: who calls.
+    /// Towards the gateway: the edge to call, or 0 if the caller is an edge. From the gateway: the caller's id.
     pub peer: u64,
-    /// What is called.
+    /// The method to call.
     pub method: Str,
     /// The payload.
     pub body: Bytes,
@@ -34,7 +35,7 @@ impl Call {
     }
 }
 
-/// A request that wants an acknowledgement.
+/// A request that expects an acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// As [`Call::id`].
@@ -43,7 +44,7 @@ pub struct Message {
     pub deadline: Duration,
     /// As [`Call::peer`].
     pub peer: u64,
-    /// What it is about.
+    /// The topic of the message.
     pub topic: Str,
     /// The payload.
     pub body: Bytes,
@@ -76,15 +77,15 @@ pub struct Reply {
     pub body: Bytes,
 }
 
-/// Whether the receiver's handler has been run.
+/// Whether the receiver's handler ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Execution {
-    /// Certainly not: the request may be sent again.
-    No,
-    /// Not known.
-    Maybe,
-    /// Yes; the error is its own.
-    Yes,
+    /// It did not run: the request may be sent again.
+    NotStarted,
+    /// It may have run.
+    Unknown,
+    /// It ran; the error is its own.
+    Completed,
 }
 
 /// The failure of a call or message.
@@ -92,11 +93,11 @@ pub enum Execution {
 pub struct CallError {
     /// The call's or message's id.
     pub id: u64,
-    /// Why.
+    /// The reason.
     pub code: Code,
-    /// What the caller may assume.
+    /// Whether the handler ran.
     pub ran: Execution,
-    /// One line for a person.
+    /// The reason in one line, for logs and people.
     pub text: String,
 }
 
@@ -120,7 +121,7 @@ impl CallError {
             ran: match from.u8()? {
                 0 => Execution::NotStarted,
                 2 => Execution::Completed,
-                // A value of a newer peer: the careful reading.
+                // A value of a newer peer: assume nothing.
                 _ => Execution::Unknown,
             },
             text: from.text()?,
@@ -128,14 +129,14 @@ impl CallError {
     }
 }
 
-/// A message has been taken over (code OK) or not.
+/// Whether the receiver has taken a message over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ack {
     /// The message's id.
     pub id: u64,
-    /// OK, or why not.
+    /// OK, or why the receiver did not take it.
     pub code: Code,
-    /// One line for a person.
+    /// The reason in one line, for logs and people.
     pub text: String,
 }
 

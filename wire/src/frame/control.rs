@@ -1,24 +1,24 @@
-//! Going away, and what nodes say to each other.
+//! The go-away, and the frames that nodes exchange.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::hello::get_peers;
-use crate::Code;
+use crate::code::Code;
 use crate::codec::{DecodeError, Reader, put_names, put_text};
 
-/// A refusal (instead of the welcome) or a farewell: the receiver finishes and leaves (PROTOCOL 3.6).
+/// Refuses a client before the welcome, or announces the close of the connection after it (PROTOCOL 3.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoAway {
-    /// Why.
+    /// The reason.
     pub code: Code,
-    /// One line for a person.
+    /// The reason in one line, for logs and people.
     pub text: String,
-    /// Addresses to go to instead.
+    /// Addresses of other nodes to connect to.
     pub peers: Vec<String>,
 }
 
 impl GoAway {
-    /// A go-away that names no other address.
+    /// A go-away without addresses.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
         GoAway { code, text: text.into(), peers: Vec::new() }
     }
@@ -35,15 +35,15 @@ impl GoAway {
     }
 }
 
-/// A frame of the range 0x80 to 0xff, which is the cluster's own (PROTOCOL 2.7).
+/// A frame of the range 0x80 to 0xff, which is reserved for nodes of the cluster (PROTOCOL 2.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
     /// The type.
     pub kind: u8,
     /// Its flags.
     pub flags: u8,
-    /// The head, not looked at.
+    /// The head, not decoded.
     pub head: Bytes,
-    /// The body, not looked at.
+    /// The body, not decoded.
     pub body: Bytes,
 }

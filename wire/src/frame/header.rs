@@ -10,7 +10,7 @@ const IGNORABLE: u8 = 0x80;
 pub struct Header {
     /// The frame's type; never 0, which begins a yamux frame.
     pub kind: u8,
-    /// Bit 7: ignorable. The others are 0 and not looked at.
+    /// Bit 7: ignorable. The others are 0; receivers ignore them.
     pub flags: u8,
     /// Bytes of the head.
     pub head: u16,

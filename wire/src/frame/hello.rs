@@ -7,15 +7,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::codec::{DecodeError, Reader, put_field, put_names};
 use crate::limits;
 
-/// The versions of the protocol that this code speaks, lowest and highest.
+/// The lowest and the highest version of the protocol that this code supports.
 pub const VERSIONS: (u16, u16) = (1, 1);
 
-/// What a peer is.
+/// The kind of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// A device, agent or site.
     Edge,
-    /// A back end.
+    /// A back-end process.
     Service,
     /// Another node of the cluster.
     Node,
@@ -24,25 +24,25 @@ pub enum Role {
 /// The first frame of the side that dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// Lowest and highest version spoken.
+    /// The lowest and the highest version that the client supports.
     pub versions: (u16, u16),
-    /// What the peer is.
+    /// The kind of the client.
     pub role: Role,
-    /// Optional abilities, one bit each; none is defined in version 1.
+    /// Optional features, one bit each; version 1 defines none.
     pub features: u64,
-    /// Silence after which the peer wants to be pinged; zero leaves it to the gateway.
+    /// The keepalive interval that the client asks for; zero leaves it to the gateway.
     pub keepalive: Duration,
-    /// The peer opens this session to leave another in order: the other may finish.
+    /// The client opens this session to replace another, which may finish its work.
     pub moving: bool,
-    /// The edge id that the peer would like, if it can prove it.
+    /// The edge id that the client claims; the gateway grants it only with proof.
     pub claim: Option<u64>,
     /// The service's or node's name; empty for an edge.
     pub name: String,
     /// Tells instances of a service apart; zeros for none.
     pub instance: [u8; 16],
-    /// From an earlier welcome.
+    /// The ticket of an earlier welcome; empty for none.
     pub ticket: Bytes,
-    /// What the peer says about itself; for callbacks and listings.
+    /// The client's description of itself, for callbacks and listings.
     pub meta: Bytes,
 }
 
@@ -130,7 +130,7 @@ impl Hello {
                 hello_tag::INSTANCE => read.instance = value.id()?,
                 hello_tag::NAME => read.name = value.rest_name()?,
                 hello_tag::TICKET => read.ticket = value.rest("ticket", limits::TICKET_MAX)?,
-                // Of a newer version.
+                // Defined by a newer version.
                 _ => {}
             }
         }
@@ -152,11 +152,11 @@ fn get_role(from: &mut Reader) -> Result<Role, DecodeError> {
 /// The first frame of the side that accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
-    /// The version that both speak from here on.
+    /// The version that both sides use from now on.
     pub version: u16,
-    /// The abilities that both have.
+    /// The features that both sides have.
     pub features: u64,
-    /// Silence after which either side pings.
+    /// The silence after which either side sends a ping.
     pub keepalive: Duration,
     /// The edge's or service's id.
     pub id: u64,
@@ -164,10 +164,9 @@ pub struct Welcome {
     pub cluster: [u8; 16],
     /// The node's name.
     pub node: String,
-    /// The revision and ordinal of the session's "online": of two sessions with one id the higher
-    /// is the live one.
+    /// The revision and ordinal of the session's "online" event: of two sessions with one id, the higher one is live.
     pub incarnation: (u64, u32),
-    /// Largest body that the gateway takes, in bytes.
+    /// The largest body that the gateway accepts, in bytes.
     pub max_body: u32,
     /// Most calls and messages that the client may have in flight.
     pub max_calls: u32,
@@ -175,9 +174,9 @@ pub struct Welcome {
     pub max_streams: u32,
     /// Most bytes of bodies that the client may have in flight, beyond the first.
     pub max_queued: u32,
-    /// Addresses of other nodes, to be tried when this one fails.
+    /// Addresses of other nodes, for when this one fails.
     pub peers: Vec<String>,
-    /// Proves the id at the next connect; empty if there is none.
+    /// Proves the id at the next connect; empty for none.
     pub ticket: Bytes,
 }
 
@@ -264,7 +263,7 @@ impl Welcome {
                 welcome_tag::MAX_CALLS => read.max_calls = value.u32()?,
                 welcome_tag::MAX_STREAMS => read.max_streams = value.u32()?,
                 welcome_tag::MAX_QUEUED => read.max_queued = value.u32()?,
-                // Of a newer version.
+                // Defined by a newer version.
                 _ => {}
             }
         }

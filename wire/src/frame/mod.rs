@@ -23,19 +23,19 @@ pub enum Frame {
     Hello(Hello),
     /// The first frame of the side that accepted.
     Welcome(Welcome),
-    /// Are you there?
+    /// Asks for a sign of life.
     Ping {
         /// Returned in the pong.
         nonce: u64,
     },
-    /// Yes.
+    /// Answers a ping.
     Pong {
         /// From the ping.
         nonce: u64,
     },
-    /// A refusal before the welcome, a farewell after it.
+    /// Refuses the client before the welcome; announces the close after it.
     GoAway(GoAway),
-    /// A request that wants a reply.
+    /// A request that expects a reply.
     Call(Call),
     /// The result of a call.
     Reply(Reply),
@@ -46,21 +46,21 @@ pub enum Frame {
         /// The call's or message's id.
         id: u64,
     },
-    /// A request that wants an acknowledgement.
+    /// A request that expects an acknowledgement.
     Message(Message),
-    /// A message has been taken over, or not.
+    /// Whether the receiver has taken a message over.
     Ack(Ack),
-    /// Offer methods.
+    /// Offers methods.
     Register(Names),
-    /// Offer them no longer.
+    /// Stops offering methods.
     Withdraw(Names),
-    /// Take topics.
+    /// Subscribes to topics.
     Subscribe(Names),
-    /// Take them no longer.
+    /// Unsubscribes from topics.
     Unsubscribe(Names),
-    /// The answer to the four above.
+    /// Answers the four frames above.
     Done(Done),
-    /// Between nodes only.
+    /// A frame that only nodes exchange.
     Extension(Extension),
 }
 
@@ -80,7 +80,7 @@ pub(crate) const WITHDRAW: u8 = 0x21;
 pub(crate) const SUBSCRIBE: u8 = 0x22;
 pub(crate) const UNSUBSCRIBE: u8 = 0x23;
 pub(crate) const DONE: u8 = 0x24;
-/// The first type that belongs to the extension range.
+/// The first type of the extension range.
 pub(crate) const EXTENSION: u8 = 0x80;
 
 impl Frame {
@@ -147,10 +147,10 @@ impl Frame {
         }
     }
 
-    /// Reads a frame from its parts. `Ok(None)`: an unknown frame that says it may be ignored.
+    /// Reads a frame from its parts. `Ok(None)`: an unknown frame whose flags allow to ignore it.
     ///
     /// # Errors
-    /// A head that is cut, too long or without meaning, or an unknown frame.
+    /// A field of the head is missing, too long or undefined, or the type is unknown and must not be ignored.
     pub fn decode(header: Header, head: Bytes, body: Bytes) -> Result<Option<Frame>, DecodeError> {
         if header.kind >= EXTENSION {
             let Header { kind, flags, .. } = header;

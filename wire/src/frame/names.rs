@@ -2,13 +2,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::code::Code;
 use crate::codec::{DecodeError, Reader, put_names, put_text};
-use crate::{Code, Str, limits};
+use crate::limits;
+use crate::text::Str;
 
-/// Names to be registered, withdrawn, subscribed to or unsubscribed from.
+/// Names to register, withdraw, subscribe to or unsubscribe from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// Returned in the [`Done`].
+    /// Repeated in the [`Done`].
     pub id: u64,
     /// The methods or topics.
     pub names: Vec<Str>,
@@ -17,7 +19,7 @@ pub struct Names {
 impl Names {
     pub(super) fn put(self, out: &mut BytesMut) -> Bytes {
         out.put_u64(self.id);
-        put_names(out, self.names.iter().map(Str::as_str));
+        put_names(out, self.names.iter().map(|name| &**name));
         Bytes::new()
     }
 
@@ -26,14 +28,14 @@ impl Names {
     }
 }
 
-/// The answer to a change of names: with OK every node routes by it.
+/// The answer to a change of names. After OK, every node routes by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// From the [`Names`].
+    /// The id of the [`Names`].
     pub id: u64,
-    /// OK, or why nothing was changed.
+    /// OK, or why nothing has changed.
     pub code: Code,
-    /// One line for a person.
+    /// The reason in one line, for logs and people.
     pub text: String,
 }
 

@@ -1,8 +1,8 @@
-//! The gateway's side of one connection.
+//! The gateway's side of one geminio connection: a state machine without sockets, clocks or tasks.
 //!
-//! As with [`crate::Conn`], the owner gives the time and the bytes to [`Conn::next`] and takes one
-//! [`Event`] at a time until `None`; writes what [`Conn::chunks`] shows and confirms it with
-//! [`Conn::advance`]; and calls [`Conn::handle_timeout`] when [`Conn::poll_timeout`] is due.
+//! As with [`crate::Conn`], the owner passes the time and the bytes to [`Conn::next`] and takes one [`Event`] at a time
+//! until `None`; writes what [`Conn::chunks`] shows and confirms it with [`Conn::advance`]; and calls
+//! [`Conn::handle_timeout`] when [`Conn::poll_timeout`] is due.
 //!
 //! ```text
 //!          Conn             welcome             DisConn
@@ -16,57 +16,60 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::streams::{Change, DISMISS, Says, Streams};
-use super::{
-    BODY_MAX, Body, ConnData, DEFAULT_SESSION, HEADER, Header, Malformed, Packet, SessionData, Word,
-};
+use super::data::{ConnData, SessionData};
+use super::header::{BODY_MAX, HEADER, Header};
+use super::malformed::Malformed;
+use super::packet::{Body, DEFAULT_SESSION, Packet};
+use super::streams::{Change, DISMISS, Sender, Streams};
+use super::word::Word;
+use crate::close::CloseReason;
+use crate::code::Code;
 use crate::limits::Limits;
-use crate::{CloseReason, Code};
 
 /// Largest body before the connection is accepted, in bytes: the meta in base64.
 pub const HANDSHAKE_BODY_MAX: usize = 128 << 10;
 
-/// Who wants to come in.
+/// A client's introduction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// The id field is only a wish.
+    /// The gateway assigns the id; `client` is only a request.
     pub acquire: bool,
-    /// The id wished for; 0 for none.
-    pub client: u64,
-    /// What the peer says about itself.
+    /// The requested id.
+    pub client: Option<u64>,
+    /// The client's description of itself.
     pub meta: Bytes,
 }
 
-/// What has arrived.
+/// What the peer sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A client says who it is; answer with [`Conn::welcome`] or [`Conn::refuse`].
+    /// A client introduces itself; answer with [`Conn::welcome`] or [`Conn::refuse`].
     Hello(Hello),
-    /// Something on a stream, the default one included; the number is the packet's id.
+    /// A packet of a stream, the default one included: stream id, packet id and content.
     Word(u64, u64, Word),
     /// The peer opens a stream; answer with [`Conn::accept`] or [`Conn::dismiss`].
     Opening {
-        /// The stream.
+        /// The stream's id.
         session: u64,
-        /// Whom it is for.
+        /// The receiver.
         peer: String,
-        /// For the receiver.
+        /// Opaque data for the receiver.
         meta: Bytes,
     },
-    /// The peer has taken a stream that was offered to it.
+    /// The peer has accepted a stream that was offered to it.
     Accepted(u64),
-    /// The stream has ended for the peer; close the other half if that has not been done.
+    /// The peer has ended the stream; end the other half if that was not done.
     Ended(u64),
-    /// The peer is about to close: ask it nothing any more. What it sent on streams still comes.
+    /// The peer is closing the connection: send it no new requests. Its packets on streams still arrive.
     Leaving,
-    /// The peer has said farewell; write what is queued and close.
+    /// The peer has closed the connection; write what is queued and close.
     Over,
 }
 
-/// How long a peer that closes waits for what it has asked before: less than the 30 s that it bears.
+/// How long a closing peer waits for the answers to its requests: less than its own limit of 30 s.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// How long it may go on answering what it was asked. Not longer: the reference's client for clusters can
-/// call nobody of this node until it has closed.
+/// How long a closing peer may answer the requests that it received. Not longer: the reference's client for clusters
+/// cannot call peers of this node until it has closed.
 const LAST_HANDLERS: Duration = Duration::from_millis(1_500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,24 +87,24 @@ pub struct Conn {
     limits: Limits,
     began: Instant,
     heard: Instant,
-    /// Bytes that were not understood when [`Conn::next`] was last called: they are not heard anew.
+    /// Bytes that [`Conn::next`] left unparsed: they are no new sign of life.
     left: usize,
-    /// The heartbeat's interval.
+    /// The heartbeat interval.
     interval: Duration,
-    /// The Conn packet's id.
+    /// The id of the Conn packet.
     hello: u64,
-    /// The peer has said Dismiss for the default stream; it is cut off then.
+    /// When the connection is closed, once the peer has sent Dismiss for the default stream.
     leaving: Option<Instant>,
-    /// Its calls and messages on the default stream that are not answered yet.
+    /// The peer's calls and messages on the default stream that are not answered yet.
     unanswered: usize,
-    /// Our calls on the default stream that it has not answered yet, which it could not after our Dismiss. A
-    /// message is no concern: it has arrived, and without an answer it is known to be lost.
-    owed: usize,
-    /// Since then the peer waits for our Dismiss of the default stream, which follows the last answer.
+    /// Our calls on the default stream that the peer has not answered yet; after our Dismiss it could not. Messages are
+    /// not counted: they have arrived, and one without an answer is known to be lost.
+    pending_calls: usize,
+    /// Since when the peer waits for our Dismiss of the default stream, which follows the last answer.
     held: Option<Instant>,
     streams: Streams,
-    says: Says,
-    /// What timers have brought about.
+    sender: Sender,
+    /// Events that timers caused.
     due: VecDeque<Event>,
 }
 
@@ -118,27 +121,27 @@ impl Conn {
             hello: 0,
             leaving: None,
             unanswered: 0,
-            owed: 0,
+            pending_calls: 0,
             held: None,
             streams: Streams::default(),
-            says: Says::default(),
+            sender: Sender::default(),
             due: VecDeque::new(),
         }
     }
 
-    /// Whether the peer has been accepted and has not left.
+    /// Whether the peer was accepted and has not closed.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
 
-    /// Streams that are not forgotten yet.
+    /// Streams that are not removed yet.
     pub fn streams(&self) -> usize {
         self.streams.len()
     }
 
     /// Bytes that wait to be written.
     pub fn queued(&self) -> usize {
-        self.says.output.bytes()
+        self.sender.output.bytes()
     }
 
     fn body_max(&self) -> usize {
@@ -148,18 +151,16 @@ impl Conn {
         }
     }
 
-    /// Bytes that the packet at the front of `bytes` still lacks; 0 if that is not known.
-    pub fn need(&self, bytes: &[u8]) -> usize {
-        let header = bytes.first_chunk::<HEADER>().and_then(|header| Header::decode(*header).ok());
-        let len = header.map_or(0, |header| header.len);
-        if len > self.body_max() { 0 } else { (HEADER + len).saturating_sub(bytes.len()) }
+    /// How many bytes the packet at the front of `bytes` still lacks, if that is known.
+    pub fn need(&self, bytes: &[u8]) -> Option<usize> {
+        let header = Header::decode(*bytes.first_chunk::<HEADER>()?).ok()?;
+        (header.len <= self.body_max()).then(|| (HEADER + header.len).saturating_sub(bytes.len()))
     }
 
-    /// Takes what can be understood from the front of `bytes` and gives the next event; `None` when
-    /// more bytes are needed.
+    /// Parses the front of `bytes` and gives the next event; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// The peer broke a rule: close the connection, there is nothing to say to it.
+    /// The peer broke a rule: close the connection. The protocol has no message for it.
     pub fn next(&mut self, now: Instant, bytes: &mut BytesMut) -> Result<Option<Event>, CloseReason> {
         if bytes.len() > self.left {
             self.heard = now;
@@ -179,7 +180,7 @@ impl Conn {
                 return Ok(None);
             }
             let Some(packet) = self.take_packet(bytes).map_err(broken)? else { return Ok(None) };
-            if let Some(event) = self.heed(now, packet)? {
+            if let Some(event) = self.handle_packet(now, packet)? {
                 return Ok(Some(event));
             }
         }
@@ -200,12 +201,16 @@ impl Conn {
         Packet::decode(header, body).map(Some)
     }
 
-    fn heed(&mut self, now: Instant, packet: Packet) -> Result<Option<Event>, CloseReason> {
+    fn handle_packet(&mut self, now: Instant, packet: Packet) -> Result<Option<Event>, CloseReason> {
         let Packet { id, body } = packet;
         match (self.phase, body) {
             (Phase::Silent, Body::Conn { acquire, heartbeat, client, data }) => {
                 (self.hello, self.interval, self.phase) = (id, interval(heartbeat), Phase::Deciding);
-                Ok(Some(Event::Hello(Hello { acquire, client, meta: data.meta })))
+                Ok(Some(Event::Hello(Hello {
+                    acquire,
+                    client: (client != 0).then_some(client),
+                    meta: data.meta,
+                })))
             }
             (Phase::Silent, _) => Err(CloseReason::protocol("the first packet is not a Conn")),
             (_, Body::Conn { .. }) => Err(CloseReason::protocol("a second Conn")),
@@ -213,31 +218,31 @@ impl Conn {
                 self.answer_farewell(id);
                 Ok(Some(Event::Over))
             }
-            // Sent before the ConnAck: dropped, as nothing may be.
+            // The peer may send nothing before the ConnAck: dropped.
             (Phase::Deciding | Phase::Over, _) => Ok(None),
-            (Phase::Open, body) => self.heed_open(now, id, body),
+            (Phase::Open, body) => self.handle_open(now, id, body),
         }
     }
 
     fn answer_farewell(&mut self, id: u64) {
         if self.phase == Phase::Open {
-            let _ = self.says.say(Body::DisConn);
+            let _ = self.sender.send(Body::DisConn);
         }
-        self.says.answer(id, Body::DisConnAck(ConnData::default()));
+        self.sender.answer(id, Body::DisConnAck(ConnData::default()));
         self.phase = Phase::Over;
     }
 
-    fn heed_open(&mut self, now: Instant, id: u64, body: Body) -> Result<Option<Event>, CloseReason> {
+    fn handle_open(&mut self, now: Instant, id: u64, body: Body) -> Result<Option<Event>, CloseReason> {
         let change = match body {
             Body::Heartbeat => {
-                // One that reaches a client which is closing would make it drop the connection.
+                // A HeartbeatAck would make a closing client drop the connection.
                 if self.leaving.is_none() {
-                    self.says.answer(id, Body::HeartbeatAck);
+                    self.sender.answer(id, Body::HeartbeatAck);
                 }
                 return Ok(None);
             }
             Body::Dismiss { session: DEFAULT_SESSION, .. } => return Ok(self.leave(now, id)),
-            Body::Dismiss { session, .. } => self.streams.dismissed(now, id, session, &mut self.says),
+            Body::Dismiss { session, .. } => self.streams.dismissed(now, id, session, &mut self.sender),
             Body::DismissAck { session, .. } => {
                 self.streams.dismiss_acked(session);
                 return Ok(None);
@@ -247,24 +252,25 @@ impl Conn {
                     return Err(CloseReason::protocol("a stream's number is used twice"));
                 };
                 if self.streams.len() >= self.limits.streams || self.leaving.is_some() {
-                    self.says.refuse_stream(id, negotiate, session);
+                    self.sender.refuse_stream(id, negotiate, session);
                     return Ok(None);
                 }
-                self.streams.asked(id, negotiate, session);
+                self.streams.insert_requested(id, negotiate, session);
                 let SessionData { peer, meta, .. } = data;
                 return Ok(Some(Event::Opening { session, peer, meta }));
             }
             Body::SessionAck { negotiate, .. } => self.streams.acked(negotiate),
             Body::On(session, word) => {
-                let heard = session == DEFAULT_SESSION || self.streams.hears(session);
+                let accepted = session == DEFAULT_SESSION || self.streams.accepts_from_peer(session);
                 if session == DEFAULT_SESSION {
                     self.unanswered += usize::from(matches!(word, Word::Request(_) | Word::Message(_)));
-                    self.owed -= usize::from(matches!(word, Word::Response(_)) && self.owed > 0);
+                    self.pending_calls -=
+                        usize::from(matches!(word, Word::Response(_)) && self.pending_calls > 0);
                     self.release(now);
                 }
-                return Ok(heard.then_some(Event::Word(session, id, word)));
+                return Ok(accepted.then_some(Event::Word(session, id, word)));
             }
-            // What only the other side says, or what nobody waits for.
+            // Packets that only the gateway sends, or that need no reaction.
             Body::Conn { .. }
             | Body::ConnAck { .. }
             | Body::DisConn
@@ -274,10 +280,10 @@ impl Conn {
         Ok(change.map(event))
     }
 
-    /// The peer closes: first of all its default stream. What it still waits for ends with our Dismiss.
+    /// The peer begins to close with its default stream. Our Dismiss ends what it still waits for.
     fn leave(&mut self, now: Instant, id: u64) -> Option<Event> {
         let (session, data) = (DEFAULT_SESSION, SessionData::default());
-        self.says.answer(id, Body::DismissAck { session, data: data.clone() });
+        self.sender.answer(id, Body::DismissAck { session, data: data.clone() });
         if self.leaving.is_some() {
             return None;
         }
@@ -290,16 +296,16 @@ impl Conn {
     /// When our Dismiss of the default stream is due, if the peer waits for it.
     fn held_until(&self) -> Option<Instant> {
         let since = self.held?;
-        let handlers = if self.owed > 0 { since + LAST_HANDLERS } else { since };
+        let handlers = if self.pending_calls > 0 { since + LAST_HANDLERS } else { since };
         Some(if self.unanswered > 0 { since + LAST_ANSWERS } else { handlers })
     }
 
-    /// Says it once the peer has all its answers and has given all its own, or has had time for that.
+    /// Sends it once all requests of both sides are answered, or their time is up.
     fn release(&mut self, now: Instant) {
         if self.held_until().is_some_and(|until| now >= until) {
             self.held = None;
             let (session, data) = (DEFAULT_SESSION, SessionData::default());
-            let _ = self.says.say(Body::Dismiss { session, data });
+            let _ = self.sender.send(Body::Dismiss { session, data });
         }
     }
 
@@ -307,27 +313,27 @@ impl Conn {
     pub fn welcome(&mut self, client: u64) {
         if self.phase == Phase::Deciding {
             let ack = Body::ConnAck { refused: false, client, data: ConnData::default() };
-            self.says.answer(self.hello, ack);
+            self.sender.answer(self.hello, ack);
             self.phase = Phase::Open;
         }
     }
 
-    /// Turns the client away with a text; close when it is written.
+    /// Refuses the client with a text; close when it is written.
     pub fn refuse(&mut self, client: u64, error: &str) {
         if self.phase == Phase::Deciding {
-            // Without a text the client would take it for a success.
+            // Clients take an answer without a text for a success.
             let error = if error.is_empty() { "refused".to_owned() } else { error.to_owned() };
             let data = ConnData { error, ..ConnData::default() };
-            self.says.answer(self.hello, Body::ConnAck { refused: true, client, data });
-            let _ = self.says.say(Body::DisConn);
+            self.sender.answer(self.hello, Body::ConnAck { refused: true, client, data });
+            let _ = self.sender.send(Body::DisConn);
         }
         self.phase = Phase::Over;
     }
 
-    /// Says something on a stream, the default one included. On one that is not open it is dropped.
+    /// Sends a packet on a stream, the default one included; drops it if the stream is not open.
     ///
     /// # Errors
-    /// [`Malformed::TooLarge`]: the peer would end the connection; nothing is sent.
+    /// [`Malformed::TooLarge`]: the peer would close the connection; nothing is sent.
     pub fn send(&mut self, now: Instant, session: u64, id: u64, word: Word) -> Result<(), Malformed> {
         if self.phase != Phase::Open {
             return Ok(());
@@ -335,31 +341,31 @@ impl Conn {
         if session == DEFAULT_SESSION {
             let answers = matches!(word, Word::Response(_) | Word::MessageAck(_));
             let asks = matches!(word, Word::Request(_));
-            self.says.word(session, id, word)?;
-            self.owed += usize::from(asks);
+            self.sender.send_on(session, id, word)?;
+            self.pending_calls += usize::from(asks);
             if answers {
                 self.settle(now);
             }
             return Ok(());
         }
-        if self.streams.sends(now, session) {
-            return self.says.word(session, id, word);
+        if self.streams.note_sent(now, session) {
+            return self.sender.send_on(session, id, word);
         }
         Ok(())
     }
 
-    /// A call or message of the peer on the default stream is settled, also if it gets no answer.
+    /// Marks a call or message of the peer on the default stream as finished, also if it gets no answer.
     pub fn settle(&mut self, now: Instant) {
         self.unanswered = self.unanswered.saturating_sub(1);
         self.release(now);
     }
 
-    /// Takes a stream that the peer has opened. False: it does not wait for that any more.
+    /// Accepts a stream that the peer has opened. False: the peer no longer waits.
     pub fn accept(&mut self, session: u64) -> bool {
-        self.streams.accept(session, &mut self.says)
+        self.streams.accept(session, &mut self.sender)
     }
 
-    /// Offers the peer a stream and gives its id; nothing may be sent before [`Event::Accepted`].
+    /// Offers a stream to the peer and gives its id; nothing may be sent on it before [`Event::Accepted`].
     ///
     /// # Errors
     /// [`Code::BUSY`] with too many streams, [`Code::TOO_LARGE`] for the meta, or [`Code::GONE`].
@@ -371,12 +377,12 @@ impl Conn {
             return Err(Code::BUSY);
         }
         let data = SessionData { peer, meta, ..SessionData::default() };
-        self.streams.offer(now, data, &mut self.says).map_err(|_| Code::TOO_LARGE)
+        self.streams.offer(now, data, &mut self.sender).map_err(|_| Code::TOO_LARGE)
     }
 
-    /// Closes a stream from this side; one that the peer has just opened is refused.
+    /// Closes a stream from this side; refuses one that the peer has just opened.
     pub fn dismiss(&mut self, now: Instant, session: u64) {
-        self.streams.dismiss(now, session, &mut self.says);
+        self.streams.dismiss(now, session, &mut self.sender);
     }
 
     /// When [`Conn::handle_timeout`] is due.
@@ -392,35 +398,41 @@ impl Conn {
     /// Does what is due; call [`Conn::next`] afterwards.
     ///
     /// # Errors
-    /// The peer was silent for too long: close the connection at once, its socket included.
+    /// The peer missed a deadline: close the socket at once.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), CloseReason> {
         match self.phase {
             Phase::Silent | Phase::Deciding if now >= self.began + self.limits.handshake => {
-                let text = format!("no whole handshake within {:?}", self.limits.handshake);
+                let text = format!("no complete handshake within {:?}", self.limits.handshake);
                 return Err(CloseReason::us(Code::HANDSHAKE_TIMEOUT, text));
             }
             Phase::Open | Phase::Over if now >= self.heard + 2 * self.interval => {
-                let text = format!("silent for two heartbeats of {:?}", self.interval);
+                let text = format!("the peer was silent for two heartbeats of {:?}", self.interval);
                 return Err(CloseReason::us(Code::KEEPALIVE, text));
             }
             _ => {}
         }
         if self.leaving.is_some_and(|until| now >= until) {
-            return Err(CloseReason::peer(Code::OK, "it closed, but did not say farewell"));
+            return Err(CloseReason::peer(Code::OK, "it closed its streams, but not the connection"));
         }
         self.release(now);
-        self.due.extend(self.streams.expire(now, &mut self.says).into_iter().map(event));
+        self.due.extend(self.streams.expire(now, &mut self.sender).into_iter().map(event));
         Ok(())
     }
 
-    /// Fills `slices` with what is to be written, in order; gives how many were filled.
-    pub fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
-        self.says.output.chunks(slices)
+    /// The next event that [`Conn::handle_timeout`] caused. [`Conn::next`] gives those that are not taken here.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn pop_expired(&mut self) -> Option<Event> {
+        self.due.pop_front()
     }
 
-    /// So many bytes of what was shown are written.
+    /// Fills `slices` with the next bytes to write, in order; gives how many slices were filled.
+    pub fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.sender.output.chunks(slices)
+    }
+
+    /// Removes the first `written` bytes of what [`Conn::chunks`] showed.
     pub fn advance(&mut self, written: usize) {
-        self.says.output.advance(written);
+        self.sender.output.advance(written);
     }
 }
 
@@ -439,7 +451,7 @@ fn broken(malformed: Malformed) -> CloseReason {
     CloseReason::us(code, malformed.to_string())
 }
 
-/// The heartbeat's interval for a code of two bits.
+/// The heartbeat interval of a two-bit code.
 fn interval(code: u8) -> Duration {
     Duration::from_secs(5 << (2 * u32::from(code & 3)))
 }

@@ -4,25 +4,26 @@ use bytes::{Bytes, BytesMut};
 use serde::de::{IgnoredAny, MapAccess};
 
 use super::json::{self, Object, Writer};
-use super::{Malformed, Time};
+use super::malformed::Malformed;
+use super::time::Time;
 
 /// In Conn, ConnAck and DisConnAck.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConnData {
-    /// What the peer says about itself.
+    /// The peer's description of itself.
     pub meta: Bytes,
-    /// Why not; empty for no error.
+    /// The error; empty for none.
     pub error: String,
 }
 
 /// In Session, SessionAck, Dismiss, DismissAck and RegisterAck.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionData {
-    /// For the receiver of a stream; not looked at.
+    /// Opaque data for the receiver of a stream.
     pub meta: Bytes,
-    /// Why not; empty for no error.
+    /// The error; empty for none.
     pub error: String,
-    /// Who is meant.
+    /// The peer to reach.
     pub peer: String,
 }
 
@@ -33,22 +34,22 @@ pub struct MessageData {
     pub key: Bytes,
     /// The payload.
     pub value: Bytes,
-    /// What a message is about.
+    /// The topic of a message.
     pub topic: String,
-    /// Beside the payload; never in an answer.
+    /// Data in addition to the payload; never in an answer.
     pub custom: Bytes,
-    /// Why not; empty for no error.
+    /// The error; empty for none.
     pub error: String,
-    /// Nanoseconds; not used by the clients that are known.
+    /// In nanoseconds; the known clients do not use it.
     pub timeout: i64,
-    /// From the option of one call.
+    /// The deadline of the option of one call.
     pub deadline: Option<Time>,
-    /// From the caller's context.
+    /// The deadline of the caller's context.
     pub context: Option<Time>,
 }
 
 impl MessageData {
-    /// An answer that says why not.
+    /// An answer with an error.
     pub fn failed(error: impl Into<String>) -> Self {
         MessageData { error: error.into(), ..MessageData::default() }
     }

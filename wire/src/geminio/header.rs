@@ -1,6 +1,6 @@
-//! The header in front of every packet.
+//! The header of a packet.
 
-use super::Malformed;
+use super::malformed::Malformed;
 
 /// Bytes of a header.
 pub const HEADER: usize = 14;
@@ -14,9 +14,9 @@ pub(super) const VERSION: u8 = 1;
 pub struct Header {
     /// The packet's type.
     pub kind: u8,
-    /// Chosen by the sender; an answer repeats it.
+    /// The id, chosen by the sender; an answer repeats it.
     pub id: u64,
-    /// Bytes of the body, not yet checked against a limit.
+    /// Bytes of the body; not checked against a limit yet.
     pub len: usize,
 }
 
@@ -34,7 +34,7 @@ impl Header {
         Ok(Header { kind, id, len: u32::from_be_bytes([l0, l1, l2, l3]) as usize })
     }
 
-    /// The header on the wire.
+    /// The header in its wire form.
     pub fn encode(self) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         (out[0], out[1]) = (VERSION, self.kind);

@@ -1,7 +1,7 @@
 //! JSON objects as Go's `encoding/json` reads and writes them.
 //!
-//! Read: keys in any order and letter case, unknown keys, `null` for "not there". Written: keys in
-//! a fixed order, empty ones left out, `<`, `>` and `&` escaped.
+//! Reading accepts keys in any order and letter case, unknown keys, and `null` for an absent value. Writing puts keys in
+//! a fixed order, omits empty values, and escapes `<`, `>` and `&`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,9 +13,10 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 
-use super::{Malformed, Time};
+use super::malformed::Malformed;
+use super::time::Time;
 
-/// Go's `base64.StdEncoding`: padding is a must, stray bits at the end are not looked at.
+/// Go's `base64.StdEncoding`: requires padding, ignores stray bits at the end.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -23,15 +24,15 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Something that is read from an object, member by member.
+/// A value that is read from an object, member by member.
 pub(super) trait Object: Default {
-    /// Takes the value of a key that is in lower case.
+    /// Reads the value of a key, which is in lower case.
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
 /// Reads an object.
 pub(super) fn read<T: Object>(json: &[u8]) -> Result<T, Malformed> {
-    // Go replaces what is no UTF-8; it never fails for it.
+    // Go replaces invalid UTF-8 and does not fail.
     let text = match std::str::from_utf8(json) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(json),
@@ -105,7 +106,7 @@ impl<'de> Visitor<'de> for Base64 {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
-        // Go's decoder steps over line ends.
+        // Go's decoder skips line ends.
         let decoded = if text.contains(['\r', '\n']) {
             BASE64.decode(text.replace(['\r', '\n'], ""))
         } else {
@@ -120,7 +121,7 @@ pub(super) fn text<'de, A: MapAccess<'de>>(map: &mut A) -> Result<String, A::Err
     Ok(map.next_value::<Option<String>>()?.unwrap_or_default())
 }
 
-/// The value of a key as a time; zero is none.
+/// The value of a key as a time; Go's zero time is none.
 pub(super) fn time<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Time>, A::Error> {
     match map.next_value::<Option<String>>()? {
         None => Ok(None),
@@ -151,7 +152,7 @@ impl<'a> Writer<'a> {
         self.out
     }
 
-    /// Bytes, unless there are none.
+    /// Writes bytes, unless they are empty.
     pub(super) fn bytes(&mut self, key: &str, bytes: &[u8]) -> &mut Self {
         if !bytes.is_empty() {
             let out = self.key(key);
@@ -159,14 +160,14 @@ impl<'a> Writer<'a> {
             let at = out.len();
             let len = bytes.len().div_ceil(3) * 4;
             out.resize(at + len, 0);
-            // The room is what the encoding takes; there is nothing that could fail.
+            // The buffer has exactly the encoded length: this cannot fail.
             let _ = BASE64.encode_slice(bytes, &mut out[at..]);
             out.put_u8(b'"');
         }
         self
     }
 
-    /// Text, unless there is none.
+    /// Writes a text, unless it is empty.
     pub(super) fn text(&mut self, key: &str, text: &str) -> &mut Self {
         if !text.is_empty() {
             quote(self.key(key), text);
@@ -174,7 +175,7 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// A number, unless it is zero.
+    /// Writes a number, unless it is zero.
     pub(super) fn number(&mut self, key: &str, number: i64) -> &mut Self {
         if number != 0 {
             self.key(key).put_slice(number.to_string().as_bytes());
@@ -182,7 +183,7 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// A time, also if there is none.
+    /// Writes a time; Go's zero time if there is none.
     pub(super) fn time(&mut self, key: &str, time: Option<Time>) -> &mut Self {
         let out = self.key(key);
         match time {
@@ -192,7 +193,7 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// An object.
+    /// Writes an object.
     pub(super) fn object(&mut self, key: &str, write: impl FnOnce(&mut Writer<'_>)) -> &mut Self {
         let mut inner = Writer::new(self.key(key));
         write(&mut inner);

@@ -1,13 +1,14 @@
-//! What waits to be written.
+//! The output queue.
 
 use std::io::IoSlice;
 
 use bytes::BytesMut;
 
-use super::{Malformed, Packet};
+use super::malformed::Malformed;
+use super::packet::Packet;
 use crate::staged::{COPY_MAX, Staged};
 
-/// Packets in order.
+/// Encoded packets, in order.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     staged: Staged,
@@ -48,7 +49,7 @@ impl Output {
         self.bytes = self.bytes.saturating_sub(written);
         self.staged.advance(written);
         if self.bytes == 0 {
-            // An idle connection holds nothing.
+            // An idle connection holds no buffer.
             *self = Output::default();
         }
     }

@@ -1,8 +1,11 @@
-//! Packets: a header and a body of one of eighteen types.
+//! Packets: a header, and a body of one of eighteen types.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{BODY_MAX, ConnData, HEADER, Header, Malformed, SessionData, Word};
+use super::data::{ConnData, SessionData};
+use super::header::{BODY_MAX, HEADER, Header, VERSION};
+use super::malformed::Malformed;
+use super::word::Word;
 
 pub(super) const CONN: u8 = 0x01;
 const CONN_ACK: u8 = 0x02;
@@ -15,84 +18,89 @@ const SESSION_ACK: u8 = 0x32;
 const DISMISS: u8 = 0x41;
 const DISMISS_ACK: u8 = 0x42;
 
-/// In Conn's flags: assign an id, the one in the packet is a wish.
+/// In Conn's flags: assign an id; the one in the packet is only a request.
 const ACQUIRE_CLIENT: u8 = 0x08;
-/// In Session's second byte: assign a session id.
+/// In Session's second byte: assign a stream id.
 const ACQUIRE_SESSION: u8 = 0x10;
+
+/// The first bytes of a connection of this protocol: version 1, a Conn packet.
+pub const MAGIC: [u8; 2] = [VERSION, CONN];
+/// The stream that is open from the start: calls and messages of the connection itself.
+pub const DEFAULT_SESSION: u64 = 1;
 
 /// One packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// Chosen by the sender; an answer repeats it.
     pub id: u64,
-    /// What it says.
+    /// The content.
     pub body: Body,
 }
 
-/// What a packet says.
+/// The content of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// The first packet of the side that dialled.
+    /// The first packet of the client.
     Conn {
-        /// Assign an id; `client` is only a wish.
+        /// Assign an id; `client` is only a request.
         acquire: bool,
-        /// Code 0 to 3 of the heartbeat's interval: five seconds times four to the power of it.
+        /// The heartbeat interval as a code of 0 to 3: 5 s times 4 to the power of the code.
         heartbeat: u8,
-        /// The id wished for; 0 for none.
+        /// The requested id; 0 for none.
         client: u64,
-        /// Meta.
+        /// The meta.
         data: ConnData,
     },
-    /// The answer. Clients look at the error's text and not at `refused`.
+    /// The answer. Clients evaluate the error's text and ignore `refused`.
     ConnAck {
-        /// There is an error.
+        /// Whether `data` has an error.
         refused: bool,
-        /// The id given.
+        /// The assigned id.
         client: u64,
         /// The error.
         data: ConnData,
     },
-    /// Farewell.
+    /// Closes the connection.
     DisConn,
-    /// Its answer.
+    /// Answers DisConn.
     DisConnAck(ConnData),
-    /// Are you there?
+    /// Asks for a sign of life.
     Heartbeat,
-    /// Yes.
+    /// Answers Heartbeat.
     HeartbeatAck,
     /// Opens a stream.
     Session {
-        /// Assign a session id; `negotiate` only names this request.
+        /// Assign a stream id; `negotiate` only identifies this request.
         acquire: bool,
-        /// The session id, or what names this request.
+        /// The stream id, or the id of this request.
         negotiate: u64,
-        /// Peer and meta.
+        /// The peer and the meta.
         data: SessionData,
     },
-    /// The answer.
+    /// Answers Session.
     SessionAck {
-        /// From the request.
+        /// From the Session packet.
         negotiate: u64,
-        /// The session id.
+        /// The stream id.
         session: u64,
-        /// An error is not looked at by the clients that are known.
+        /// The known clients ignore an error.
         data: SessionData,
     },
     /// Closes a stream.
     Dismiss {
-        /// Which.
+        /// The stream.
         session: u64,
-        /// Nothing, as a rule.
+        /// Usually empty.
         data: SessionData,
     },
-    /// The answer.
+    /// Answers Dismiss.
     DismissAck {
-        /// Which.
+        /// The stream.
         session: u64,
-        /// Nothing, as a rule.
+        /// Usually empty.
         data: SessionData,
     },
-    /// Anything on a stream.
+    /// A packet of a stream: its id and content.
     On(u64, Word),
 }
 
@@ -113,7 +121,7 @@ impl Body {
         }
     }
 
-    /// Appends the body; a payload that is better not copied is given back.
+    /// Appends the body; returns a payload that should not be copied.
     fn put(&self, out: &mut BytesMut) -> Bytes {
         match self {
             Body::Conn { acquire, heartbeat, client, data } => {
@@ -165,7 +173,7 @@ impl Body {
             SESSION => 10,
             SESSION_ACK => 18,
             DISMISS | DISMISS_ACK => 8,
-            // What comes without a body is not looked at if it has one.
+            // A body of these is ignored.
             DIS_CONN => return Ok(Body::DisConn),
             HEARTBEAT => return Ok(Body::Heartbeat),
             HEARTBEAT_ACK => return Ok(Body::HeartbeatAck),
@@ -208,11 +216,10 @@ impl Body {
 }
 
 impl Packet {
-    /// Appends header and body, except for a payload that is better not copied: that one is given
-    /// back and belongs behind.
+    /// Appends header and body, except for a payload that should not be copied: that is returned and must follow.
     ///
     /// # Errors
-    /// [`Malformed::TooLarge`]: the receiver would end its connection. Nothing is appended then.
+    /// [`Malformed::TooLarge`]: the receiver would close the connection. Nothing was appended.
     pub fn encode(&self, out: &mut BytesMut) -> Result<Bytes, Malformed> {
         let at = out.len();
         out.put_bytes(0, HEADER);
@@ -227,10 +234,10 @@ impl Packet {
         Ok(payload)
     }
 
-    /// Reads a packet from its parts. Raw bytes are a slice of `body`, all else is copied.
+    /// Reads a packet from its parts. Raw bytes are a slice of `body`, everything else is copied.
     ///
     /// # Errors
-    /// [`Malformed`]: the connection must end, for what follows cannot be trusted.
+    /// [`Malformed`]: the connection must be closed, because what follows cannot be trusted.
     pub fn decode(header: Header, body: Bytes) -> Result<Packet, Malformed> {
         if body.len() > BODY_MAX {
             return Err(Malformed::TooLarge(body.len(), BODY_MAX));

@@ -1,68 +1,68 @@
-//! The streams of a connection: opened by either side, closed by a handshake in which both say
-//! that they are done.
+//! The streams of a connection: either side opens one, and both close it by a handshake of Dismiss and DismissAck.
 //!
 //! ```text
 //!  the peer opens:  Opening ── accept ──▶ Open          we open:  Offered ── SessionAck ──▶ Open
-//!  the peer closes: any ── Dismiss ──▶ Closing (ours said too) ── DismissAck ──▶ forgotten
-//!  we close:        any ── dismiss ──▶ Closing ── DismissAck and the peer's Dismiss ──▶ forgotten
+//!  the peer closes: any ── Dismiss ──▶ Closing (ours sent too) ── DismissAck ──▶ removed
+//!  we close:        any ── dismiss ──▶ Closing ── DismissAck and the peer's Dismiss ──▶ removed
 //! ```
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::data::SessionData;
+use super::malformed::Malformed;
 use super::output::Output;
-use super::{Body, DEFAULT_SESSION, Malformed, Packet, SessionData, Word};
+use super::packet::{Body, DEFAULT_SESSION, Packet};
+use super::word::Word;
 
 /// How long a client may take to answer a stream that is offered to it.
 pub const OFFER: Duration = Duration::from_secs(30);
-/// How long the handshake of a close may take before the stream is forgotten.
+/// How long the closing handshake may take before the stream is removed.
 pub const DISMISS: Duration = Duration::from_secs(30);
-/// Packets that a client keeps for a reader that is behind. When the handshake of a close is over
-/// it throws away what is beyond them, so the last answer waits for [`TAIL`] if there may be more.
+/// Packets that a client buffers for a slow reader. At the end of the closing handshake it discards the packets beyond
+/// them, so the last DismissAck is delayed by [`TAIL`] if there may be more.
 pub const PEER_BUFFER: u64 = 32;
-/// How long after the newest packet the last answer of a close is held back for a reader that may be
-/// behind.
+/// How long after the newest packet the last DismissAck is delayed for a reader that may be slow.
 pub const TAIL: Duration = Duration::from_secs(3);
-/// The longest that it is held back for one that is known to be behind: a client waits 30 s for it, and
-/// throws the same away then.
+/// The longest delay for a reader that is known to be slow: a client waits 30 s for the DismissAck, and then discards
+/// the same packets.
 pub const TAIL_MAX: Duration = Duration::from_secs(25);
-/// Packets that may still be unread when a client answers our Dismiss: before that its reader has to take
-/// the others, which it is this late with.
+/// Packets that may still be unread when a client answers our Dismiss; its reader has taken all others by then.
 const BACKLOG: u64 = 2 * PEER_BUFFER + 1;
-/// Timers are looked at no more often than this, for each look goes through all streams.
+/// Timers are checked no more often than this, because each check visits all streams.
 const GRAIN: Duration = Duration::from_millis(100);
-/// What comes sooner after our Dismiss was not held up by a reader.
+/// A reader did not delay a Dismiss that arrives sooner than this after ours.
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// What is to be written, and the ids of this side's packets.
+/// The output queue, and the ids of this side's packets.
 #[derive(Debug, Default)]
-pub(super) struct Says {
+pub(super) struct Sender {
     pub(super) output: Output,
     last: u64,
 }
 
-impl Says {
-    /// A packet of our own; gives its id.
-    pub(super) fn say(&mut self, body: Body) -> Result<u64, Malformed> {
+impl Sender {
+    /// Queues a packet with a new id; gives the id.
+    pub(super) fn send(&mut self, body: Body) -> Result<u64, Malformed> {
         self.last += 1;
         self.output.push(&Packet { id: self.last, body })?;
         Ok(self.last)
     }
 
-    /// A packet that repeats an id. Those that could be too large go by [`Says::word`].
+    /// Queues a packet that repeats an id. Packets that could be too large go by [`Sender::send_on`].
     pub(super) fn answer(&mut self, id: u64, body: Body) {
         let _ = self.output.push(&Packet { id, body });
     }
 
-    /// A word with an id of the caller's choice.
-    pub(super) fn word(&mut self, session: u64, id: u64, word: Word) -> Result<(), Malformed> {
+    /// Queues a packet of a stream with an id of the caller's choice.
+    pub(super) fn send_on(&mut self, session: u64, id: u64, word: Word) -> Result<(), Malformed> {
         self.output.push(&Packet { id, body: Body::On(session, word) })
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// The peer waits for our SessionAck to its packet.
+    /// The peer waits for our SessionAck to its Session packet.
     Opening {
         packet: u64,
         negotiate: u64,
@@ -75,24 +75,24 @@ enum State {
     Closing(Closing),
 }
 
-/// We have said Dismiss.
+/// This side has sent Dismiss.
 #[derive(Debug, PartialEq, Eq)]
 struct Closing {
-    /// The peer has answered it.
+    /// The peer has sent DismissAck.
     acked: bool,
-    /// The peer has said Dismiss too.
+    /// The peer has sent Dismiss too.
     peer: bool,
-    /// The answer to that is held back until then: its packet.
+    /// Until when our DismissAck is delayed, and the id of the packet that it answers.
     late: Option<(Instant, u64)>,
-    /// When we said it.
-    said: Instant,
-    /// The peer has been silent about it for too long.
+    /// When this side sent Dismiss.
+    sent_at: Instant,
+    /// When the stream is removed without an answer.
     until: Instant,
 }
 
 impl Closing {
     fn new(now: Instant, peer: bool) -> Self {
-        Closing { acked: false, peer, late: None, said: now, until: now + DISMISS }
+        Closing { acked: false, peer, late: None, sent_at: now, until: now + DISMISS }
     }
 }
 
@@ -101,7 +101,7 @@ struct Stream {
     state: State,
     /// Packets sent to the peer.
     sent: u64,
-    /// When the first and the newest were.
+    /// When the first and the newest were sent.
     times: Option<(Instant, Instant)>,
 }
 
@@ -110,16 +110,16 @@ impl Stream {
         Stream { state, sent: 0, times: None }
     }
 
-    /// Until when the last answer of a close is held back, if the peer says Dismiss now and we did at `said`:
-    /// its reader may have [`PEER_BUFFER`] packets too many, and [`PEER_BUFFER`] more that are no concern.
-    fn tail(&self, now: Instant, said: Instant) -> Option<Instant> {
+    /// Until when our DismissAck is delayed, if the peer sends Dismiss now and this side sent it at `sent_at`: its
+    /// reader may have [`PEER_BUFFER`] unread packets more than the [`PEER_BUFFER`] that the client keeps.
+    fn tail(&self, now: Instant, sent_at: Instant) -> Option<Instant> {
         let (first, last) = self.times.filter(|_| self.sent > PEER_BUFFER)?;
-        let delay = now.saturating_duration_since(said);
+        let delay = now.saturating_duration_since(sent_at);
         if delay < PROMPT {
             return Some(last + TAIL);
         }
-        // It was held up by a reader, which needed so long for each packet if it was never idle; twice that,
-        // for it may have become slower. If it was idle before, it needed no longer than the delay.
+        // A reader delayed it. If the reader was never idle, this is its time for each packet; twice that, because it
+        // may have become slower. If it was idle before, it needed no longer than the delay.
         let read = u32::try_from(self.sent.saturating_sub(BACKLOG)).unwrap_or(u32::MAX).max(1);
         let each = (now.saturating_duration_since(first) * 2 / read).min(delay);
         let rest = each * (PEER_BUFFER as u32 + 1);
@@ -127,12 +127,12 @@ impl Stream {
     }
 }
 
-/// What a packet about a stream has come to.
+/// The effect of a packet about a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The peer has taken a stream of ours.
+    /// The peer has accepted a stream of ours.
     Accepted(u64),
-    /// Nothing more comes from the peer, and nothing more may be sent.
+    /// The peer sends nothing more, and nothing more may be sent to it.
     Ended(u64),
 }
 
@@ -141,7 +141,7 @@ pub(super) enum Change {
 pub(super) struct Streams {
     open: HashMap<u64, Stream>,
     own: u64,
-    /// No timer is due before; `None`: no timer.
+    /// No timer is due before this time; `None`: there is no timer.
     due: Option<Instant>,
 }
 
@@ -158,7 +158,7 @@ impl Streams {
         self.due = Some(self.due.map_or(until, |due| due.min(until)));
     }
 
-    /// A small id that no stream has: those of the clients lie far above.
+    /// A small unused id; those of the clients are much larger.
     fn free(&mut self) -> u64 {
         loop {
             self.own = self.own.checked_add(1).unwrap_or_default().max(DEFAULT_SESSION + 1);
@@ -168,43 +168,43 @@ impl Streams {
         }
     }
 
-    /// The number of a stream that the peer asks for. Its own becomes the session's, so that what follows the
-    /// SessionAck closely finds it in the client's table; `None`: it has used the number already.
+    /// The id for a stream that the peer requests: the id of the request if it is free, so that packets right behind the
+    /// SessionAck find the stream in the client's table. `None`: the peer has used the id already.
     pub(super) fn number(&mut self, negotiate: u64, acquire: bool) -> Option<u64> {
         let usable = negotiate > DEFAULT_SESSION && !self.open.contains_key(&negotiate);
         if usable { Some(negotiate) } else { acquire.then(|| self.free()) }
     }
 
-    /// The peer asks for a stream, which gets this number.
-    pub(super) fn asked(&mut self, packet: u64, negotiate: u64, session: u64) {
+    /// Adds a stream that the peer requests.
+    pub(super) fn insert_requested(&mut self, packet: u64, negotiate: u64, session: u64) {
         self.open.insert(session, Stream::new(State::Opening { packet, negotiate }));
     }
 
-    /// Takes the stream that the peer asked for. False: it does not wait for that (any more).
-    pub(super) fn accept(&mut self, session: u64, says: &mut Says) -> bool {
+    /// Accepts a stream that the peer requested. False: the peer does not wait for it.
+    pub(super) fn accept(&mut self, session: u64, sender: &mut Sender) -> bool {
         let Some(stream) = self.open.get_mut(&session) else { return false };
         let State::Opening { packet, negotiate } = stream.state else { return false };
-        says.answer(packet, Body::SessionAck { negotiate, session, data: SessionData::default() });
+        sender.answer(packet, Body::SessionAck { negotiate, session, data: SessionData::default() });
         stream.state = State::Open;
         true
     }
 
-    /// Offers the peer a stream; gives its id.
+    /// Offers a stream to the peer; gives its id.
     pub(super) fn offer(
         &mut self,
         now: Instant,
         data: SessionData,
-        says: &mut Says,
+        sender: &mut Sender,
     ) -> Result<u64, Malformed> {
         let session = self.free();
-        says.say(Body::Session { acquire: false, negotiate: session, data })?;
+        sender.send(Body::Session { acquire: false, negotiate: session, data })?;
         let until = now + OFFER;
         self.open.insert(session, Stream::new(State::Offered { until }));
         self.wait(until);
         Ok(session)
     }
 
-    /// The peer has taken a stream.
+    /// The peer has accepted a stream.
     pub(super) fn acked(&mut self, negotiate: u64) -> Option<Change> {
         let stream = self.open.get_mut(&negotiate)?;
         if !matches!(stream.state, State::Offered { .. }) {
@@ -214,8 +214,8 @@ impl Streams {
         Some(Change::Accepted(negotiate))
     }
 
-    /// Whether something may be sent on a stream.
-    pub(super) fn sends(&mut self, now: Instant, session: u64) -> bool {
+    /// Counts a packet that is about to be sent on a stream; false if the stream is not open.
+    pub(super) fn note_sent(&mut self, now: Instant, session: u64) -> bool {
         match self.open.get_mut(&session) {
             Some(stream) if stream.state == State::Open => {
                 stream.sent += 1;
@@ -226,8 +226,8 @@ impl Streams {
         }
     }
 
-    /// Whether what the peer says on a stream is to be heard.
-    pub(super) fn hears(&self, session: u64) -> bool {
+    /// Whether packets of the peer on a stream are accepted.
+    pub(super) fn accepts_from_peer(&self, session: u64) -> bool {
         self.open.get(&session).is_some_and(|stream| match &stream.state {
             State::Open => true,
             State::Closing(closing) => !closing.peer,
@@ -235,38 +235,38 @@ impl Streams {
         })
     }
 
-    /// Closes a stream from this side, whatever its state. What was sent before still arrives. A
-    /// stream that the peer asked for is taken first: its client can say "refused" in no other way.
-    pub(super) fn dismiss(&mut self, now: Instant, session: u64, says: &mut Says) {
-        self.accept(session, says);
+    /// Closes a stream from this side, in any state. What was sent before still arrives. A stream that the peer
+    /// requested is accepted first, because the protocol has no refusal that clients understand.
+    pub(super) fn dismiss(&mut self, now: Instant, session: u64, sender: &mut Sender) {
+        self.accept(session, sender);
         let Some(stream) = self.open.get_mut(&session) else { return };
         if matches!(stream.state, State::Closing(_)) {
             return;
         }
-        says.answer_dismiss(session);
+        sender.send_dismiss(session);
         stream.state = State::Closing(Closing::new(now, false));
         self.wait(now + DISMISS);
     }
 
-    /// The peer says Dismiss.
+    /// The peer has sent Dismiss.
     pub(super) fn dismissed(
         &mut self,
         now: Instant,
         packet: u64,
         session: u64,
-        says: &mut Says,
+        sender: &mut Sender,
     ) -> Option<Change> {
         let ack = Body::DismissAck { session, data: SessionData::default() };
         let Some(stream) = self.open.get_mut(&session) else {
-            // Answered all the same: a client that closes waits for it.
-            says.answer(packet, ack);
+            // Answered nevertheless: a closing client waits for it.
+            sender.answer(packet, ack);
             return None;
         };
-        let said = if let State::Closing(closing) = &stream.state { closing.said } else { now };
-        let tail = stream.tail(now, said).filter(|until| *until > now);
+        let sent_at = if let State::Closing(closing) = &stream.state { closing.sent_at } else { now };
+        let tail = stream.tail(now, sent_at).filter(|until| *until > now);
         if let State::Closing(closing) = &mut stream.state {
             if closing.peer {
-                says.answer(packet, ack);
+                sender.answer(packet, ack);
                 return None;
             }
             closing.peer = true;
@@ -275,13 +275,13 @@ impl Streams {
                 closing.until = closing.until.max(until);
                 self.wait(until);
             } else {
-                says.answer(packet, ack);
-                self.forget_if_done(session);
+                sender.answer(packet, ack);
+                self.remove_if_done(session);
             }
             return Some(Change::Ended(session));
         }
-        says.answer(packet, ack);
-        says.answer_dismiss(session);
+        sender.answer(packet, ack);
+        sender.send_dismiss(session);
         stream.state = State::Closing(Closing::new(now, true));
         self.wait(now + DISMISS);
         Some(Change::Ended(session))
@@ -291,11 +291,11 @@ impl Streams {
     pub(super) fn dismiss_acked(&mut self, session: u64) {
         if let Some(Stream { state: State::Closing(closing), .. }) = self.open.get_mut(&session) {
             closing.acked = true;
-            self.forget_if_done(session);
+            self.remove_if_done(session);
         }
     }
 
-    fn forget_if_done(&mut self, session: u64) {
+    fn remove_if_done(&mut self, session: u64) {
         if let Some(Stream { state: State::Closing(closing), .. }) = self.open.get(&session)
             && closing.acked
             && closing.peer
@@ -305,8 +305,8 @@ impl Streams {
         }
     }
 
-    /// Does what is due; gives the streams that have ended with it.
-    pub(super) fn expire(&mut self, now: Instant, says: &mut Says) -> Vec<Change> {
+    /// Does what is due; gives the streams that ended.
+    pub(super) fn expire(&mut self, now: Instant, sender: &mut Sender) -> Vec<Change> {
         if self.due.is_none_or(|due| now < due) {
             return Vec::new();
         }
@@ -328,7 +328,7 @@ impl Streams {
                 if let Some((at, packet)) = closing.late {
                     if now >= at {
                         let data = SessionData::default();
-                        says.answer(packet, Body::DismissAck { session: *session, data });
+                        sender.answer(packet, Body::DismissAck { session: *session, data });
                         closing.late = None;
                     } else {
                         later(at);
@@ -346,23 +346,23 @@ impl Streams {
         });
         self.due = again.map(|again| again.max(now + GRAIN));
         for session in offers {
-            // Nobody takes it: it may be taken later than we are willing to wait.
-            self.dismiss(now, session, says);
+            // The peer did not accept it in time; it may still accept it later.
+            self.dismiss(now, session, sender);
             ended.push(Change::Ended(session));
         }
         ended
     }
 }
 
-impl Says {
-    /// Takes a stream and closes it at once, for a client understands "refused" in no other way. Nothing is
-    /// kept of it: its Dismiss is answered whether the stream is known or not.
+impl Sender {
+    /// Accepts a stream and closes it at once, because the protocol has no refusal that clients understand. Keeps no state:
+    /// the peer's Dismiss is answered whether the stream is known or not.
     pub(super) fn refuse_stream(&mut self, packet: u64, negotiate: u64, session: u64) {
         self.answer(packet, Body::SessionAck { negotiate, session, data: SessionData::default() });
-        self.answer_dismiss(session);
+        self.send_dismiss(session);
     }
 
-    fn answer_dismiss(&mut self, session: u64) {
-        let _ = self.say(Body::Dismiss { session, data: SessionData::default() });
+    fn send_dismiss(&mut self, session: u64) {
+        let _ = self.send(Body::Dismiss { session, data: SessionData::default() });
     }
 }

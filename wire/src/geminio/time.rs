@@ -1,23 +1,32 @@
 //! Wall-clock times as Go writes them (RFC 3339, up to nine digits of fraction).
+//!
+//! The calendar is jiff's. The text is taken apart here, because jiff's parser accepts what Go refuses (a space in
+//! place of the `T`, a 60th second, a time without seconds), and refuses what Go accepts (more than nine digits of
+//! fraction, the last hours of the year 9999).
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Seconds from Go's zero time, the beginning of year 1, to 1970.
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
+
+/// Seconds from Go's zero time, the beginning of the year 1, to 1970.
 const ZERO: i64 = -62_135_596_800;
-const DAY: i64 = 86_400;
+/// The last second with a year of four digits: Go reads nothing later.
+const LAST: i64 = 253_402_300_799;
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// A point in time. Go's zero time, which means "none", is never one: see [`Time::parse`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time {
     /// Seconds since 1970.
     pub secs: i64,
-    /// And nanoseconds, below 1,000,000,000.
+    /// Nanoseconds of that second, below 1,000,000,000.
     pub nanos: u32,
 }
 
 impl Time {
-    /// Reads a time. `Some(None)`: the zero time; `None`: no time at all.
+    /// Reads a time. `Some(None)`: Go's zero time; `None`: the text is not a time.
     pub fn parse(text: &str) -> Option<Option<Time>> {
         let bytes = text.as_bytes();
         let (date, rest) = bytes.split_at_checked(19)?;
@@ -25,29 +34,23 @@ impl Time {
         if marks.iter().any(|(at, mark)| date[*at] != *mark) {
             return None;
         }
-        let (year, month, day) = (number(&date[..4])?, number(&date[5..7])?, number(&date[8..10])?);
-        let (hour, minute, second) = (number(&date[11..13])?, number(&date[14..16])?, number(&date[17..])?);
-        let possible = (1..=12).contains(&month)
-            && (1..=days_in(year, month)).contains(&day)
-            && hour < 24
-            && minute < 60
-            && second < 60;
-        if !possible {
-            return None;
-        }
+        let year = i16::from(two_digits(&date[..2])?) * 100 + i16::from(two_digits(&date[2..4])?);
+        let (month, day) = (two_digits(&date[5..7])?, two_digits(&date[8..10])?);
+        let (hour, minute) = (two_digits(&date[11..13])?, two_digits(&date[14..16])?);
+        let local = DateTime::new(year, month, day, hour, minute, two_digits(&date[17..])?, 0).ok()?;
         let (nanos, zone) = fraction(rest)?;
-        let local = days(year, month, day) * DAY + hour * 3_600 + minute * 60 + second;
-        let time = Time { secs: local - offset(zone)?, nanos };
+        let secs = local.duration_since(EPOCH).as_secs() - offset(zone)?;
+        let time = Time { secs, nanos };
         Some((time != Time { secs: ZERO, nanos: 0 }).then_some(time))
     }
 
-    /// So long after `now`, which is a wall-clock time.
+    /// The time `wait` after `now`, which is a wall-clock time.
     pub fn after(now: SystemTime, wait: Duration) -> Time {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(wait);
         Time { secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
     }
 
-    /// How long after `now` it is; `None`: it has passed.
+    /// How long after `now` this time is; `None` if it has passed.
     pub fn remaining(self, now: SystemTime) -> Option<Duration> {
         let secs = u64::try_from(self.secs).ok()?;
         let at = UNIX_EPOCH.checked_add(Duration::new(secs, self.nanos))?;
@@ -55,12 +58,15 @@ impl Time {
     }
 }
 
-/// Up to four ASCII digits.
-fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
+/// A number of exactly two ASCII digits.
+fn two_digits(digits: &[u8]) -> Option<i8> {
+    match digits {
+        [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => Some(((tens - b'0') * 10 + ones - b'0') as i8),
+        _ => None,
+    }
 }
 
-/// A fraction, if there is one, as nanoseconds, and what follows it. Digits beyond nine are cut.
+/// The fraction in nanoseconds, 0 if there is none, and the text behind it. Digits beyond nine are cut, as Go does.
 fn fraction(rest: &[u8]) -> Option<(u32, &[u8])> {
     let Some(after) = rest.strip_prefix(b".") else { return Some((0, rest)) };
     let count = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -75,64 +81,22 @@ fn fraction(rest: &[u8]) -> Option<(u32, &[u8])> {
 fn offset(zone: &[u8]) -> Option<i64> {
     match zone {
         b"Z" => Some(0),
-        [sign @ (b'+' | b'-'), hours @ .., b':', m0, m1] if hours.len() == 2 => {
-            let (hours, minutes) = (number(hours)?, number(&[*m0, *m1])?);
-            let seconds = hours * 3_600 + minutes * 60;
+        [sign @ (b'+' | b'-'), hours @ .., b':', m0, m1] => {
+            let (hours, minutes) = (two_digits(hours)?, two_digits(&[*m0, *m1])?);
+            let seconds = i64::from(hours) * 3_600 + i64::from(minutes) * 60;
             (hours < 24 && minutes < 60).then_some(if *sign == b'-' { -seconds } else { seconds })
         }
         _ => None,
     }
 }
 
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    match month {
-        2 if is_leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days since 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms", days_from_civil).
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-/// Year, month and day (the same source, civil_from_days).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    (year, month, of_year - (153 * shifted + 2) / 5 + 1)
-}
-
 impl fmt::Display for Time {
-    /// As Go writes it in UTC; zeros at the end of the fraction are left out.
+    /// As Go writes it in UTC, without zeros at the end of the fraction. A time before Go's zero time or after the
+    /// year 9999, which Go could not read, is written as the nearest that it can.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What lies outside of four-digit years is nothing that Go could read.
-        let secs = self.secs.clamp(ZERO, 253_402_300_799);
-        let (year, month, day) = civil(secs.div_euclid(DAY));
-        let of_day = secs.rem_euclid(DAY);
-        let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
-        if self.nanos > 0 {
-            let nanos = format!("{:09}", self.nanos.min(999_999_999));
-            write!(f, ".{}", nanos.trim_end_matches('0'))?;
-        }
-        f.write_str("Z")
+        let since = SignedDuration::from_secs(self.secs.clamp(ZERO, LAST));
+        let nanos = SignedDuration::from_nanos(self.nanos.min(999_999_999).into());
+        write!(f, "{}Z", EPOCH.saturating_add(since).saturating_add(nanos))
     }
 }
 
@@ -141,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_read_with_any_fraction_and_zone() {
+    fn time_is_read_with_any_fraction_and_zone() {
         let at = |text| Time::parse(text).flatten();
         let noon = at("2026-11-23T12:00:00Z").unwrap();
         assert_eq!(at("2026-11-23T14:30:00+02:30"), Some(noon));

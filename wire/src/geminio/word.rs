@@ -1,8 +1,9 @@
-//! What is said on a stream, the default one included.
+//! The packets of a stream, the default one included.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Malformed, MessageData, SessionData};
+use super::data::{MessageData, SessionData};
+use super::malformed::Malformed;
 
 const MESSAGE: u8 = 0x51;
 const MESSAGE_ACK: u8 = 0x52;
@@ -13,24 +14,24 @@ const CANCEL: u8 = 0x73;
 const REGISTER: u8 = 0x81;
 const REGISTER_ACK: u8 = 0x82;
 
-/// What is said on a stream.
+/// The content of a stream's packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Word {
-    /// A message that wants an acknowledgement.
+    /// A message that expects an acknowledgement.
     Message(MessageData),
-    /// The application is done with a message.
+    /// The application has finished a message.
     MessageAck(MessageData),
     /// Raw bytes.
     Data(Bytes),
     /// A call.
     Request(MessageData),
-    /// Its result.
+    /// The result of a call.
     Response(MessageData),
-    /// The caller no longer waits: 1 for cancelled, 2 for its deadline.
+    /// The caller no longer waits: 1 if it cancelled, 2 if the deadline passed.
     Cancel(u16),
     /// The sender offers a method.
     Register(Bytes),
-    /// It is known; the error is not looked at by the clients that are known.
+    /// The method is registered, unless there is an error; the known clients ignore it.
     RegisterAck(String),
 }
 
@@ -54,7 +55,7 @@ impl Word {
         matches!(kind, MESSAGE | MESSAGE_ACK | DATA | REQUEST | RESPONSE | CANCEL | REGISTER | REGISTER_ACK)
     }
 
-    /// Reads what follows the session id.
+    /// Reads what follows the stream id.
     ///
     /// # Errors
     /// [`Malformed`].
@@ -75,7 +76,7 @@ impl Word {
         })
     }
 
-    /// Appends what follows the session id; a payload that is better not copied is given back.
+    /// Appends what follows the stream id; returns a payload that should not be copied.
     pub fn encode(&self, out: &mut BytesMut) -> Bytes {
         match self {
             Word::Message(data) | Word::MessageAck(data) | Word::Request(data) => data.put(out),

@@ -1,8 +1,7 @@
-//! Streams: the records inside one yamux stream (PROTOCOL 7 of the table of contents: "Streams").
+//! The records inside one yamux stream (PROTOCOL 7).
 //!
-//! A record is a kind, a 32-bit length and so many bytes. Yamux orders them and gives credit; the
-//! records say what yamux's crate cannot: an end that is meant, with the number of bytes before it,
-//! and a reset with its reason.
+//! A record is a kind, a 32-bit length and its content. Yamux provides order and credit; the records add what it lacks:
+//! an explicit end with the number of bytes before it, and a reset with its reason.
 
 mod record;
 mod state;

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::code::Code;
 use crate::codec::{DecodeError, Reader, put_bytes, put_text};
-use crate::{Code, Str, limits};
+use crate::limits;
+use crate::text::Str;
 
 /// Bytes in front of each record: kind and length.
 pub const RECORD_HEAD: usize = 5;
-/// The kind byte of DATA, for writers that put the payload beside it themselves.
+/// The kind of DATA, for writers that write the payload themselves.
 pub const DATA_HEAD: u8 = 3;
 
 const OPEN: u8 = 1;
@@ -17,35 +19,35 @@ const ACCEPT: u8 = 2;
 const END: u8 = 4;
 const RESET: u8 = 5;
 
-/// The first record of the side that opens.
+/// The first record of the opening side.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Open {
-    /// To the gateway: the edge meant (from a service) or 0. From it: who opens.
+    /// Towards the gateway: the edge to reach (from a service) or 0. From the gateway: the id of the opener.
     pub peer: u64,
-    /// The service meant (from an edge), or what the stream is for.
+    /// The service to reach (from an edge), or the purpose of the stream.
     pub name: Str,
-    /// Time left for the accept.
+    /// The time left for the accept.
     pub deadline: Duration,
-    /// For the receiver; not looked at.
+    /// Opaque data for the receiver.
     pub meta: Bytes,
 }
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// What the stream is for.
+    /// Opens the stream.
     Open(Open),
-    /// The receiver takes it, with meta of its own.
+    /// The receiver accepts the stream, with meta of its own.
     Accept(Bytes),
-    /// Bytes.
+    /// Payload.
     Data(Bytes),
-    /// No more bytes in this direction; so many were sent.
+    /// Ends this direction; the number of bytes that were sent in it.
     End(u64),
-    /// Both directions are void.
+    /// Resets both directions.
     Reset(Code, String),
 }
 
-/// Kind and length of a record, checked.
+/// The kind and length of a record, within its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordHead {
     kind: u8,
@@ -79,12 +81,12 @@ impl RecordHead {
         Self::encode(DATA_HEAD, len)
     }
 
-    /// Whether it is DATA, whose bytes may be passed on as they come.
+    /// Whether it is DATA, whose bytes may be passed on as they arrive.
     pub fn is_data(self) -> bool {
         self.kind == DATA_HEAD
     }
 
-    /// Whether it is END or RESET, behind which nothing comes.
+    /// Whether it is END or RESET, the last record of its direction.
     pub fn is_last(self) -> bool {
         self.kind == END || self.kind == RESET
     }
@@ -102,7 +104,7 @@ impl RecordHead {
     /// Reads the record behind this head.
     ///
     /// # Errors
-    /// A field is cut, too long or without meaning.
+    /// A field is incomplete, too long or undefined.
     pub fn record(self, bytes: Bytes) -> Result<Record, DecodeError> {
         let mut from = Reader(bytes);
         Ok(match self.kind {
@@ -121,7 +123,7 @@ impl RecordHead {
 }
 
 impl Record {
-    /// The record on the wire.
+    /// The record in its wire form.
     pub fn encode(&self) -> Bytes {
         let mut body = BytesMut::new();
         let kind = match self {

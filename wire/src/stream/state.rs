@@ -1,4 +1,4 @@
-//! What may come next in a stream.
+//! The state machine of a stream.
 //!
 //! ```text
 //!   Opening ──accept──▶ Open ──sent end──▶ SendingEnded ──got end──▶ Closed
@@ -6,12 +6,12 @@
 //!      └──── any state but Closed: a reset sent or got, or a cut ────▶ Reset
 //! ```
 //!
-//! The side that opens may send before the accept comes: it is in `Opening` until then.
+//! The opening side may send data before the accept arrives: it is in `Opening` until then.
 
-/// Where a stream is in its life, seen from one end.
+/// The state of a stream, seen from one end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// OPEN is under way; no ACCEPT yet.
+    /// OPEN was sent or received; no ACCEPT yet.
     Opening,
     /// Both directions carry data.
     Open,
@@ -21,26 +21,26 @@ pub enum State {
     ReceivingEnded,
     /// Both ends have sent END: a clean close.
     Closed,
-    /// Void.
+    /// Reset: bytes may be missing.
     Reset,
 }
 
 /// What happens to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// ACCEPT was sent or got.
+    /// ACCEPT was sent or received.
     Accept,
     /// DATA was sent.
     SendData,
     /// END was sent.
     SendEnd,
-    /// DATA came.
+    /// DATA was received.
     GotData,
-    /// END came, with the right count.
+    /// END was received, with the right count.
     GotEnd,
-    /// A RESET was sent or came.
+    /// RESET was sent or received.
     Reset,
-    /// The transport stopped without an END.
+    /// The transport ended without an END.
     Cut,
 }
 
@@ -63,7 +63,7 @@ impl State {
     /// The state after an input.
     ///
     /// # Errors
-    /// The input may not come in this state.
+    /// The protocol does not allow the input in this state.
     pub fn step(self, input: Input) -> Result<State, Illegal> {
         use Input as I;
         use State as S;

@@ -1,4 +1,4 @@
-//! Two driven connections in one test: each end is a [`Peer`] that reports what it is told.
+//! Two driven connections in one test: each end is a [`Peer`] that reports the calls of its handler.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is part of tests")]
 
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Cx, Handler, Mailbox, RecordStream, Stream, drive};
+use limes_wire::driver::{Cx, Handler, Mailbox, Native, PeerEvent, RecordStream, Stream, drive};
 use limes_wire::frame::{Call, Frame, GoAway, Hello, Reply, Welcome};
 use limes_wire::limits::Limits;
 use limes_wire::{CloseReason, Code, Conn, Str};
@@ -19,9 +19,9 @@ use tokio::time::timeout;
 /// How long anything may take before a test has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a handler was told.
+/// A call of a handler.
 #[derive(Debug)]
-pub enum Told {
+pub enum Called {
     Hello(Hello),
     Welcome(Welcome),
     Frame(Frame),
@@ -32,7 +32,7 @@ pub enum Told {
     Closed(CloseReason, usize),
 }
 
-/// What a test may tell a handler.
+/// A command of a test to a handler.
 pub enum Do {
     Send(Frame),
     Open(oneshot::Sender<Result<Stream, Code>>),
@@ -44,48 +44,44 @@ pub enum Do {
 /// One end of a connection.
 pub struct Peer {
     pub mailbox: Mailbox<Do>,
-    pub told: mpsc::UnboundedReceiver<Told>,
+    pub calls: mpsc::UnboundedReceiver<Called>,
     pub task: JoinHandle<()>,
     /// Its memory is short.
     pub full: Arc<AtomicBool>,
 }
 
-/// Answers hellos and calls by itself, reports the rest.
+/// Answers hellos and calls, reports everything else.
 struct Echo {
-    told: mpsc::UnboundedSender<Told>,
+    calls: mpsc::UnboundedSender<Called>,
     full: Arc<AtomicBool>,
     unread: usize,
 }
 
 impl Echo {
-    fn tell(&self, told: Told) {
-        let _ = self.told.send(told);
+    fn report(&self, call: Called) {
+        let _ = self.calls.send(call);
     }
 }
 
 impl Handler for Echo {
+    type Protocol = Native;
     type Mail = Do;
 
-    fn on_hello(&mut self, hello: Hello, cx: &mut Cx<'_>) {
-        cx.welcome(Welcome { id: 7, ..Welcome::default() });
-        self.tell(Told::Hello(hello));
-    }
-
-    fn on_welcome(&mut self, welcome: Welcome, _: &mut Cx<'_>) {
-        self.tell(Told::Welcome(welcome));
-    }
-
-    fn on_frame(&mut self, frame: Frame, cx: &mut Cx<'_>) {
-        match frame {
-            Frame::Call(call) => {
+    fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
+        match event {
+            PeerEvent::Hello(hello) => {
+                cx.welcome(Welcome { id: 7, ..Welcome::default() });
+                self.report(Called::Hello(hello));
+            }
+            PeerEvent::Welcome(welcome) => self.report(Called::Welcome(welcome)),
+            PeerEvent::Frame(Frame::Call(call)) => {
                 cx.send(Frame::Reply(Reply { id: call.id, body: call.body }));
             }
-            frame => self.tell(Told::Frame(frame)),
+            PeerEvent::Frame(frame) => self.report(Called::Frame(frame)),
+            PeerEvent::GoAway(goaway) => self.report(Called::GoAway(goaway)),
+            PeerEvent::Stream(stream) => self.report(Called::Stream(stream)),
+            PeerEvent::Silence(silent) => self.report(Called::Silence(silent)),
         }
-    }
-
-    fn on_goaway(&mut self, goaway: GoAway, _: &mut Cx<'_>) {
-        self.tell(Told::GoAway(goaway));
     }
 
     fn on_mail(&mut self, mail: Do, cx: &mut Cx<'_>) {
@@ -98,20 +94,12 @@ impl Handler for Echo {
             }),
             Do::Close(goaway) => cx.close(goaway),
             Do::WakeAt(at) => cx.wake_at(at),
-            Do::Panic => panic!("as the test wished"),
+            Do::Panic => panic!("the test asked for a panic"),
         }
     }
 
-    fn on_stream(&mut self, stream: Stream, _: &mut Cx<'_>) {
-        self.tell(Told::Stream(stream));
-    }
-
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {
-        self.tell(Told::Timeout);
-    }
-
-    fn on_silence(&mut self, silent: bool, _: &mut Cx<'_>) {
-        self.tell(Told::Silence(silent));
+        self.report(Called::Timeout);
     }
 
     fn may_hold(&self) -> bool {
@@ -123,7 +111,7 @@ impl Handler for Echo {
     }
 
     fn on_close(self, reason: CloseReason) {
-        self.tell(Told::Closed(reason, self.unread));
+        self.report(Called::Closed(reason, self.unread));
     }
 }
 
@@ -132,11 +120,11 @@ impl Peer {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, told) = mpsc::unbounded_channel();
+        let (sender, calls) = mpsc::unbounded_channel();
         let (mailbox, full) = (Mailbox::new(), Arc::<AtomicBool>::default());
-        let echo = Echo { told: sender, full: full.clone(), unread: 0 };
+        let echo = Echo { calls: sender, full: full.clone(), unread: 0 };
         let task = tokio::spawn(drive(io, conn, echo, mailbox.clone()));
-        Peer { mailbox, told, task, full }
+        Peer { mailbox, calls, task, full }
     }
 
     pub fn client<IO>(io: IO) -> Self
@@ -153,40 +141,40 @@ impl Peer {
         Peer::start(io, Conn::server(now(), Limits::default()))
     }
 
-    /// The next thing told, within [`PATIENCE`].
-    pub async fn next(&mut self) -> Told {
-        timeout(PATIENCE, self.told.recv())
+    /// The next call of the handler, within [`PATIENCE`].
+    pub async fn next(&mut self) -> Called {
+        timeout(PATIENCE, self.calls.recv())
             .await
-            .expect("nothing was told in time")
+            .expect("the handler was not called in time")
             .expect("the task is gone")
     }
 
     /// Skips until the connection is closed.
     pub async fn closed(&mut self) -> (CloseReason, usize) {
         loop {
-            if let Told::Closed(reason, leftover) = self.next().await {
+            if let Called::Closed(reason, leftover) = self.next().await {
                 return (reason, leftover);
             }
         }
     }
 
-    /// Skips until a stream comes.
+    /// Skips until the peer opens a stream.
     pub async fn stream(&mut self) -> RecordStream {
         loop {
             match self.next().await {
-                Told::Stream(stream) => return RecordStream::new(stream),
-                Told::Closed(reason, _) => panic!("closed: {reason}"),
+                Called::Stream(stream) => return RecordStream::new(stream),
+                Called::Closed(reason, _) => panic!("closed: {reason}"),
                 _ => {}
             }
         }
     }
 
-    /// Skips until a frame comes.
+    /// Skips until a frame arrives.
     pub async fn frame(&mut self) -> Frame {
         loop {
             match self.next().await {
-                Told::Frame(frame) => return frame,
-                Told::Closed(reason, _) => panic!("closed: {reason}"),
+                Called::Frame(frame) => return frame,
+                Called::Closed(reason, _) => panic!("closed: {reason}"),
                 _ => {}
             }
         }
@@ -209,7 +197,7 @@ pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Two ends joined by a pipe in memory that holds so many bytes; both have shaken hands.
+/// Two ends, after their handshake, joined by a pipe in memory that holds `room` bytes.
 pub async fn pair(room: usize) -> (Peer, Peer) {
     let (near, far) = tokio::io::duplex(room);
     greet(near, far).await
@@ -221,8 +209,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut client, mut server) = (Peer::client(near), Peer::server(far));
-    assert!(matches!(server.next().await, Told::Hello(_)));
-    assert!(matches!(client.next().await, Told::Welcome(Welcome { id: 7, .. })));
+    assert!(matches!(server.next().await, Called::Hello(_)));
+    assert!(matches!(client.next().await, Called::Welcome(Welcome { id: 7, .. })));
     (client, server)
 }
 
@@ -236,7 +224,7 @@ pub async fn bare_server(room: usize) -> (Peer, DuplexStream) {
     let count = client.chunks(&mut slices);
     let hello: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
     far.write_all(&hello).await.unwrap();
-    assert!(matches!(server.next().await, Told::Hello(_)));
+    assert!(matches!(server.next().await, Called::Hello(_)));
     let mut bytes = bytes::BytesMut::new();
     while !client.is_open() {
         far.read_buf(&mut bytes).await.unwrap();
@@ -249,9 +237,9 @@ pub async fn bare_server(room: usize) -> (Peer, DuplexStream) {
 pub async fn sockets() -> (tokio::net::TcpStream, tokio::net::TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
-    let (near, far) = tokio::join!(limes_wire::driver::dial(&addr, PATIENCE), listener.accept());
+    let (near, far) = tokio::join!(limes_wire::transport::dial(&addr, PATIENCE), listener.accept());
     let far = far.unwrap().0;
-    limes_wire::driver::tune(&far).unwrap();
+    limes_wire::transport::tune(&far).unwrap();
     (near.unwrap(), far)
 }
 
@@ -281,34 +269,34 @@ pub async fn stream_between(opener: &Peer, taker: &mut Peer) -> (RecordStream, R
     (near, far)
 }
 
-/// Bytes that tell their position.
+/// Bytes that depend on their position.
 pub fn pattern(from: usize, len: usize) -> Vec<u8> {
     (from..from + len).map(|at| (at / 3 + at % 251) as u8).collect()
 }
 
 /// An edge and a service, each connected to the gateway between them.
-pub struct Way {
+pub struct Gateway {
     pub edge: Peer,
     pub edge_side: Peer,
     pub service_side: Peer,
     pub service: Peer,
 }
 
-impl Way {
+impl Gateway {
     /// Over loopback.
     pub async fn new() -> Self {
         let (near, far) = sockets().await;
         let (edge, edge_side) = greet(near, far).await;
         let (near, far) = sockets().await;
         let (service, service_side) = greet(near, far).await;
-        Way { edge, edge_side, service_side, service }
+        Gateway { edge, edge_side, service_side, service }
     }
 
-    /// Over memory that holds so many bytes.
+    /// Over pipes in memory that hold `room` bytes.
     pub async fn with_room(room: usize) -> Self {
         let (edge, edge_side) = pair(room).await;
         let (service, service_side) = pair(room).await;
-        Way { edge, edge_side, service_side, service }
+        Gateway { edge, edge_side, service_side, service }
     }
 
     /// A stream from edge to service; the last is the gateway's task, which gives the bytes carried.

@@ -1,4 +1,4 @@
-//! One connection in the geminio dialect, as the gateway sees it.
+//! One connection of the geminio protocol, as the gateway sees it.
 
 use super::*;
 
@@ -26,7 +26,7 @@ pub(crate) fn drain(conn: &mut Conn) -> Vec<u8> {
 }
 
 /// What has been written, as packets.
-pub(crate) fn said(conn: &mut Conn) -> Vec<Packet> {
+pub(crate) fn sent(conn: &mut Conn) -> Vec<Packet> {
     let bytes = drain(conn);
     let (mut rest, mut packets) = (&bytes[..], Vec::new());
     while !rest.is_empty() {
@@ -40,7 +40,10 @@ pub(crate) fn said(conn: &mut Conn) -> Vec<Packet> {
 pub(crate) fn open() -> Conn {
     let mut conn = Conn::server(Instant::now(), Limits::default());
     let events = feed(&mut conn, &golden("a1"));
-    assert_eq!(events, [Event::Hello(Hello { acquire: true, client: 77, meta: Bytes::from_static(b"m1") })]);
+    assert_eq!(
+        events,
+        [Event::Hello(Hello { acquire: true, client: Some(77), meta: Bytes::from_static(b"m1") })]
+    );
     conn.welcome(1001);
     assert_eq!(drain(&mut conn), golden("a2"));
     conn
@@ -60,7 +63,7 @@ pub(crate) fn ask(negotiate: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_connection_answers_as_the_reference_does() {
+fn connection_answers_like_the_reference() {
     let mut conn = open();
     assert_eq!(feed(&mut conn, &golden("b1")), []);
     assert_eq!(drain(&mut conn), golden("b2"));
@@ -73,15 +76,15 @@ fn a_connection_answers_as_the_reference_does() {
     assert_eq!(events, [Event::Word(1, 0x6b03_e277_d4d5_9e32, Word::Cancel(1))]);
     // The client closes.
     assert_eq!(feed(&mut conn, &golden("k1")), [Event::Leaving]);
-    let dismissed = said(&mut conn);
+    let dismissed = sent(&mut conn);
     assert_eq!(encode(&dismissed[0]), golden("k2"));
     assert_eq!(dismissed[1].body, Body::Dismiss { session: 1, data: bare() });
     assert_eq!(feed(&mut conn, &golden("b1")), [], "no heartbeat is answered any more");
     assert_eq!(feed(&mut conn, &golden("k5")), [Event::Over]);
-    let farewell = said(&mut conn);
+    let farewell = sent(&mut conn);
     assert_eq!(farewell[0].body, Body::DisConn);
     assert_eq!(encode(&farewell[1]), golden("k7"));
-    assert_eq!(feed(&mut conn, &golden("b1")), [], "nothing is heard after that");
+    assert_eq!(feed(&mut conn, &golden("b1")), [], "packets behind it are ignored");
 }
 
 #[test]
@@ -89,14 +92,14 @@ fn a_refusal_has_a_text_and_the_id() {
     let mut conn = Conn::server(Instant::now(), Limits::default());
     feed(&mut conn, &golden("a1"));
     conn.refuse(1001, "refused <by> service");
-    let words = said(&mut conn);
+    let words = sent(&mut conn);
     let data = limes_wire::geminio::ConnData { error: "refused <by> service".into(), ..Default::default() };
     assert_eq!(words[0].body, Body::ConnAck { refused: true, client: 1001, data });
     assert_eq!((words[0].id, &words[1].body), (0x6b03_e277_d4d5_9e1a, &Body::DisConn));
 }
 
 #[test]
-fn a_second_conn_and_a_first_packet_that_is_none_end_the_connection() {
+fn second_conn_and_other_first_packet_end_the_connection() {
     let mut conn = open();
     let now = Instant::now();
     assert_eq!(conn.next(now, &mut BytesMut::from(&golden("a1")[..])).unwrap_err().code, Code::PROTOCOL);
@@ -105,7 +108,7 @@ fn a_second_conn_and_a_first_packet_that_is_none_end_the_connection() {
 }
 
 #[test]
-fn what_comes_before_the_answer_is_dropped_and_empty_bodies_are_skipped() {
+fn packets_before_the_answer_are_dropped_and_unneeded_bodies_are_skipped() {
     let mut conn = Conn::server(Instant::now(), Limits::default());
     feed(&mut conn, &golden("a1"));
     assert_eq!(feed(&mut conn, &golden("e1")), []);
@@ -118,7 +121,7 @@ fn what_comes_before_the_answer_is_dropped_and_empty_bodies_are_skipped() {
 }
 
 #[test]
-fn a_stream_gets_the_number_that_its_client_knows() {
+fn stream_gets_the_id_that_its_client_knows() {
     let mut conn = open();
     let events = feed(&mut conn, &ask(1 << 62));
     assert_eq!(
@@ -129,7 +132,7 @@ fn a_stream_gets_the_number_that_its_client_knows() {
     assert_eq!(feed(&mut conn, &packet(1, Body::On(1 << 62, Word::Data(Bytes::from_static(b"x"))))), []);
     assert!(conn.accept(1 << 62));
     assert!(!conn.accept(1 << 62));
-    let words = said(&mut conn);
+    let words = sent(&mut conn);
     assert_eq!(
         (words[0].id, &words[0].body),
         (90, &Body::SessionAck { negotiate: 1 << 62, session: 1 << 62, data: bare() })
@@ -137,13 +140,13 @@ fn a_stream_gets_the_number_that_its_client_knows() {
     let data = Word::Data(Bytes::from_static(b"raw"));
     let events = feed(&mut conn, &packet(2, Body::On(1 << 62, data.clone())));
     assert_eq!(events, [Event::Word(1 << 62, 2, data)]);
-    // A number that is taken: another one is given.
+    // An id in use: another one is assigned.
     let events = feed(&mut conn, &ask(1 << 62));
     assert!(matches!(events[..], [Event::Opening { session: 2, .. }]), "{events:?}");
     // Closed by the client: both halves, and the number is free again.
     let events = feed(&mut conn, &packet(3, Body::Dismiss { session: 1 << 62, data: bare() }));
     assert_eq!(events, [Event::Ended(1 << 62)]);
-    let words = said(&mut conn);
+    let words = sent(&mut conn);
     assert_eq!((words[0].id, &words[0].body), (3, &Body::DismissAck { session: 1 << 62, data: bare() }));
     assert_eq!(words[1].body, Body::Dismiss { session: 1 << 62, data: bare() });
     let ack = packet(words[1].id, Body::DismissAck { session: 1 << 62, data: bare() });
@@ -151,11 +154,11 @@ fn a_stream_gets_the_number_that_its_client_knows() {
 }
 
 #[test]
-fn fault_a_stream_to_nobody_that_stays_open() {
+fn fault_stream_without_a_receiver_stays_open() {
     let mut conn = open();
     feed(&mut conn, &ask(1 << 62));
     conn.dismiss(Instant::now(), 1 << 62);
-    let bodies: Vec<Body> = said(&mut conn).into_iter().map(|packet| packet.body).collect();
+    let bodies: Vec<Body> = sent(&mut conn).into_iter().map(|packet| packet.body).collect();
     let session = 1 << 62;
     assert_eq!(
         bodies,
@@ -167,7 +170,7 @@ fn fault_a_stream_to_nobody_that_stays_open() {
 }
 
 #[test]
-fn nothing_is_sent_on_an_offered_stream_before_it_is_taken() {
+fn nothing_is_sent_on_an_offered_stream_before_it_is_accepted() {
     let now = Instant::now();
     let mut conn = open();
     let session = conn.offer(now, "1001".into(), Bytes::from_static(b"m")).unwrap();
@@ -180,7 +183,7 @@ fn nothing_is_sent_on_an_offered_stream_before_it_is_taken() {
     assert_eq!(feed(&mut conn, &ack), [], "once");
     conn.send(Instant::now(), session, 9, Word::Data(Bytes::from_static(b"late"))).unwrap();
     assert!(conn.queued() > 0);
-    // One that nobody takes ends by itself.
+    // An offer that is not accepted ends.
     let lost = conn.offer(now, String::new(), Bytes::new()).unwrap();
     let mut later = now + Duration::from_secs(30);
     feed_at(&mut conn, later, &golden("b1"));
@@ -192,7 +195,7 @@ fn nothing_is_sent_on_an_offered_stream_before_it_is_taken() {
     assert_eq!(conn.streams(), 1, "and is forgotten");
 }
 
-/// 1.10: the client throws away what its reader has not taken when the handshake is over.
+/// 1.10: at the end of the handshake the client discards what its reader has not taken.
 #[test]
 fn fault_the_tail_of_a_stream_is_lost_at_its_close() {
     for (packets, held) in [(32_u64, false), (33, true)] {
@@ -205,20 +208,20 @@ fn fault_the_tail_of_a_stream_is_lost_at_its_close() {
         }
         conn.dismiss(now, 7 << 60);
         conn.dismiss(now, 7 << 60);
-        let words = said(&mut conn);
+        let words = sent(&mut conn);
         let dismisses = words.iter().filter(|packet| matches!(packet.body, Body::Dismiss { .. })).count();
-        assert_eq!(dismisses, 1, "whoever closes twice says it once");
-        // Data that is still on its way is heard.
+        assert_eq!(dismisses, 1, "closing twice sends one Dismiss");
+        // Data in flight is accepted.
         let data = packet(3, Body::On(7 << 60, Word::Data(Bytes::from_static(b"y"))));
         assert_eq!(feed(&mut conn, &data).len(), 1);
         let events = feed_at(&mut conn, now, &packet(4, Body::Dismiss { session: 7 << 60, data: bare() }));
         assert_eq!(events, [Event::Ended(7 << 60)]);
-        assert_eq!(feed(&mut conn, &data), [], "behind its Dismiss nothing comes");
-        assert_eq!(said(&mut conn).is_empty(), held);
+        assert_eq!(feed(&mut conn, &data), [], "data behind its Dismiss is ignored");
+        assert_eq!(sent(&mut conn).is_empty(), held);
         if held {
             assert_eq!(conn.poll_timeout(), now + TAIL);
             conn.handle_timeout(now + TAIL).unwrap();
-            let words = said(&mut conn);
+            let words = sent(&mut conn);
             assert_eq!(
                 (words[0].id, &words[0].body),
                 (4, &Body::DismissAck { session: 7 << 60, data: bare() })
@@ -229,7 +232,7 @@ fn fault_the_tail_of_a_stream_is_lost_at_its_close() {
     }
 }
 
-/// How many packets a Go reader that takes so long for each has not taken when its client finishes, if we
+/// How many packets a Go reader that needs a given time for each has not taken when its client finishes, if we
 /// close right behind the last of them. Its client answers our Dismiss when 65 are left.
 fn unread_at_the_end(packets: u64, each: Duration, idle: Duration) -> u64 {
     let start = Instant::now();
@@ -242,18 +245,18 @@ fn unread_at_the_end(packets: u64, each: Duration, idle: Duration) -> u64 {
         conn.send(if id == 0 { first } else { start }, 7 << 60, id, data()).unwrap();
     }
     conn.dismiss(start, 7 << 60);
-    said(&mut conn);
+    sent(&mut conn);
     let answered = start + each * u32::try_from(packets.saturating_sub(65)).unwrap();
     let mut beat = start;
     while beat < answered {
         feed_at(&mut conn, beat, &golden("b1"));
         beat += Duration::from_secs(5);
     }
-    said(&mut conn);
+    sent(&mut conn);
     feed_at(&mut conn, answered, &packet(3, Body::DismissAck { session: 7 << 60, data: bare() }));
     feed_at(&mut conn, answered, &packet(4, Body::Dismiss { session: 7 << 60, data: bare() }));
     let mut now = answered;
-    while said(&mut conn).is_empty() {
+    while sent(&mut conn).is_empty() {
         now = conn.poll_timeout();
         assert!(now <= answered + TAIL_MAX, "its client gives up then");
         conn.handle_timeout(now).unwrap();
@@ -286,24 +289,24 @@ fn streams_are_bounded() {
     }
     assert_eq!(conn.offer(Instant::now(), String::new(), Bytes::new()), Err(Code::BUSY));
     // Nothing is kept of those beyond that, however many they are, and each is closed in order.
-    said(&mut conn);
+    sent(&mut conn);
     for number in 10..2_000_u64 {
         let session = (1 << 60) + number;
         assert_eq!(feed(&mut conn, &ask(session)), []);
         let data = packet(7, Body::On(session, Word::Data(Bytes::from_static(b"x"))));
-        assert_eq!(feed(&mut conn, &data), [], "nobody hears it");
-        let words: Vec<Body> = said(&mut conn).into_iter().map(|packet| packet.body).collect();
+        assert_eq!(feed(&mut conn, &data), [], "data of a refused stream is ignored");
+        let words: Vec<Body> = sent(&mut conn).into_iter().map(|packet| packet.body).collect();
         let accepted = Body::SessionAck { negotiate: session, session, data: bare() };
         assert_eq!(words, [accepted, Body::Dismiss { session, data: bare() }]);
         assert_eq!(feed(&mut conn, &packet(8, Body::Dismiss { session, data: bare() })), []);
-        assert_eq!(said(&mut conn)[0].body, Body::DismissAck { session, data: bare() });
+        assert_eq!(sent(&mut conn)[0].body, Body::DismissAck { session, data: bare() });
     }
     assert_eq!(conn.streams(), 2);
 }
 
 /// Each look at the timers goes through all streams.
 #[test]
-fn many_streams_that_end_one_after_the_other_are_looked_at_seldom() {
+fn many_streams_that_end_in_sequence_are_checked_seldom() {
     let start = Instant::now();
     let mut conn = Conn::server(start, Limits { streams: 65_536, ..Limits::default() });
     feed_at(&mut conn, start, &golden("a1"));
@@ -325,22 +328,22 @@ fn many_streams_that_end_one_after_the_other_are_looked_at_seldom() {
     assert!(looks <= 60, "{looks} looks");
 }
 
-/// All that clients say in the golden file, in one row, cut at every byte.
+/// All packets of clients in the golden file, concatenated and split at every byte.
 #[test]
-fn bytes_may_come_in_any_pieces() {
-    let said: Vec<u8> = goldens()
+fn bytes_may_arrive_in_any_pieces() {
+    let sent: Vec<u8> = goldens()
         .iter()
         .filter(|golden| {
             golden.from_client && !golden.tag.starts_with(['x', 'k']) && !matches!(&golden.tag[..], "a6")
         })
         .flat_map(|golden| golden.bytes.clone())
         .collect();
-    let whole = run(&[&said]);
+    let whole = run(&[&sent]);
     assert!(whole.len() > 10, "{whole:?}");
-    for cut in 0..said.len() {
-        assert_eq!(run(&[&said[..cut], &said[cut..]]), whole, "cut at {cut}");
+    for cut in 0..sent.len() {
+        assert_eq!(run(&[&sent[..cut], &sent[cut..]]), whole, "cut at {cut}");
     }
-    let single: Vec<&[u8]> = said.chunks(1).collect();
+    let single: Vec<&[u8]> = sent.chunks(1).collect();
     assert_eq!(run(&single), whole);
 }
 
@@ -363,18 +366,18 @@ fn run(pieces: &[&[u8]]) -> Vec<Event> {
 }
 
 #[test]
-fn a_peer_that_closes_gets_its_answers_first_but_does_not_wait_for_ever() {
+fn closing_peer_gets_its_answers_within_a_bounded_time() {
     let dismiss = || packet(9, Body::Dismiss { session: DEFAULT_SESSION, data: bare() });
     let asked = || packet(7, Body::On(DEFAULT_SESSION, Word::Request(MessageData::default())));
     let is_dismiss = |packet: &Packet| matches!(packet.body, Body::Dismiss { session: DEFAULT_SESSION, .. });
     let mut conn = open();
     feed(&mut conn, &asked());
     assert_eq!(feed(&mut conn, &dismiss()), [Event::Leaving]);
-    let heard = said(&mut conn);
+    let heard = sent(&mut conn);
     assert!(heard.len() == 1 && matches!(heard[0].body, Body::DismissAck { .. }), "{heard:?}");
     let answer = Word::Response(MessageData::default());
     conn.send(Instant::now(), DEFAULT_SESSION, 7, answer).unwrap();
-    let heard = said(&mut conn);
+    let heard = sent(&mut conn);
     assert!(heard.len() == 2 && matches!(heard[0].body, Body::On(1, Word::Response(_))), "{heard:?}");
     assert!(is_dismiss(&heard[1]));
 
@@ -382,16 +385,16 @@ fn a_peer_that_closes_gets_its_answers_first_but_does_not_wait_for_ever() {
     feed(&mut conn, &asked());
     let now = Instant::now();
     feed_at(&mut conn, now, &dismiss());
-    said(&mut conn);
+    sent(&mut conn);
     let due = conn.poll_timeout();
     assert!(due > now && due <= now + Duration::from_secs(5));
     conn.handle_timeout(due).unwrap();
-    assert!(said(&mut conn).iter().any(is_dismiss));
+    assert!(sent(&mut conn).iter().any(is_dismiss));
 }
 
-/// What the peer was asked it can answer until our Dismiss comes: its client drops it after that.
+/// The peer can answer requests until our Dismiss arrives: its client drops the answers after that.
 #[test]
-fn a_peer_that_closes_gives_its_answers_first_but_for_a_moment_only() {
+fn closing_peer_may_answer_for_a_bounded_time() {
     let dismiss = || packet(9, Body::Dismiss { session: DEFAULT_SESSION, data: bare() });
     let response = || packet(5, Body::On(DEFAULT_SESSION, Word::Response(MessageData::default())));
     let is_dismiss = |packet: &Packet| matches!(packet.body, Body::Dismiss { session: DEFAULT_SESSION, .. });
@@ -399,26 +402,26 @@ fn a_peer_that_closes_gives_its_answers_first_but_for_a_moment_only() {
         let mut conn = open();
         conn.send(Instant::now(), DEFAULT_SESSION, 5, word(MessageData::default())).unwrap();
         assert_eq!(feed(&mut conn, &dismiss()), [Event::Leaving]);
-        let told = said(&mut conn).iter().any(is_dismiss);
+        let told = sent(&mut conn).iter().any(is_dismiss);
         (conn, told)
     };
     let (mut conn, told) = asked(Word::Request);
     assert!(!told, "its handler runs");
     assert!(matches!(feed(&mut conn, &response())[..], [Event::Word(1, 5, Word::Response(_))]));
-    assert!(said(&mut conn).iter().any(is_dismiss));
-    assert_eq!(feed(&mut conn, &response()).len(), 1, "one too many harms nobody");
+    assert!(sent(&mut conn).iter().any(is_dismiss));
+    assert_eq!(feed(&mut conn, &response()).len(), 1, "a surplus response does no harm");
 
     let (mut conn, told) = asked(Word::Request);
     assert!(!told);
     let due = conn.poll_timeout();
     assert!(due <= Instant::now() + Duration::from_secs(2), "the client can do nothing meanwhile");
     conn.handle_timeout(due).unwrap();
-    assert!(said(&mut conn).iter().any(is_dismiss));
+    assert!(sent(&mut conn).iter().any(is_dismiss));
 
     assert!(asked(Word::Message).1, "a message has arrived");
 }
 
-/// A peer is cut off after two of its own heartbeats, of which there are four.
+/// A peer is disconnected after two of its own heartbeat intervals, of which there are four.
 #[test]
 fn silence_is_two_of_the_peers_heartbeats() {
     for (code, seconds) in [(0_u8, 5), (1, 20), (2, 80), (3, 320)] {

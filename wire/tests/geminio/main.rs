@@ -1,4 +1,4 @@
-//! The geminio dialect: its golden bytes both ways, what its JSON allows, one connection's life, and
+//! The geminio protocol: its golden bytes both ways, what its JSON allows, one connection's life, and
 //! the faults of the reference that must not happen here.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "helpers of tests")]
 
@@ -26,9 +26,8 @@ struct Golden {
     bytes: Vec<u8>,
 }
 
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+fn unhex(text: &str) -> Vec<u8> {
+    hex::decode(text.split_whitespace().collect::<String>()).unwrap()
 }
 
 fn goldens() -> Vec<Golden> {
@@ -45,7 +44,7 @@ fn goldens() -> Vec<Golden> {
                 match part.as_bytes()[0] {
                     b'{' => bytes.extend_from_slice(part.as_bytes()),
                     b'"' => bytes.extend_from_slice(part.trim_matches('"').as_bytes()),
-                    _ => bytes.extend_from_slice(&hex(part)),
+                    _ => bytes.extend_from_slice(&unhex(part)),
                 }
             }
             Golden { tag, from_client: who.ends_with('>'), name, bytes }
@@ -116,7 +115,7 @@ fn request(packet: Packet) -> MessageData {
 }
 
 #[test]
-fn golden_bytes_mean_what_was_meant() {
+fn golden_bytes_decode_to_the_documented_fields() {
     let conn = decode(&golden("a1")).unwrap();
     let Body::Conn { acquire: true, heartbeat: 1, client: 0x4d, data } = conn.body else {
         panic!("{conn:?}")
@@ -148,7 +147,7 @@ fn response(json: &str) -> Result<MessageData, Malformed> {
 }
 
 #[test]
-fn json_is_taken_as_go_takes_it() {
+fn json_is_read_as_go_reads_it() {
     let ok = Bytes::from_static(b"ok");
     for json in [
         r#"{"value":"b2s="}"#,
@@ -248,25 +247,25 @@ fn fault_crash_by_a_short_body() {
     }
 }
 
-/// 6.2: a length is refused by the header alone, before there is room for it.
+/// 6.2: a length is refused by the header alone, before anything is allocated.
 #[test]
 fn fault_four_gigabytes_for_a_header() {
     let now = Instant::now();
     let mut conn = Conn::server(now, Limits::default());
     for len in [HANDSHAKE_BODY_MAX + 1, BODY_MAX + 1, u32::MAX as usize] {
         let mut bytes = BytesMut::from(&Header { kind: 1, id: 1, len }.encode()[..]);
-        assert_eq!(conn.need(&bytes), 0);
+        assert_eq!(conn.need(&bytes), None);
         assert_eq!(conn.next(now, &mut bytes).unwrap_err().code, Code::TOO_LARGE, "{len}");
     }
     let mut conn = open();
     let exact = Header { kind: 0x61, id: 1, len: BODY_MAX }.encode();
     assert_eq!(conn.next(now, &mut BytesMut::from(&exact[..])), Ok(None));
-    assert_eq!(conn.need(&exact), BODY_MAX);
+    assert_eq!(conn.need(&exact), Some(BODY_MAX));
     let over = Header { kind: 0x61, id: 1, len: BODY_MAX + 1 }.encode();
     assert_eq!(conn.next(now, &mut BytesMut::from(&over[..])).unwrap_err().code, Code::TOO_LARGE);
 }
 
-/// 6.8: what would make the receiver end its connection is refused to whoever wants it sent.
+/// 6.8: a packet that would make the receiver close its connection is refused to its sender.
 #[test]
 fn fault_a_message_that_kills_its_receiver() {
     let mut conn = open();
@@ -284,7 +283,7 @@ fn fault_a_message_that_kills_its_receiver() {
     assert!(conn.send(Instant::now(), 1, 4, Word::Data(vec![0; BODY_MAX - 7].into())).is_err());
 }
 
-/// 6.1: a peer that is silent is cut off, whatever it does or does not answer.
+/// 6.1: a silent peer is disconnected, whatever it answers.
 #[test]
 fn fault_a_stale_connection_that_stays() {
     let now = Instant::now();
@@ -299,7 +298,7 @@ fn fault_a_stale_connection_that_stays() {
 
 /// The owner looks at what is left over whenever it has something else to do.
 #[test]
-fn a_packet_that_never_ends_is_heard_once() {
+fn unfinished_packet_is_one_sign_of_life() {
     let now = Instant::now();
     let mut conn = open();
     let whole = golden("b1");

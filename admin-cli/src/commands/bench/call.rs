@@ -1,26 +1,28 @@
-//! Calls and messages, from either side.
+//! Calls and messages, begun by either side.
 
 use std::time::Instant;
 
 use limes_sdk::{Bytes, CallError, Edge, Service};
+use tokio::task::JoinSet;
 
 use super::args::Origin;
-use super::measure::{Tally, Worker};
+use super::bed::Bed;
+use super::measure::{self, Tally, Worker};
 use super::report::Report;
-use super::{Bed, Shape, measured};
-use crate::Context;
-use crate::client::Error;
+use super::shape::Shape;
+use crate::context::Context;
+use crate::error::Error;
 
-/// What is sent.
+/// The operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Answered with the same bytes.
+    /// A call, answered with the same bytes.
     Call,
-    /// Acknowledged.
+    /// A message, acknowledged by its receiver.
     Publish,
 }
 
-/// Who sends, and to whom.
+/// The client that begins operations, and its peer.
 #[derive(Clone)]
 enum Sender {
     Edge(Edge),
@@ -38,18 +40,19 @@ impl Sender {
     }
 }
 
-/// Size of a payload, if it is not given.
+/// Default size of a payload, in bytes.
 const SIZE: usize = 64;
 
 pub(super) async fn run(context: &Context, shape: &Shape, kind: Kind) -> Result<Report, Error> {
     let bed = Bed::find(context, shape).await?;
-    let name = bed.tag();
+    let name = bed.unique_name();
     let service = bed.service(&name).await?;
     let edges = bed.edges(shape.edges.max(1)).await?;
-    answer(&service, &edges, &name, shape.from, kind).await?;
+    // Dropped, and with it the receiving tasks, when the run is over.
+    let _receivers = receive(&service, &edges, &name, shape.from, kind).await?;
     let size = shape.size.unwrap_or(SIZE);
     let body = Bytes::from(vec![b'x'; size]);
-    let workers = (0..shape.in_flight.max(1)).map(|i| {
+    let workers = (0..shape.workers()).map(|i| {
         let edge = edges[i % edges.len()].clone();
         let sender = match shape.from {
             Origin::Edge => Sender::Edge(edge),
@@ -57,7 +60,7 @@ pub(super) async fn run(context: &Context, shape: &Shape, kind: Kind) -> Result<
         };
         worker(sender, kind, name.clone(), body.clone())
     });
-    let outcome = measured(&bed, shape, workers.collect()).await?;
+    let outcome = measure::run(&bed.nodes, shape, workers.collect()).await?;
     for edge in &edges {
         edge.close().await;
     }
@@ -66,22 +69,23 @@ pub(super) async fn run(context: &Context, shape: &Shape, kind: Kind) -> Result<
     Ok(Report { size, ..Report::new(bench, &bed, shape, &outcome) })
 }
 
-/// The receiving side answers.
-async fn answer(
+/// Makes the receiving side answer; gives the tasks that acknowledge messages.
+async fn receive(
     service: &Service,
     edges: &[Edge],
     name: &str,
     from: Origin,
     kind: Kind,
-) -> Result<(), Error> {
+) -> Result<JoinSet<()>, Error> {
+    let mut receivers = JoinSet::new();
     match (from, kind) {
         (Origin::Edge, Kind::Call) => {
-            service.register(name, |call| async move { Ok(call.body) }).await.map_err(Error::bench)?;
+            service.register(name, |call| async move { Ok(call.body) }).await?;
         }
         (Origin::Edge, Kind::Publish) => {
-            service.subscribe([name]).await.map_err(Error::bench)?;
+            service.subscribe([name]).await?;
             let service = service.clone();
-            tokio::spawn(async move {
+            receivers.spawn(async move {
                 while let Some(message) = service.receive().await {
                     message.done();
                 }
@@ -93,7 +97,7 @@ async fn answer(
         (Origin::Service, Kind::Publish) => {
             for edge in edges {
                 let edge = edge.clone();
-                tokio::spawn(async move {
+                receivers.spawn(async move {
                     while let Some(message) = edge.receive().await {
                         message.done();
                     }
@@ -101,16 +105,16 @@ async fn answer(
             }
         }
     }
-    Ok(())
+    Ok(receivers)
 }
 
 fn worker(sender: Sender, kind: Kind, name: String, body: Bytes) -> Worker {
     Box::new(move |mut tally: Tally| {
         Box::pin(async move {
-            while tally.goes_on() {
+            while tally.is_running() {
                 let began = Instant::now();
                 let result = sender.send(kind, &name, body.clone()).await;
-                tally.note(began, body.len() as u64, result);
+                tally.count(began, body.len() as u64, result);
             }
             tally
         })

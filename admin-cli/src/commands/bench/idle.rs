@@ -1,15 +1,17 @@
-//! Edges that are connected and say nothing.
+//! Connected edges without traffic.
 
 use std::time::{Duration, Instant};
 
-use super::report::{Report, nothing, round};
-use super::{Bed, Shape};
-use crate::Context;
-use crate::client::Error;
+use super::bed::Bed;
+use super::measure::Outcome;
+use super::report::{Report, round};
+use super::shape::Shape;
+use crate::context::Context;
+use crate::error::Error;
 
-/// Edges that come first and stay out of the figure: what they need is there once.
+/// Edges that connect before the measurement: they pay for what a node allocates once.
 const FIRST: usize = 64;
-/// How long memory is left to settle, if the run is not to be shorter.
+/// Longest time for the nodes' memory to settle; a shorter run shortens it.
 const SETTLE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(context: &Context, shape: &Shape) -> Result<Report, Error> {
@@ -22,8 +24,8 @@ pub(super) async fn run(context: &Context, shape: &Shape) -> Result<Report, Erro
     let edges = bed.edges(shape.edges).await?;
     tokio::time::sleep(settle).await;
     let after = bed.nodes.resident_kb();
-    let report = Report::new("idle", &bed, shape, &nothing(began.elapsed()));
-    // They leave by being dropped: nobody waits for twenty thousand good-byes.
+    let report = Report::new("idle", &bed, shape, &Outcome::idle(began.elapsed()));
+    // Dropping closes them in the background: twenty thousand orderly closes would take too long.
     drop((first, edges));
     tokio::time::sleep(settle).await;
     let grown = after.zip(before).map(|(after, before)| after.saturating_sub(before) as f64);

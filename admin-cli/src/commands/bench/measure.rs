@@ -1,4 +1,4 @@
-//! Running a load: warm-up, the run, and what it cost.
+//! Running a load: the warm-up, the counted part, and what it cost.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,66 +6,71 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-use super::histogram::Histogram;
+use super::latency::Latencies;
 use super::nodes::Nodes;
-use crate::client::Error;
+use super::shape::Shape;
+use crate::error::Error;
 
-/// Nothing is counted yet.
-const WARMING: u8 = 0;
-/// Everything is counted.
+/// Phase of a load: operations run, and are not counted.
+const WARM_UP: u8 = 0;
+/// Phase of a load: operations are counted.
 const COUNTING: u8 = 1;
-/// No more is begun.
+/// Phase of a load: no operation begins.
 const OVER: u8 = 2;
 
-/// How long what is in flight at the end may take.
-const END: Duration = Duration::from_secs(60);
+/// Time limit for the first counted operation beyond the load's length, and for those in flight at its end.
+const GRACE: Duration = Duration::from_secs(60);
 
-/// One of those who work at once: a future that goes on until its [`Tally`] says that it is over.
+/// One loop of operations; it runs until [`Tally::is_running`] is false, and returns the tally.
 pub(super) type Worker = Box<dyn FnOnce(Tally) -> Pin<Box<dyn Future<Output = Tally> + Send>> + Send>;
 
-/// What all workers of a load look at.
+/// State that all workers of a load share.
 #[derive(Debug, Default)]
-struct Shared {
+struct Progress {
+    /// [`WARM_UP`], [`COUNTING`] or [`OVER`].
     phase: AtomicU8,
-    /// Some operation has been counted.
-    some: AtomicBool,
+    /// At least one operation was counted.
+    counted: AtomicBool,
+    /// Notified once, when the first operation is counted.
+    first: Notify,
 }
 
-/// What one worker has done.
+/// The operations of one worker.
 #[derive(Debug)]
 pub(super) struct Tally {
-    shared: Arc<Shared>,
-    /// How long its operations took.
-    pub(super) took: Histogram,
-    /// Those that failed.
-    pub(super) errors: u64,
-    /// What the last failure said.
-    pub(super) last_error: Option<String>,
-    /// Bytes moved.
-    pub(super) bytes: u64,
+    progress: Arc<Progress>,
+    latencies: Latencies,
+    errors: u64,
+    last_error: Option<String>,
+    bytes: u64,
 }
 
 impl Tally {
-    fn new(shared: Arc<Shared>) -> Self {
-        Tally { shared, took: Histogram::new(), errors: 0, last_error: None, bytes: 0 }
+    fn new(progress: Arc<Progress>) -> Self {
+        Tally { progress, latencies: Latencies::new(), errors: 0, last_error: None, bytes: 0 }
     }
 
-    /// Whether another operation is to be begun.
-    pub(super) fn goes_on(&self) -> bool {
-        self.shared.phase.load(Ordering::Relaxed) != OVER
+    /// Whether the worker begins another operation.
+    pub(super) fn is_running(&self) -> bool {
+        self.progress.phase.load(Ordering::Relaxed) != OVER
     }
 
-    /// Notes an operation that moved so many bytes.
-    pub(super) fn note<E: ToString>(&mut self, began: Instant, bytes: u64, result: Result<(), E>) {
-        if self.shared.phase.load(Ordering::Relaxed) != COUNTING {
+    /// Counts an operation that began then and moved so many bytes, unless the load is warming up or over.
+    pub(super) fn count<E: ToString>(&mut self, began: Instant, bytes: u64, result: Result<(), E>) {
+        if self.progress.phase.load(Ordering::Relaxed) != COUNTING {
             return;
         }
-        self.shared.some.store(true, Ordering::Relaxed);
+        let counted = &self.progress.counted;
+        if !counted.load(Ordering::Relaxed) && !counted.swap(true, Ordering::Relaxed) {
+            self.progress.first.notify_one();
+        }
         match result {
             Ok(()) => {
-                self.took.add(began.elapsed());
+                self.latencies.record(began.elapsed());
                 self.bytes += bytes;
             }
             Err(error) => {
@@ -76,63 +81,65 @@ impl Tally {
     }
 }
 
-/// What a load has come to.
+/// The result of a load, over all workers.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// All workers together.
-    pub(super) took: Histogram,
+    /// Latencies of the operations that succeeded.
+    pub(super) latencies: Latencies,
+    /// Operations that failed.
     pub(super) errors: u64,
+    /// The text of one of the last failures.
     pub(super) last_error: Option<String>,
+    /// Bytes moved by operations that succeeded.
     pub(super) bytes: u64,
-    /// The part that was counted.
+    /// Length of the counted part.
     pub(super) time: Duration,
-    /// What the gateway's processes spent in it; nothing if they are not known.
+    /// CPU time that the nodes used in the counted part, in µs; `None` if their processes are not known.
     pub(super) cpu_us: Option<u64>,
 }
 
-/// How long a load runs.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Load {
-    warm_up: Duration,
-    time: Duration,
+impl Outcome {
+    /// The result of a load without operations.
+    pub(super) fn idle(time: Duration) -> Self {
+        Outcome { latencies: Latencies::new(), errors: 0, last_error: None, bytes: 0, time, cpu_us: None }
+    }
+
+    fn add(&mut self, tally: Tally) {
+        self.latencies.merge(&tally.latencies);
+        self.errors += tally.errors;
+        self.bytes += tally.bytes;
+        self.last_error = tally.last_error.or(self.last_error.take());
+    }
 }
 
-impl Load {
-    pub(super) fn new(warm_up: Duration, time: Duration) -> Self {
-        Load { warm_up, time }
+/// Runs all workers at once for the length of the load; for longer if no operation has ended by then.
+///
+/// # Errors
+/// A worker panicked, or operations are in flight for longer than [`GRACE`].
+pub(super) async fn run(nodes: &Nodes, shape: &Shape, workers: Vec<Worker>) -> Result<Outcome, Error> {
+    let progress = Arc::<Progress>::default();
+    progress.phase.store(WARM_UP, Ordering::Relaxed);
+    let mut running = JoinSet::new();
+    for worker in workers {
+        running.spawn(worker(Tally::new(progress.clone())));
     }
-
-    /// Runs all workers at once, for longer where nothing has ended in the time given.
-    pub(super) async fn run(self, nodes: &Nodes, workers: Vec<Worker>) -> Result<Outcome, Error> {
-        let shared = Arc::<Shared>::default();
-        shared.phase.store(WARMING, Ordering::Relaxed);
-        let mut running = JoinSet::new();
-        for worker in workers {
-            running.spawn(worker(Tally::new(shared.clone())));
-        }
-        tokio::time::sleep(self.warm_up).await;
-        let before = nodes.cpu_us();
-        let began = Instant::now();
-        shared.phase.store(COUNTING, Ordering::Relaxed);
-        tokio::time::sleep(self.time).await;
-        while !shared.some.load(Ordering::Relaxed) && began.elapsed() < self.time + END {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        shared.phase.store(OVER, Ordering::Relaxed);
-        let time = began.elapsed();
-        let cpu_us = nodes.cpu_us().zip(before).map(|(after, before)| after.saturating_sub(before));
-        let mut all = Outcome { took: Histogram::new(), errors: 0, last_error: None, bytes: 0, time, cpu_us };
-        let gather = async {
-            while let Some(tally) = running.join_next().await {
-                let tally = tally.map_err(Error::bench)?;
-                all.took.merge(&tally.took);
-                all.errors += tally.errors;
-                all.bytes += tally.bytes;
-                all.last_error = tally.last_error.or(all.last_error.take());
-            }
-            Ok::<_, Error>(())
-        };
-        tokio::time::timeout(END, gather).await.map_err(|_| Error::Late)??;
-        Ok(all)
+    sleep(shape.duration / 5).await;
+    let cpu_before = nodes.cpu_us();
+    let began = Instant::now();
+    progress.phase.store(COUNTING, Ordering::Relaxed);
+    sleep(shape.duration).await;
+    if !progress.counted.load(Ordering::Relaxed) {
+        let _ = timeout(GRACE, progress.first.notified()).await;
     }
+    progress.phase.store(OVER, Ordering::Relaxed);
+    let mut outcome = Outcome::idle(began.elapsed());
+    outcome.cpu_us = nodes.cpu_us().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
+    let gather = async {
+        while let Some(tally) = running.join_next().await {
+            outcome.add(tally?);
+        }
+        Ok::<_, Error>(())
+    };
+    timeout(GRACE, gather).await.map_err(|_| Error::InFlight(GRACE))??;
+    Ok(outcome)
 }

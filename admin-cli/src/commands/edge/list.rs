@@ -1,9 +1,12 @@
 //! `limesctl edge list`.
 
-use crate::api::{EdgePage, ListEdgesRequest};
-use crate::client::{Error, connect, next};
-use crate::commands::node_name;
-use crate::{Context, output};
+use limes_api::v1::{EdgePage, ListEdgesRequest};
+
+use crate::client::{connect, next};
+use crate::commands::names::node_name;
+use crate::context::Context;
+use crate::error::Error;
+use crate::output;
 
 pub(super) async fn run(context: &Context, node: Option<String>) -> Result<(), Error> {
     let request = ListEdgesRequest { local: context.local, node: node.map(node_name).unwrap_or_default() };

@@ -4,15 +4,15 @@ mod list;
 
 use clap::Subcommand;
 
-use crate::Context;
-use crate::client::Error;
+use crate::context::Context;
+use crate::error::Error;
 
-/// What to do with services.
+/// The verb for services.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// All that are connected, by id.
+    /// List the connected services by id.
     List {
-        /// Only those at this node; 3 is short for node-3.
+        /// Only those of this node; 3 is short for node-3.
         #[arg(long, value_name = "NAME")]
         node: Option<String>,
     },

@@ -1,17 +1,17 @@
-//! Edges as the control plane lists them.
+//! Lists of edges.
 
 use std::cmp::Ordering;
 
 use limes_routing::{EdgeId, EdgeRow, Tables};
 
-use super::{contains, given, seconds};
-use crate::compat::api::control::{Edge, ListEdgeRpCsRequest, ListEdgesRequest, ListEdgesResponse};
+use super::filter::{contains, given, seconds};
 use crate::compat::list::{Distinct, Order, Page, Top, Window};
-use crate::edge_methods::ByEdge;
+use crate::router::edge_methods::ByEdge;
+use limes_api::control::{Edge, ListEdgeRpCsRequest, ListEdgesRequest, ListEdgesResponse};
 
 type Row<'a> = (EdgeId, EdgeRow<'a>);
 
-/// What edges can be sorted by.
+/// The columns that edges can be sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Column {
     Id,
@@ -33,7 +33,7 @@ pub(super) fn message(edge: EdgeId, row: &EdgeRow<'_>) -> Edge {
     }
 }
 
-/// Edges; `methods` are those of all edges, if the request asks for one.
+/// A page of edges. `methods` are those of all edges; needed only if the request filters by a method.
 pub(super) fn list(tables: &Tables, methods: &ByEdge, request: &ListEdgesRequest) -> ListEdgesResponse {
     let page = Page::of(request.page, request.page_size);
     let window = Window::of(request.start_time, request.end_time);
@@ -53,7 +53,7 @@ pub(super) fn list(tables: &Tables, methods: &ByEdge, request: &ListEdgesRequest
     ListEdgesResponse { edges: rows.iter().map(|(edge, row)| message(*edge, row)).collect(), count }
 }
 
-/// Methods of edges, out of those of all.
+/// A page of the methods of the matching edges, and their total; `methods` are those of all edges.
 pub(super) fn rpcs(tables: &Tables, methods: &ByEdge, request: &ListEdgeRpCsRequest) -> (Vec<String>, i32) {
     let window = Window::of(request.start_time, request.end_time);
     let order = Order::of(request.order.as_deref(), &COLUMNS, Column::Time, false);
@@ -67,13 +67,13 @@ pub(super) fn rpcs(tables: &Tables, methods: &ByEdge, request: &ListEdgeRpCsRequ
     names.page(Page::of(request.page, request.page_size))
 }
 
-/// The edges that an id, if one is asked for, and a time leave.
+/// The edges that match an id, if there is one, and a time window.
 fn matching(tables: &Tables, edge: Option<u64>, window: Window) -> impl Iterator<Item = Row<'_>> {
     let edge = edge.filter(|edge| *edge != 0).map(EdgeId);
     let one = edge.and_then(|edge| Some((edge, tables.edge(edge)?)));
     let all = edge.is_none().then(|| tables.edges());
     let rows = one.into_iter().chain(all.into_iter().flatten());
-    rows.filter(move |(_, row)| window.holds(seconds(row.born_ms)))
+    rows.filter(move |(_, row)| window.contains(seconds(row.born_ms)))
 }
 
 fn compare(order: Order<Column>, one: &Row<'_>, other: &Row<'_>) -> Ordering {

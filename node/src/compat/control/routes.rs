@@ -1,4 +1,4 @@
-//! The control plane's REST routes. A literal goes before an id: `/v1/edges/rpcs` is no edge.
+//! The control plane's REST routes. A literal takes precedence over an id: `/v1/edges/rpcs` is not an edge.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use axum::http::{Method, Uri};
 use axum::response::Response;
 use prost_reflect::ServiceDescriptor;
 
-use super::Control;
-use crate::compat::api::control::control_plane_server::ControlPlane;
-use crate::compat::api::control_pool;
+use super::service::Control;
 use crate::compat::rest::{Call, moved, not_found};
+use crate::control::descriptors::control_pool;
+use limes_api::control::control_plane_server::ControlPlane;
 
-/// The methods that have a route, with the id in the path.
+/// A route: the method that it calls, with the id in the path.
 #[derive(Debug, Clone, Copy)]
 enum Route<'a> {
     ListEdges,
@@ -48,7 +48,7 @@ impl<'a> Route<'a> {
 }
 
 /// The routes of the control plane.
-pub(in crate::compat) fn rest(control: Arc<Control>) -> Router {
+pub(crate) fn rest(control: Arc<Control>) -> Router {
     Router::new().fallback(serve).with_state(control)
 }
 
@@ -76,8 +76,7 @@ async fn answer(control: &Control, route: Route<'_>, call: Call<'_>) -> Response
             call.with("edge_id", id).run("GetEdge", |request| control.get_edge(request)).await
         }
         Route::KickEdge(id) => {
-            let kick = |request| ControlPlane::kick_edge(control, request);
-            call.with("edge_id", id).run("KickEdge", kick).await
+            call.with("edge_id", id).run("KickEdge", |request| control.kick_edge(request)).await
         }
         Route::ListServices => call.run("ListServices", |request| control.list_services(request)).await,
         Route::ListServiceRpcs => {
@@ -90,8 +89,7 @@ async fn answer(control: &Control, route: Route<'_>, call: Call<'_>) -> Response
             call.with("service_id", id).run("GetService", |request| control.get_service(request)).await
         }
         Route::KickService(id) => {
-            let kick = |request| ControlPlane::kick_service(control, request);
-            call.with("service_id", id).run("KickService", kick).await
+            call.with("service_id", id).run("KickService", |request| control.kick_service(request)).await
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Services as the control plane lists them: a row for each session.
+//! Lists of services, with a row for each session.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use limes_routing::{ServiceId, ServiceRow, Tables};
 
-use super::{contains, given, seconds};
-use crate::compat::api::control::{
+use super::filter::{contains, given, seconds};
+use crate::compat::list::{Distinct, Order, Page, Top, Window};
+use limes_api::control::{
     ListServiceRpCsRequest, ListServiceTopicsRequest, ListServicesRequest, ListServicesResponse, Service,
 };
-use crate::compat::list::{Distinct, Order, Page, Top, Window};
 
-/// What services can be sorted by.
+/// The columns that services can be sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Column {
     Id,
@@ -27,7 +27,7 @@ const COLUMNS: [(&str, Column); 4] = [
     ("create_time", Column::Time),
 ];
 
-/// A service as the API shows it.
+/// A session of a service as the API shows it.
 pub(super) fn message(row: &ServiceRow) -> Service {
     Service {
         service_id: row.service.0,
@@ -37,6 +37,7 @@ pub(super) fn message(row: &ServiceRow) -> Service {
     }
 }
 
+/// A page of services.
 pub(super) fn list(tables: &Tables, request: &ListServicesRequest) -> ListServicesResponse {
     let page = Page::of(request.page, request.page_size);
     let window = Window::of(request.start_time, request.end_time);
@@ -45,7 +46,7 @@ pub(super) fn list(tables: &Tables, request: &ListServicesRequest) -> ListServic
     let (rpc, topic) = (given(request.rpc.as_ref()), given(request.topic.as_ref()));
     let mut top = Top::of(page, |one: &&ServiceRow, other: &&ServiceRow| compare(order, one, other));
     for row in tables.services() {
-        if window.holds(seconds(row.born_ms))
+        if window.contains(seconds(row.born_ms))
             && name.is_none_or(|name| row.name.starts_with(name))
             && addr.is_none_or(|addr| row.addr.starts_with(addr))
             && rpc.is_none_or(|rpc| row.methods.contains(rpc))
@@ -58,7 +59,7 @@ pub(super) fn list(tables: &Tables, request: &ListServicesRequest) -> ListServic
     ListServicesResponse { services: rows.into_iter().map(message).collect(), count }
 }
 
-/// A question for the methods or the topics of services.
+/// A request for the methods or the topics of services.
 pub(super) struct NamesOf {
     service: Option<String>,
     id: Option<u64>,
@@ -68,6 +69,7 @@ pub(super) struct NamesOf {
 }
 
 impl NamesOf {
+    /// A page of the distinct names that `names` gives for the matching rows, and their total.
     pub(super) fn list(
         &self,
         tables: &Tables,
@@ -78,7 +80,7 @@ impl NamesOf {
         let order = self.order;
         let mut distinct = Distinct::new(|one: &&ServiceRow, other: &&ServiceRow| compare(order, one, other));
         for row in tables.services() {
-            if self.window.holds(seconds(row.born_ms))
+            if self.window.contains(seconds(row.born_ms))
                 && id.is_none_or(|id| row.service == id)
                 && service.is_none_or(|service| contains(&row.name, service))
             {

@@ -1,25 +1,26 @@
-//! Nodes as old cluster clients see them: names that stay, each with the address of a live node.
+//! The list of nodes for cluster clients of the reference: permanent names, each with the address of a live
+//! node.
 //!
-//! Such a client keeps for ever which name an edge was at, and breaks when that name leaves the list.
-//! Any node forwards to any edge; so the name of a node that is away is given another node's address,
-//! and what the client has kept goes on working.
+//! Such a client caches for ever under which name it found an edge, and fails when that name leaves the
+//! list. Any node forwards to any edge. So the name of a node that is down or draining gets the address of
+//! another node, and the client's cache stays valid.
 
 use std::collections::BTreeMap;
 
 use limes_routing::pick::mix;
 use limes_routing::{NodeAddrs, NodeId, Tables};
 
-use crate::compat::api::discovery::Frontier;
-use crate::leaving::is_leaving;
+use crate::consensus::departure::is_leaving;
+use limes_api::discovery::Frontier;
 
-/// The names of the cluster and where they lead.
+/// The names of the cluster's nodes and their addresses.
 pub(super) struct Frontiers<'a> {
     tables: &'a Tables,
     live: Vec<(NodeId, &'a NodeAddrs)>,
 }
 
 impl<'a> Frontiers<'a> {
-    /// As the tables say; `leaving` is a node of which they do not know yet that it goes.
+    /// The nodes of the tables; `leaving` is a node that is draining without the tables showing it yet.
     pub(super) fn of(tables: &'a Tables, leaving: Option<NodeId>) -> Self {
         let up = || tables.nodes().filter(|(_, row)| !row.down);
         let staying = up()
@@ -31,9 +32,9 @@ impl<'a> Frontiers<'a> {
         Frontiers { tables, live }
     }
 
-    /// Every name.
+    /// Every node.
     pub(super) fn all(&self) -> Vec<Frontier> {
-        // Of two members of one name the later is the node; the earlier was its life with another disk.
+        // Of two members with the same name the later one is the node: the earlier one has lost its disk.
         let names: BTreeMap<_, _> =
             self.tables.members().map(|member| (member.name.as_str(), member.node)).collect();
         let mut names: Vec<_> = names.into_iter().collect();
@@ -41,7 +42,7 @@ impl<'a> Frontiers<'a> {
         names.into_iter().filter_map(|(name, node)| self.at(name, node)).collect()
     }
 
-    /// One name, if there is such a node.
+    /// The node with this name.
     pub(super) fn named(&self, name: &str) -> Option<Frontier> {
         self.at(name, self.tables.member_named(name)?.node)
     }
@@ -58,7 +59,7 @@ impl<'a> Frontiers<'a> {
 
     fn at(&self, name: &str, node: NodeId) -> Option<Frontier> {
         let own = self.live.iter().find(|(live, _)| *live == node);
-        // The highest hash of name and node: a further death moves only the names that led there.
+        // Rendezvous hashing: when another node goes down, only the names that had its address move.
         let score = |live: &&(NodeId, &NodeAddrs)| mix(hash(name) ^ mix(live.0.0));
         let (_, addrs) = own.or_else(|| self.live.iter().max_by_key(score))?;
         Some(Frontier {
@@ -69,7 +70,7 @@ impl<'a> Frontiers<'a> {
     }
 }
 
-/// A name as a number that is the same on every node.
+/// A hash of a name that is the same on every node and in every version.
 pub(super) fn hash(name: &str) -> u64 {
     name.bytes().fold(0, |hash, byte| mix(hash ^ (u64::from(byte) + 1)))
 }
@@ -111,23 +112,23 @@ mod tests {
     }
 
     #[test]
-    fn each_name_leads_to_its_own_node_while_that_lives() {
+    fn name_of_a_live_node_has_its_own_address() {
         let own = [("node-1", "s1"), ("node-2", "s2"), ("node-3", "s3")].map(|(n, a)| (n.into(), a.into()));
         assert_eq!(addresses(&cluster(), None), own);
     }
 
     #[test]
-    fn the_name_of_a_dead_or_leaving_node_leads_to_a_live_one() {
+    fn name_of_a_down_or_draining_node_has_the_address_of_a_live_one() {
         let mut tables = cluster();
         let left = addresses(&tables, Some(NodeId(2)));
         assert!(left.len() == 3 && left[1].0 == "node-2" && left[1].1 != "s2", "{left:?}");
-        let said =
+        let leaving =
             |boot: [u8; 16]| Event::SettingChanged { key: "leaving.1".into(), value: limes_raft::hex(&boot) };
-        apply(&mut tables, said([7; 16]));
-        assert_eq!(addresses(&tables, None)[0].1, "s1", "another life of it");
-        apply(&mut tables, said([1; 16]));
+        apply(&mut tables, leaving([7; 16]));
+        assert_eq!(addresses(&tables, None)[0].1, "s1", "the announcement is of an earlier boot");
+        apply(&mut tables, leaving([1; 16]));
         assert_ne!(addresses(&tables, None)[0].1, "s1");
-        apply(&mut tables, said([7; 16]));
+        apply(&mut tables, leaving([7; 16]));
         apply(&mut tables, Event::Drain { node: NodeId(1), on: true });
         down(&mut tables, 3);
         let all = addresses(&tables, None);
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_node_is_listed_even_while_it_drains() {
+    fn last_node_is_listed_even_while_it_drains() {
         let mut tables = cluster();
         down(&mut tables, 1);
         down(&mut tables, 2);

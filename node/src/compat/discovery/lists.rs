@@ -1,18 +1,18 @@
-//! Edges, services and nodes by cursor or by ids.
+//! Lists of edges, services and nodes, by cursor or by ids.
 
 use limes_routing::pick::mix;
 use limes_routing::{EdgeId, EdgeRow, ServiceRow, Tables};
 use tonic::Status;
 
 use super::frontiers::{Frontiers, hash};
-use super::upstream::Beside;
-use crate::compat::api::discovery::{
+use super::upstream::UpstreamNodes;
+use crate::compat::list::scan;
+use limes_api::discovery::{
     Edge, ListEdgesRequest, ListEdgesResponse, ListFrontiersRequest, ListFrontiersResponse,
     ListServicesRequest, ListServicesResponse, Service,
 };
-use crate::compat::list::scan;
 
-/// What is said of a row that is not there, as the reference's store says it.
+/// The error for a row that does not exist, as the reference's store words it.
 pub(super) fn nil() -> Status {
     Status::not_found("redis: nil")
 }
@@ -21,21 +21,21 @@ fn illegal() -> Status {
     Status::invalid_argument("illegal request")
 }
 
-/// Nodes. Never an empty list: old clients would close all their connections.
+/// A list of nodes. It is never empty, because clients of the reference would close all their connections.
 pub(super) fn frontiers(
     tables: &Tables,
     nodes: &Frontiers<'_>,
-    beside: &Beside,
+    upstream: &UpstreamNodes,
     request: &ListFrontiersRequest,
 ) -> Result<ListFrontiersResponse, Status> {
-    let everyone = || {
+    let all_nodes = || {
         let mut all = nodes.all();
-        all.extend(beside.frontiers.iter().cloned());
+        all.extend(upstream.frontiers.iter().cloned());
         all
     };
     let ListFrontiersRequest { cursor, count, edge_ids, frontier_ids } = request;
     if let Some((cursor, count)) = cursor.zip(*count) {
-        let all = everyone();
+        let all = all_nodes();
         let (next, some) = scan(|| all.iter().map(|node| (hash(&node.frontier_id), node)), cursor, count);
         return Ok(ListFrontiersResponse {
             cursor: Some(next),
@@ -45,15 +45,15 @@ pub(super) fn frontiers(
     let frontiers: Vec<_> = if !edge_ids.is_empty() {
         let home = |edge: &u64| match tables.edge(EdgeId(*edge)) {
             Some(row) => nodes.of_node(row.home.node),
-            None => beside.homes.get(edge).cloned(),
+            None => upstream.homes.get(edge).cloned(),
         };
         edge_ids.iter().filter_map(home).collect()
     } else if !frontier_ids.is_empty() {
-        let all = everyone();
+        let all = all_nodes();
         let named = |name: &String| all.iter().find(|node| node.frontier_id == *name).cloned();
         frontier_ids.iter().filter_map(named).collect()
     } else {
-        let all = everyone();
+        let all = all_nodes();
         if all.is_empty() {
             return Err(Status::unavailable("no node of the cluster is up"));
         }
@@ -62,7 +62,7 @@ pub(super) fn frontiers(
     if frontiers.is_empty() { Err(nil()) } else { Ok(ListFrontiersResponse { cursor: None, frontiers }) }
 }
 
-/// Edges; ids that are not online are left out.
+/// A list of edges, without those of the ids that are not connected.
 pub(super) fn edges(
     tables: &Tables,
     nodes: &Frontiers<'_>,
@@ -84,7 +84,7 @@ pub(super) fn edges(
     Ok(ListEdgesResponse { cursor, edges })
 }
 
-/// Sessions of services; ids that are not online are left out.
+/// A list of sessions of services, without those of the ids that are not connected.
 pub(super) fn services(
     tables: &Tables,
     nodes: &Frontiers<'_>,

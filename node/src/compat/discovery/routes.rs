@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::http::{Method, Uri};
 use axum::response::Response;
 
-use super::Discovery;
-use crate::compat::api::discovery::cluster_service_server::ClusterService;
-use crate::compat::api::discovery::health_server::Health;
-use crate::compat::api::discovery_pool;
+use super::service::Discovery;
 use crate::compat::rest::{Call, moved, not_found};
+use crate::control::descriptors::discovery_pool;
+use limes_api::discovery::cluster_service_server::ClusterService;
+use limes_api::discovery::health_server::Health;
 
 /// Paths below `/cluster/v1/`.
 const ROUTES: [&str; 9] = [
@@ -27,7 +27,7 @@ const ROUTES: [&str; 9] = [
 ];
 
 /// The routes of the directory.
-pub(in crate::compat) fn rest(discovery: Arc<Discovery>) -> Router {
+pub(crate) fn rest(discovery: Arc<Discovery>) -> Router {
     Router::new().fallback(serve).with_state(discovery)
 }
 

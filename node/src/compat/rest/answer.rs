@@ -1,4 +1,4 @@
-//! What REST answers.
+//! Answers of REST.
 
 use axum::http::header::{CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
@@ -8,52 +8,63 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde::Serialize;
 use tonic::{Code, Status};
 
+use super::error::QueryError;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The body of every error.
 #[derive(Debug, Serialize)]
-struct Problem<'a> {
+struct ErrorBody<'a> {
     code: u16,
     reason: &'a str,
     message: &'a str,
     metadata: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A message, with its unset fields and with 64-bit numbers as text.
+/// Why a message cannot be written as JSON.
+#[derive(Debug, thiserror::Error)]
+enum EncodeError {
+    #[error(transparent)]
+    Transcode(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Write(#[from] serde_json::Error),
+}
+
+/// A message as JSON, with unset fields and with 64-bit numbers as strings.
 pub(super) fn json<M: Message>(kind: MessageDescriptor, message: &M) -> Response {
-    let written = || -> Result<Vec<u8>, String> {
-        let mut dynamic = DynamicMessage::new(kind);
-        dynamic.transcode_from(message).map_err(|error| error.to_string())?;
-        let options = SerializeOptions::new().skip_default_fields(false);
-        let mut body = Vec::new();
-        let mut writer = serde_json::Serializer::new(&mut body);
-        dynamic.serialize_with_options(&mut writer, &options).map_err(|error| error.to_string())?;
-        Ok(body)
-    };
-    match written() {
+    match encode(kind, message) {
         Ok(body) => ([(CONTENT_TYPE, JSON)], body).into_response(),
-        Err(text) => failed(&Status::internal(text)),
+        Err(error) => failed(&Status::internal(error.to_string())),
     }
 }
 
-/// A call that failed.
+fn encode<M: Message>(kind: MessageDescriptor, message: &M) -> Result<Vec<u8>, EncodeError> {
+    let mut dynamic = DynamicMessage::new(kind);
+    dynamic.transcode_from(message)?;
+    let options = SerializeOptions::new().skip_default_fields(false);
+    let mut body = Vec::new();
+    dynamic.serialize_with_options(&mut serde_json::Serializer::new(&mut body), &options)?;
+    Ok(body)
+}
+
+/// The error of a call.
 pub(super) fn failed(status: &Status) -> Response {
-    problem(http_code(status.code()), "", status.message())
+    error(http_code(status.code()), "", status.message())
 }
 
-/// Parameters that could not be read.
-pub(super) fn unreadable(text: &str) -> Response {
-    problem(StatusCode::BAD_REQUEST, "CODEC", text)
+/// The error for parameters that cannot be parsed.
+pub(super) fn bad_query(query: &QueryError) -> Response {
+    error(StatusCode::BAD_REQUEST, "CODEC", &query.to_string())
 }
 
-/// No such route, whatever the verb.
+/// The error for a path and method that no route serves.
 pub(in crate::compat) fn not_found() -> Response {
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     let headers = [(CONTENT_TYPE, text), (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))];
     (StatusCode::NOT_FOUND, headers, "404 page not found\n").into_response()
 }
 
-/// The route is known by this name.
+/// A redirect to the path that a route has.
 pub(in crate::compat) fn moved(to: &str) -> Response {
     match HeaderValue::from_str(to) {
         Ok(to) => (StatusCode::MOVED_PERMANENTLY, [(LOCATION, to)]).into_response(),
@@ -61,8 +72,8 @@ pub(in crate::compat) fn moved(to: &str) -> Response {
     }
 }
 
-fn problem(code: StatusCode, reason: &str, message: &str) -> Response {
-    let body = Problem { code: code.as_u16(), reason, message, metadata: serde_json::Map::new() };
+fn error(code: StatusCode, reason: &str, message: &str) -> Response {
+    let body = ErrorBody { code: code.as_u16(), reason, message, metadata: serde_json::Map::new() };
     let body = serde_json::to_vec(&body).unwrap_or_default();
     (code, [(CONTENT_TYPE, JSON)], body).into_response()
 }

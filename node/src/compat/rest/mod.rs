@@ -1,6 +1,7 @@
-//! REST for calls that gRPC describes: the query is the request, the answer is protobuf's JSON.
+//! REST for gRPC methods: the query string is the request, the answer is the JSON form of the message.
 
 mod answer;
+mod error;
 mod query;
 
 use std::future::Future;
@@ -14,25 +15,25 @@ use tonic::{Request, Status};
 pub(super) use answer::{moved, not_found};
 pub(super) use query::Query;
 
-/// One request of HTTP, on its way to a call.
+/// One HTTP request that becomes a call of a gRPC method.
 pub(super) struct Call<'a> {
     service: &'a ServiceDescriptor,
     query: Query,
 }
 
 impl<'a> Call<'a> {
-    /// A call of `service` with the parameters of `uri`.
+    /// A call of a method of `service` with the parameters of `uri`.
     pub(super) fn new(service: &'a ServiceDescriptor, uri: &Uri) -> Self {
         Call { service, query: Query::of(uri.query().unwrap_or_default()) }
     }
 
-    /// With a parameter that was in the path: it goes before the query's.
+    /// Sets a parameter from the path, which overrides one of the same name in the query.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         self.query.set(name, value);
         self
     }
 
-    /// Runs the method and writes its answer, or what was wrong.
+    /// Calls the method with `run` and returns its answer or error.
     pub(super) async fn run<Q, A, F>(self, method: &str, run: impl FnOnce(Request<Q>) -> F) -> Response
     where
         Q: Message + Default,
@@ -44,7 +45,7 @@ impl<'a> Call<'a> {
         };
         let request = match self.query.decode(method.input()) {
             Ok(request) => request,
-            Err(text) => return answer::unreadable(&text),
+            Err(error) => return answer::bad_query(&error),
         };
         match run(Request::new(request)).await {
             Ok(response) => answer::json(method.output(), &response.into_inner()),

@@ -1,22 +1,24 @@
 //! What a node says to others over its links, and what waits there.
 
 use super::*;
-use crate::forward::find;
+use crate::router::message::{LinkCommand, LinkHandle, LinkMessage};
+use crate::router::resolve::resolve;
 
 /// A mailbox in the place of the third node's link to another.
-fn link(world: &World, to: u64, silent: bool) -> Outbox {
-    let outbox = Outbox::new();
-    world.members[2].node.peers.pretend(NodeId(to), &outbox, silent);
-    outbox
+fn link(world: &World, to: u64, silent: bool) -> Mailbox<LinkMessage> {
+    let mailbox = Mailbox::new();
+    let link = LinkHandle::new(mailbox.clone());
+    world.members[2].node.peers.pretend(NodeId(to), &link, silent);
+    mailbox
 }
 
 /// Takeovers and ends that wait in a link's mailbox.
-fn said(link: &Outbox) -> (usize, Vec<(Target, Code)>) {
+fn said(link: &Mailbox<LinkMessage>) -> (usize, Vec<(Destination, Code)>) {
     let (mut takeovers, mut over) = (0, Vec::new());
     for mail in link.take_all() {
         match mail {
-            Mail::Takeover { .. } => takeovers += 1,
-            Mail::SessionOver(target, code) => over.push((target, code)),
+            LinkMessage::Command(LinkCommand::Takeover { .. }) => takeovers += 1,
+            LinkMessage::Command(LinkCommand::SessionOver(target, code)) => over.push((target, code)),
             other => panic!("{other:?}"),
         }
     }
@@ -34,7 +36,7 @@ fn who_can_be_heard_is_told_of_a_takeover() {
         let (home, other) = (link(&world, 1, silent), link(&world, 2, false));
         world.connect(2, EdgeId(1), false);
         world.catch_up(2);
-        let over = (Target::Edge(EdgeId(1), old.incarnation), Code::REPLACED);
+        let over = (Destination::Edge(EdgeId(1), old.incarnation), Code::REPLACED);
         assert_eq!(said(&home), (usize::from(!silent), vec![over]));
         assert_eq!(said(&other), (usize::from(silent), vec![]));
     }
@@ -52,11 +54,11 @@ fn who_has_forwarded_to_a_kicked_session_is_told() {
     world.plain(Event::Kick { edge: EdgeId(1) });
     world.catch_up(2);
     let over = |target| (0, vec![(target, Code::GONE)]);
-    assert_eq!(said(&link), over(Target::Edge(EdgeId(1), home.incarnation)));
+    assert_eq!(said(&link), over(Destination::Edge(EdgeId(1), home.incarnation)));
     let service = world.tables.services().next().map(|row| (row.service, row.home)).unwrap();
     world.plain(Event::KickService { service: service.0 });
     world.catch_up(2);
-    assert_eq!(said(&link), over(Target::Service(service.0, service.1.session, service.1.epoch)));
+    assert_eq!(said(&link), over(Destination::Service(service.0, service.1.session, service.1.epoch)));
 }
 
 /// A node that has not answered pings is passed over while another offers the same.
@@ -69,8 +71,8 @@ fn services_on_silent_nodes_are_passed_over() {
     let node = world.members[2].node.clone();
     let picked = |key| {
         let request = Request { key, ..request("greet", mpsc::unbounded_channel().0) };
-        match find(&node, &request) {
-            Found::Way(way) => way.node.0,
+        match resolve(&node.router, &request) {
+            Resolution::Routed(way) => way.node.unwrap().0,
             other => panic!("{other:?}"),
         }
     };
@@ -90,13 +92,13 @@ async fn what_was_cancelled_unread_is_not_led_on() {
     world.serve(0, ServiceId(2));
     world.catch_up(0);
     let node = world.members[0].node.clone();
-    let one = node.services.load().method("greet")[0];
+    let one = node.presence.services.load().method("greet")[0];
     let (sender, mut answers) = mpsc::unbounded_channel();
-    let request = Request { target: one.target(), ..request("greet", sender) };
+    let request = Request { to: Address::Resolved(one.destination()), ..request("greet", sender) };
     let key = request.key();
-    return_unread(&node, [Mail::Request(Box::new(request)), Mail::Cancel(key)]);
+    return_undelivered(&node.router, [Delivery::Request(Box::new(request)), Delivery::Cancel(key)]);
     let answer = answers.recv().await.unwrap();
-    let Heard::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
+    let RequestEvent::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
     assert_eq!((failure.code, failure.ran), (Code::CANCELLED, Execution::NotStarted));
     assert!(world.members[0].open.values().all(|outbox| outbox.take_all().is_empty()));
 }

@@ -1,30 +1,31 @@
 //! Messages keep their order also when the first has to look for its way.
 
 use super::*;
-use crate::forward::{dispatch, look_again};
+use crate::router::message::Freshness;
+use crate::router::resolve::{dispatch, resolve_again};
 
 #[tokio::test]
 async fn a_message_that_looks_for_its_way_is_not_overtaken() {
     let mut world = World::new(1);
     world.connect(0, EdgeId(1), false);
     world.catch_up(0);
-    let node = world.members[0].node.clone();
+    let node = world.members[0].node.router.clone();
     let home = world.tables.edge(EdgeId(1)).unwrap().home;
     let outbox = world.members[0].open[&home.session.0].clone();
     let (sender, _answers) = mpsc::unbounded_channel();
     let message = |id, topic| {
         let request = request(topic, sender.clone());
-        Box::new(Request { kind: Kind::Message, id, target: Target::edge(1), ..request })
+        Box::new(Request { kind: Kind::Message, id, to: Address::edge(1), ..request })
     };
     // Its task has not run yet.
-    look_again(&node, message(1, "topic"), Revision(99));
+    resolve_again(&node, message(1, "topic"), Freshness::AtLeast(Revision(99)));
     assert!(dispatch(&node, message(2, "topic")).is_none(), "it waits behind the first");
     assert!(dispatch(&node, message(3, "other")).is_some(), "another topic has an order of its own");
     let mut order = Vec::new();
     for _ in 0..10_000 {
         tokio::task::yield_now().await;
         for mail in outbox.take_all() {
-            let Mail::Request(request) = mail else { panic!("{mail:?}") };
+            let Some(Delivery::Request(request)) = mail.into_delivery() else { panic!("no request") };
             order.push(request.id);
         }
     }

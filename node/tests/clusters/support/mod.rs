@@ -1,6 +1,7 @@
 //! Clusters of real processes for tests, and a client that does only what it is told.
 
 pub(crate) mod bare;
+pub(crate) mod program;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use limes_jepsen::net::Net;
 use limes_node::config::{Addr, Election, NodeConfig};
 use limes_node::dev::{Adjust, Cluster, Options, Ports};
 use limes_sdk::{Bytes, Edge, Service};
+use program::LogsOnFailure;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -54,6 +56,8 @@ pub(crate) struct Bed {
     pub(crate) cluster: Cluster,
     /// Between the nodes, if asked for.
     net: Option<Arc<Net>>,
+    /// Dropped after the nodes have ended, before their folder is removed.
+    _logs: LogsOnFailure,
     _dir: TempDir,
     _turn: OwnedSemaphorePermit,
 }
@@ -93,16 +97,18 @@ impl Bed {
 
     async fn start_behind(nodes: usize, net: Option<Arc<Net>>, dir: TempDir, adjust: Adjust) -> Bed {
         let turn = turn(nodes).await;
+        let folder = dir.path().join("cluster");
+        let logs = LogsOnFailure(folder.clone());
         let options = Options {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_limes")),
             nodes: Some(nodes),
-            dir: dir.path().join("cluster"),
+            dir: folder,
             ports: Ports::Auto,
             adjust,
         };
         let cluster = Cluster::start(options).await.unwrap();
         cluster.wait_ready(PATIENCE).await.unwrap();
-        Bed { cluster, net, _dir: dir, _turn: turn }
+        Bed { cluster, net, _logs: logs, _dir: dir, _turn: turn }
     }
 
     /// The network between the nodes.
@@ -194,12 +200,6 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for node in self.cluster.nodes() {
-                let log = std::fs::read_to_string(node.log()).unwrap_or_default();
-                let tail: Vec<&str> = log.lines().rev().take(25).collect();
-                eprintln!("--- {} ---", node.name());
-                tail.iter().rev().for_each(|line| eprintln!("{line}"));
-            }
             return;
         }
         // Each node of a debug build looks for rows without a socket (R11), and says so.

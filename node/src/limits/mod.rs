@@ -1,0 +1,4 @@
+//! What the process may take from the machine: memory and file descriptors.
+
+pub(crate) mod descriptors;
+pub(crate) mod memory;
