@@ -30,14 +30,13 @@
 //!
 //! A module uses only modules of lower layers:
 //!
-//! 1. `metrics`, `types`, `observer`, `tasks`
-//! 2. `config` (uses `metrics`)
-//! 3. `history`, `storage`
-//! 4. `network`
-//! 5. `consensus`
-//! 6. `membership`
-//! 7. `bootstrap`
-//! 8. `replica`
+//! 1. `history`, `metrics`, `observer`, `tasks`, `types`
+//! 2. `config`, `storage`
+//! 3. `network`
+//! 4. `consensus`
+//! 5. `membership`
+//! 6. `bootstrap`
+//! 7. `replica`
 //!
 //! Identity and member cache are in `storage`, not in `bootstrap`, because every layer above reads them.
 

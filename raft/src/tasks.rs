@@ -147,7 +147,7 @@ impl Tasks {
     /// Stops all tasks, and waits until they have ended.
     ///
     /// # Cancel safety
-    /// The tasks stop all the same.
+    /// The tasks stop anyway.
     pub(crate) async fn stop(&self) {
         self.stopped.cancel();
         self.tracker.close();

@@ -102,7 +102,7 @@ fn report(config: &Config, pre_boot: &PreBoot, survey: &Survey, cluster: Option<
     if lost > 0 && silent.is_empty() && answers.iter().all(|(_, info)| info.identity.is_none()) {
         error!(
             "no node of cluster.initial has its data any more; {lost} of them had damaged data, which is in \
-             quarantine: put back the data directories of a majority; or, to begin anew without that data, move \
+             quarantine: put back the data directories of a majority; or, to start over without that data, move \
              away the data directories of all nodes"
         );
         return;

@@ -35,7 +35,7 @@ pub enum ProposeError {
 /// the tables reject the second copy of a numbered batch.
 ///
 /// # Cancel safety
-/// The batch may be committed all the same.
+/// The batch may be committed anyway.
 pub(super) async fn propose_until_applied(member: &Member, bytes: Bytes) {
     let mut applied = member.state.applied();
     loop {
@@ -67,7 +67,7 @@ async fn propose_once(member: &Member, bytes: Bytes) -> Option<u64> {
 /// [`ProposeError::NoQuorum`] after `limit`; the event may still be committed later.
 ///
 /// # Cancel safety
-/// The event may be committed all the same.
+/// The event may be committed anyway.
 pub(crate) async fn propose_unnumbered(
     member: &Member,
     event: Event,

@@ -67,7 +67,7 @@ impl Proposer {
     /// that long already.
     ///
     /// # Cancel safety
-    /// The event may be applied all the same.
+    /// The event may be applied anyway.
     pub async fn submit(&self, event: Event) -> Result<Verdict, ProposeError> {
         self.begin(event)?.await.unwrap_or(Err(ProposeError::Stopped))
     }
@@ -99,7 +99,7 @@ struct Batcher {
     overflow: Option<Submission>,
     epoch: Option<Epoch>,
     number: u64,
-    /// Whether the last batch has waited in vain for a quorum.
+    /// Whether the last batch has waited for a quorum without success.
     stalled: bool,
 }
 

@@ -92,7 +92,7 @@ impl From<InvalidRequest> for AdminError {
 /// [`AdminError`].
 ///
 /// # Cancel safety
-/// Safe: a leader that has received the request executes it all the same.
+/// Safe: a leader that has received the request executes it anyway.
 pub(crate) async fn request(member: &Arc<Member>, request: AdminRequest) -> Result<(), AdminError> {
     let until = Instant::now() + member.timing.no_quorum_after();
     while Instant::now() < until {

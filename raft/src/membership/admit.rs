@@ -36,7 +36,7 @@ pub(crate) enum AdmitError {
 /// [`AdmitError`].
 ///
 /// # Cancel safety
-/// The node may become a member all the same. It gets the same number if it asks again with the same nonce.
+/// The node may become a member anyway. It gets the same number if it asks again with the same nonce.
 pub(crate) async fn admit(
     member: &Member,
     name: &str,

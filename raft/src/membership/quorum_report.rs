@@ -64,8 +64,8 @@ pub(crate) async fn run(member: Arc<Member>, config: Config) {
     while member.leaving.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         let cache = member.state.read(MemberCache::of);
         let mut report = None;
-        // A known leader is no proof of a quorum: a leader that is cut off stays in office for long, and so
-        // do its followers.
+        // A known leader is no proof of a quorum: a leader without a quorum stays in office for long, and
+        // so does the view of its followers.
         if cache.made && read_index(&member).await.is_none() {
             report = describe(&survey_voters(&config, &member, &cache).await);
         }
@@ -141,7 +141,7 @@ pub(crate) fn help_alone(name: &str, members: &[CachedMember]) -> String {
              cluster.initial here, and start this node with an empty directory"
         ),
         _ => "this is the only node of its cluster, so no other node has its data: put back an intact copy of its \
-              newest data directory, or move the directory away to begin anew"
+              newest data directory, or move the directory away to start over"
             .to_owned(),
     }
 }
@@ -156,23 +156,23 @@ mod tests {
     }
 
     #[test]
-    fn only_node_is_told_to_restore_or_begin_anew() {
+    fn only_node_is_advised_to_restore_or_start_over() {
         let help = |members: &[CachedMember]| help_alone("node-1", members);
         assert!(help(&[]).contains("the only node"));
-        assert!(help(&[member(1, true)]).contains("begin anew"));
+        assert!(help(&[member(1, true)]).contains("start over"));
     }
 
     #[test]
-    fn founder_of_a_grown_cluster_is_told_to_name_the_other_voters() {
+    fn founder_of_a_grown_cluster_is_advised_to_name_the_other_voters() {
         let members = [member(1, true), member(2, true), member(3, true), member(4, false)];
         let help = help_alone("node-1", &members);
-        assert!(help.contains("(node-2, node-3)") && !help.contains("begin anew"), "{help}");
+        assert!(help.contains("(node-2, node-3)") && !help.contains("start over"), "{help}");
     }
 
     #[test]
-    fn only_voter_is_told_to_recover_from_a_learner() {
+    fn only_voter_is_advised_to_recover_from_a_learner() {
         let help = help_alone("node-1", &[member(1, true), member(4, false)]);
-        assert!(help.contains("recover` on one of node-4") && !help.contains("anew"), "{help}");
+        assert!(help.contains("recover` on one of node-4") && !help.contains("start over"), "{help}");
     }
 
     fn voters(states: &[VoterState]) -> Vec<Voter> {

@@ -121,7 +121,7 @@ impl Clients {
 
 /// A client for requests to one member.
 ///
-/// Every request has a limit ([`RpcError::Timeout`]). A request that is dropped may be executed all the same.
+/// Every request has a limit ([`RpcError::Timeout`]). A request that is dropped may be executed anyway.
 pub(crate) struct Client {
     raft: RaftClient<Channel>,
     cluster: Bytes,

@@ -147,7 +147,7 @@ impl Replica {
     /// may still be committed later.
     ///
     /// # Cancel safety
-    /// The event may be committed all the same.
+    /// The event may be committed anyway.
     pub async fn propose_plain(&self, event: Event) -> Result<Revision, ProposeError> {
         self.decide(event).await.map(|(revision, _)| revision)
     }
@@ -209,7 +209,7 @@ impl Replica {
     /// [`AdminError`]: there is no leader, or no such voter is up.
     ///
     /// # Cancel safety
-    /// Safe: a leader that has received the request executes it all the same.
+    /// Safe: a leader that has received the request executes it anyway.
     pub async fn transfer_leader(&self, to: Option<&str>) -> Result<(), AdminError> {
         self.request(AdminRequest::TransferLeader { to: to.map(str::to_owned) }).await
     }

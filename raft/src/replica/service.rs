@@ -108,7 +108,7 @@ impl Service {
         self.message(packet)
     }
 
-    /// Who this node is, before Raft runs.
+    /// The identity of this node before Raft runs.
     fn identify_pre_boot(&self) -> PeerInfo {
         let mut info = PeerInfo { name: self.name.clone(), ..PeerInfo::default() };
         match self.pre_boot.identity() {
@@ -123,7 +123,7 @@ impl Service {
         info
     }
 
-    /// Who this member is, and how far `asking`, a member of the same cluster, has acknowledged the log.
+    /// The identity of this member, and how far `asking`, a member of the same cluster, has acknowledged the log.
     async fn identify_running(&self, member: &Member, asking: Option<u64>) -> PeerInfo {
         let (cluster, node) = (member.identity.cluster, member.identity.node);
         let leader = member.leader();

@@ -53,7 +53,7 @@ pub(crate) fn clear_note(dir: &Path) {
 }
 
 /// Makes the directory that [`swap`] will put in the place of `dir`: within it, so on the same file system,
-/// and possible for everyone who may write `dir`.
+/// and possible for every user who may write `dir`.
 ///
 /// # Errors
 /// The disk failed.

@@ -113,7 +113,7 @@ fn nodes_with_damaged_data_found_no_cluster() {
         assert!(cluster.places[at].dir.with_extension("damaged-1").is_dir());
     }
     starting.into_iter().for_each(crate::support::Starting::kill);
-    // An operator who wants to begin anew removes the directories.
+    // An operator who wants to start over removes the directories.
     for place in &cluster.places {
         eventually("the directory can be removed", || std::fs::remove_dir_all(&place.dir).is_ok());
     }
