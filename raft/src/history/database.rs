@@ -11,65 +11,73 @@ use limes_routing::Revision;
 use tracing::{info, warn};
 
 use super::chunk::{self, Chunk};
-use super::{Filter, HistoryError, Job, Limits, Record};
+use super::model::{Command, Filter, HistoryError, Limits, Record};
 
-/// How long a batch may wait for others.
+/// How long a batch may wait in memory for others.
 const GATHER: Duration = Duration::from_millis(200);
+/// How long to wait without a command; nothing happens then.
+const IDLE: Duration = Duration::from_secs(10);
 /// How long the database of a process that has just ended may still be locked.
 const LOCKED: Duration = Duration::from_secs(5);
-/// Memory for pages, in bytes.
+/// Bytes of sled's page cache.
 const CACHE: u64 = 8 << 20;
-/// Records that a search gives if it does not say how many.
+/// The records that a search without a limit returns at most.
 const RECORDS: usize = 1_000;
 
 /// Why the database cannot be used.
-enum Trouble {
+enum DatabaseError {
     Damaged(String),
     Disk(String),
 }
 
-impl From<sled::Error> for Trouble {
+impl From<sled::Error> for DatabaseError {
     fn from(error: sled::Error) -> Self {
         match error {
-            sled::Error::Io(error) => Trouble::Disk(error.to_string()),
-            error => Trouble::Damaged(error.to_string()),
+            sled::Error::Io(error) => DatabaseError::Disk(error.to_string()),
+            error => DatabaseError::Damaged(error.to_string()),
         }
     }
 }
 
-/// Keeps the history until its handle is gone, or the disk fails.
-pub(super) fn run(dir: &Path, limits: Limits, queue: &Receiver<Job>) {
+/// Runs until the handle is dropped or the disk fails.
+pub(super) fn run(dir: &Path, limits: Limits, queue: &Receiver<Command>) {
     loop {
         let end = guarded(|| {
-            let mut store = Store::open(dir, limits)?;
-            store.serve(queue)
+            let mut database = Database::open(dir, limits)?;
+            database.serve(queue)
         });
         match end {
             Ok(()) => return,
-            Err(Trouble::Damaged(what)) => match set_aside(dir) {
-                Ok(()) => warn!(%what, "the history is damaged: it was set aside and begins anew"),
-                Err(error) => return warn!(%what, %error, "the history is damaged; none is kept"),
+            Err(DatabaseError::Damaged(what)) => match quarantine(dir) {
+                Ok(()) => warn!(%what, "the history is damaged: it is in quarantine, and a new one begins"),
+                Err(error) => {
+                    return warn!(%what, %error, "the history is damaged and cannot be moved away: no history is kept");
+                }
             },
-            Err(Trouble::Disk(error)) => return warn!(%error, "the history's disk fails; none is kept"),
+            Err(DatabaseError::Disk(error)) => {
+                return warn!(%error, "the disk of the history failed: no history is kept");
+            }
         }
     }
 }
 
-/// sled panics on some kinds of damage.
-fn guarded(work: impl FnOnce() -> Result<(), Trouble>) -> Result<(), Trouble> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Trouble::Damaged("sled gave up".to_owned())))
+/// Turns a panic into an error: sled panics on some kinds of damage.
+fn guarded(work: impl FnOnce() -> Result<(), DatabaseError>) -> Result<(), DatabaseError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(DatabaseError::Damaged("sled panicked".to_owned())))
 }
 
-fn set_aside(dir: &Path) -> io::Result<()> {
-    let aside = dir.with_extension("damaged");
-    match fs::remove_dir_all(&aside) {
+/// Renames the directory to `history.damaged`, in place of an earlier one.
+fn quarantine(dir: &Path) -> io::Result<()> {
+    let kept = dir.with_extension("damaged");
+    match fs::remove_dir_all(&kept) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    fs::rename(dir, aside)
+    fs::rename(dir, kept)
 }
 
-struct Store {
+struct Database {
     db: sled::Db,
     limits: Limits,
     chunk: Chunk,
@@ -79,8 +87,8 @@ struct Store {
     newest_ms: u64,
 }
 
-impl Store {
-    fn open(dir: &Path, limits: Limits) -> Result<Self, Trouble> {
+impl Database {
+    fn open(dir: &Path, limits: Limits) -> Result<Self, DatabaseError> {
         let config = sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(Some(1_000));
         let until = Instant::now() + LOCKED;
         let db = loop {
@@ -89,38 +97,39 @@ impl Store {
                 opened => break opened?,
             }
         };
-        let mut store = Store { db, limits, chunk: Chunk::default(), last: None, bytes: 0, newest_ms: 0 };
-        for item in store.db.iter() {
+        let mut database =
+            Database { db, limits, chunk: Chunk::default(), last: None, bytes: 0, newest_ms: 0 };
+        for item in database.db.iter() {
             let (_, value) = item?;
-            store.bytes += value.len() as u64;
-            store.newest_ms = store.newest_ms.max(chunk::newest_ms(&value).ok_or_else(unreadable)?);
+            database.bytes += value.len() as u64;
+            database.newest_ms = database.newest_ms.max(chunk::newest_ms(&value).ok_or_else(unreadable)?);
         }
-        if let Some((_, value)) = store.db.last()? {
-            store.last = Some(chunk::last(&value).ok_or_else(unreadable)?);
+        if let Some((_, value)) = database.db.last()? {
+            database.last = Some(chunk::last(&value).ok_or_else(unreadable)?);
         }
-        info!(bytes = store.bytes, last = ?store.last, "history opened");
-        Ok(store)
+        info!(bytes = database.bytes, last = ?database.last, "history opened");
+        Ok(database)
     }
 
-    fn serve(&mut self, queue: &Receiver<Job>) -> Result<(), Trouble> {
+    fn serve(&mut self, queue: &Receiver<Command>) -> Result<(), DatabaseError> {
         let mut since = None;
         loop {
-            let wait = since.map_or(GATHER * 50, |since: Instant| GATHER.saturating_sub(since.elapsed()));
+            let wait = since.map_or(IDLE, |since: Instant| GATHER.saturating_sub(since.elapsed()));
             match queue.recv_timeout(wait) {
-                Ok(Job::Record(entry)) => {
-                    // After a restart the log is applied again.
-                    if Some(entry.revision) > self.last.max(self.chunk.last) {
+                Ok(Command::Record(batch)) => {
+                    // After a restart the log is applied again: these batches are stored already.
+                    if Some(batch.revision) > self.last.max(self.chunk.last) {
                         since.get_or_insert_with(Instant::now);
-                        self.chunk.push(entry);
+                        self.chunk.push(batch);
                     }
                     if !self.chunk.is_full() {
                         continue;
                     }
                 }
-                Ok(Job::Search(filter, tell)) => {
+                Ok(Command::Search(filter, reply)) => {
                     self.store()?;
                     let found = self.search(&filter);
-                    let _ = tell.send(found.as_ref().map(Vec::clone).map_err(|_| HistoryError::Unavailable));
+                    let _ = reply.send(found.as_ref().map(Vec::clone).map_err(|_| HistoryError::Unavailable));
                     found?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -135,7 +144,8 @@ impl Store {
         }
     }
 
-    fn store(&mut self) -> Result<(), Trouble> {
+    /// Stores the chunk that was being filled.
+    fn store(&mut self) -> Result<(), DatabaseError> {
         let (last, newest) = (self.chunk.last, self.chunk.newest_ms);
         let Some((key, value)) = self.chunk.take() else { return Ok(()) };
         self.last = self.last.max(last);
@@ -145,8 +155,8 @@ impl Store {
         self.prune()
     }
 
-    /// Drops the oldest while there is too much, or it is too old.
-    fn prune(&mut self) -> Result<(), Trouble> {
+    /// Removes the oldest chunks while they are too old or all of them take too many bytes.
+    fn prune(&mut self) -> Result<(), DatabaseError> {
         let age = u64::try_from(self.limits.age.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.newest_ms.saturating_sub(age);
         while let Some((key, value)) = self.db.first()? {
@@ -160,10 +170,10 @@ impl Store {
         Ok(())
     }
 
-    fn search(&self, filter: &Filter) -> Result<Vec<Record>, Trouble> {
-        let limit = if filter.limit == 0 { RECORDS } else { filter.limit };
+    fn search(&self, filter: &Filter) -> Result<Vec<Record>, DatabaseError> {
+        let limit = filter.limit.unwrap_or(RECORDS);
         let mut found = Vec::new();
-        // The chunk that holds the position may begin before it.
+        // The chunk that holds the position may begin before the position.
         let from = filter.after.map_or(0, |after| after.revision.0);
         let begin = match self.db.get_lt((from + 1).to_be_bytes())? {
             Some((key, _)) => key.to_vec(),
@@ -181,6 +191,6 @@ impl Store {
     }
 }
 
-fn unreadable() -> Trouble {
-    Trouble::Damaged("a chunk cannot be read".to_owned())
+fn unreadable() -> DatabaseError {
+    DatabaseError::Damaged("a chunk cannot be read".to_owned())
 }
