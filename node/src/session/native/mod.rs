@@ -273,7 +273,7 @@ impl Handler for Session {
         match event {
             PeerEvent::Hello(hello) => self.on_hello(hello, cx),
             PeerEvent::Welcome(_) => {
-                self.close(GoAway::new(Code::PROTOCOL, "only the gateway says welcome"), cx);
+                self.close(GoAway::new(Code::PROTOCOL, "only the gateway sends a welcome"), cx);
             }
             PeerEvent::Frame(frame) => {
                 requests::on_frame(self, frame, cx);
