@@ -10,7 +10,7 @@ mod requests;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use limes_wire::driver::{Cx, Handler, Native, PeerEvent, Stream};
 use limes_wire::frame::{Frame, GoAway, Hello, Names, Role};
@@ -33,8 +33,6 @@ use crate::transport::limiter::Permit;
 
 /// Register, withdraw, subscribe and unsubscribe requests of one service that may be undecided.
 const NAMING_MAX: usize = 256;
-/// How long a session that is retired may finish what is in flight.
-pub(crate) const RETIRE: Duration = Duration::from_secs(30);
 
 /// Where a session is in its life.
 #[derive(Debug, PartialEq, Eq)]
