@@ -17,11 +17,10 @@ use crate::consensus::departure::is_leaving;
 use crate::consensus::handle::Identity;
 use crate::router::edge_routes::EdgeLocation;
 use crate::router::grace::Absentee;
-use crate::router::message::{Destination, LinkCommand, SessionCommand};
+use crate::router::message::{Destination, LinkCommand, RETIRE, SessionCommand};
 use crate::router::peers::Reachability;
 use crate::router::registry::SessionOwner;
 use crate::router::service_index::ServiceIndex;
-use crate::session::native::RETIRE;
 
 /// The node as the replica's observer.
 pub(crate) struct Applier(pub(crate) Arc<Presence>);

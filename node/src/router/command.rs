@@ -1,6 +1,6 @@
 //! Commands to sessions and mesh links: what their tasks are told beside requests and streams.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use limes_routing::{EdgeId, Incarnation};
 use limes_wire::Code;
@@ -8,6 +8,9 @@ use limes_wire::frame::{GoAway, Welcome};
 use tokio::sync::oneshot;
 
 use super::address::Destination;
+
+/// How long a session that is retired may finish what is in flight.
+pub(crate) const RETIRE: Duration = Duration::from_secs(30);
 
 /// What a session of either protocol is told to do.
 #[derive(Debug)]
