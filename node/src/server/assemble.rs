@@ -81,6 +81,7 @@ impl Components {
             sessions: sessions.clone(),
             edges: edges.clone(),
             services: services.clone(),
+            sinks: Vec::new(),
             grace: grace.clone(),
             peers: peers.clone(),
         };

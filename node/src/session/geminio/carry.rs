@@ -156,7 +156,7 @@ async fn carry(link: Link, far: RecordStream, tunnel: bool) {
     let waiting = link.ends.waiting.clone();
     tokio::select! {
         () = carry_whole(link, far, tunnel) => {}
-        () = waiting.is_cut() => {}
+        () = waiting.aborted() => {}
     }
 }
 

@@ -119,7 +119,7 @@ impl Streams {
             self.paused = Some(pause);
             return;
         }
-        self.late(pause.of).stood(cx.now().saturating_duration_since(pause.since), pause.excess);
+        self.late(pause.of).paused(cx.now().saturating_duration_since(pause.since), pause.excess);
         cx.pause(false);
     }
 
@@ -265,7 +265,7 @@ pub(super) fn expire(session: &mut Session, now: Instant, cx: &mut GeminioCx) {
         cx.conn.dismiss(now, at);
     }
     let bytes = waiting.bytes();
-    waiting.cut();
+    waiting.abort();
     session.ctx.telemetry.metrics.slow_stream();
     let port = Port::of(session.role);
     if let Some(more) = session.ctx.telemetry.log.first(port, Code::TIMEOUT, now) {
