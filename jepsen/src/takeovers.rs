@@ -170,6 +170,7 @@ async fn take_over_again_and_again(shared: Arc<Shared>) {
             shared.note_end(*at, shared.now());
             session.close();
         }
+        // The id is corrected on the welcome; a first attempt that fails belongs to no edge, which 0 stands for.
         let at = shared.attempt(edge.unwrap_or(0));
         match Bare::connect(&node.edges, ticket.clone(), turn.is_multiple_of(5), CONNECT).await {
             Ok(session) => {

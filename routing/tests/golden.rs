@@ -130,8 +130,8 @@ fn unhex(text: &str) -> Bytes {
 fn level_1_is_read_and_written_as_it_was_released() {
     let batches = history();
     let tables = fold(&batches);
-    let mut lines: Vec<String> = batches.iter().map(|batch| hex::encode(&batch.encode())).collect();
-    lines.push(hex::encode(&tables.encode_snapshot().concat()));
+    let mut lines: Vec<String> = batches.iter().map(|batch| hex::encode(batch.encode())).collect();
+    lines.push(hex::encode(tables.encode_snapshot().concat()));
     if std::env::var_os("LIMES_BLESS").is_some() {
         std::fs::write(FILE, lines.join("\n") + "\n").unwrap();
     }

@@ -97,7 +97,7 @@ macro_rules! common_options {
         }
 
         /// Uses TLS; in the clear by default.
-        pub fn tls(mut self, tls: crate::Tls) -> Self {
+        pub fn tls(mut self, tls: crate::tls::Tls) -> Self {
             self.0.tls = Some(tls);
             self
         }

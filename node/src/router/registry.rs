@@ -107,10 +107,8 @@ impl SessionRegistry {
     /// Removes a session that has ended.
     pub(crate) fn remove(&self, no: u64) -> Option<SessionEntry> {
         let removed = self.shard(no).remove(&no);
-        if removed.is_some() {
-            if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-                self.emptied.notify_waiters();
-            }
+        if removed.is_some() && self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.emptied.notify_waiters();
         }
         removed
     }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use limes_routing::{NodeId, pick};
+use limes_routing::NodeId;
+use limes_routing::pick::{self, KeySource};
 use limes_wire::callback::GET_EDGE_ID;
 
 use super::context::Router;
@@ -14,7 +15,6 @@ use super::message::{Destination, Receiver, Request};
 use super::route::{Resolution, Route};
 use super::service_index::Candidate;
 use super::topic_sink::TopicSink;
-use crate::config::HashBy;
 
 /// The services of the cluster as a sink of topics: the router reads its index and selects among its candidates.
 pub(super) struct ServiceTopics<'a>(pub(super) &'a Router);
@@ -45,10 +45,7 @@ impl Router {
             return Resolution::Absent;
         }
         let Some(local) = self.consensus.node() else { return Resolution::Unreachable };
-        let policy = match self.exchange.hashby {
-            HashBy::Rendezvous => pick::Policy::Rendezvous,
-            HashBy::EdgeId | HashBy::SrcIp | HashBy::Random => pick::Policy::Modulo,
-        };
+        let policy = self.exchange.hashby.policy();
         let choice = pick::Choice { policy, key, local, near: self.exchange.same_node };
         let usable = |candidate: &Candidate, even_silent: bool| {
             let untried = tried != Some(candidate.destination());
@@ -70,9 +67,9 @@ impl Router {
 
     /// The key of a geminio peer's requests, as in the reference, also over IPv6.
     pub(crate) fn pick_key_as_before(&self, id: u64, remote: SocketAddr) -> u64 {
-        match self.exchange.hashby {
-            HashBy::SrcIp => pick::source::last_four(remote.ip()),
-            _ => self.pick_key(id, remote),
+        match self.exchange.hashby.key_source() {
+            KeySource::Address => pick::source::last_four(remote.ip()),
+            KeySource::Id | KeySource::Random => self.pick_key(id, remote),
         }
     }
 
@@ -93,10 +90,10 @@ impl Router {
 
     /// The key of a caller's requests.
     pub(crate) fn pick_key(&self, id: u64, remote: SocketAddr) -> u64 {
-        match self.exchange.hashby {
-            HashBy::SrcIp => pick::source::key(remote.ip()),
-            HashBy::Random => self.chance(),
-            HashBy::EdgeId | HashBy::Rendezvous => id,
+        match self.exchange.hashby.key_source() {
+            KeySource::Address => pick::source::key(remote.ip()),
+            KeySource::Random => self.chance(),
+            KeySource::Id => id,
         }
     }
 
@@ -121,7 +118,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::NodeConfig;
+    use crate::config::{HashBy, NodeConfig};
 
     fn node(hashby: HashBy) -> Arc<Router> {
         let mut config = NodeConfig::default();

@@ -17,13 +17,13 @@ mod linux {
     }
 
     /// CPU time that the process has used, in µs.
-    pub(in super::super) fn cpu_us(pid: u32) -> Option<u64> {
+    pub(crate) fn cpu_us(pid: u32) -> Option<u64> {
         let stat = process(pid)?.stat().ok()?;
         Some((stat.utime + stat.stime) * 1_000_000 / procfs::ticks_per_second())
     }
 
     /// Resident memory of the process, in KiB.
-    pub(in super::super) fn resident_kb(pid: u32) -> Option<u64> {
+    pub(crate) fn resident_kb(pid: u32) -> Option<u64> {
         process(pid)?.status().ok()?.vmrss
     }
 }
