@@ -1,9 +1,9 @@
 //! Resolution: from the recipient of a call or message to the session or link that delivers it.
 //!
-//! A known route costs one lookup and no wait. A miss is believed only after a read barrier that began
-//! after it (R4). The barrier, and the one retry after a redirect, run in a task of their own, in which
-//! messages keep their order. A receiver that the tables know but that cannot be reached is waited for
-//! briefly and never reported as absent; so is one that is expected to reconnect.
+//! A known route costs one lookup and no wait. A recipient counts as absent only after a read barrier that began
+//! after the miss (R4). The barrier, and the one retry after a redirect, run in a task of their own, in which
+//! messages keep their order. A request waits briefly for a receiver that is in the tables but cannot be reached,
+//! or that is expected to reconnect.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -149,7 +149,7 @@ pub(crate) struct Patience {
     began: Instant,
     /// For a link to come up.
     link: Instant,
-    /// For anything.
+    /// For any state.
     deadline: Instant,
     /// As [`Request::patient`].
     patient: bool,
@@ -297,7 +297,7 @@ fn deliver(mut request: Request, route: Route) {
     match route.receiver.try_deliver(Box::new(request)) {
         Ok(()) => {
             if !origin.routed(id, &route.receiver) {
-                // The origin is gone: the receiver need not answer.
+                // The origin has ended: no answer is needed.
                 route.receiver.deliver_always(Delivery::Cancel(Key { origin: origin.no(), id }));
             }
         }
@@ -347,7 +347,7 @@ fn return_request(router: &Arc<Router>, request: Box<Request>) {
     }
 }
 
-/// Resolves a request again after a failure that is worth it ([`Failure::redirect`]); otherwise fails it.
+/// Resolves a request again if its failure allows a redirect ([`Failure::redirect`]); otherwise fails it.
 pub(crate) fn redirect(router: &Arc<Router>, mut request: Box<Request>, failure: Failure) {
     match failure.redirect(request.tried.is_none()) {
         Some(freshness) => {
@@ -361,8 +361,8 @@ pub(crate) fn redirect(router: &Arc<Router>, mut request: Box<Request>, failure:
     }
 }
 
-/// The revision at which this node knows better where the receiver is: at least the applied one, and for an
-/// edge that has moved at least its move, which this node may not have applied yet.
+/// A revision at which the tables have the receiver's present home: at least the applied one, and for an edge that
+/// has moved at least its move, which this node may not have applied yet.
 pub(crate) fn newer_revision(router: &Router, destination: Destination) -> Revision {
     let applied = router.consensus.applied();
     match destination {
@@ -374,8 +374,7 @@ pub(crate) fn newer_revision(router: &Router, destination: Destination) -> Revis
     }
 }
 
-/// The failure of a request that reached a node which does not hold the session: it names the revision at
-/// which this node knows better.
+/// The failure of a request that reached a node which does not hold the session; it names [`newer_revision`].
 pub(crate) fn moved(router: &Router, destination: Destination) -> Failure {
     let revision = Some(newer_revision(router, destination));
     Failure { revision, ..Failure::not_run(Code::MOVED, "the session is elsewhere") }

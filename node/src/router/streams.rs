@@ -1,8 +1,8 @@
 //! Streams: the first record is read to resolve the recipient, everything after it is relayed unchanged.
 //!
 //! The sending side of a stream writes OPEN; the gateway replaces its peer by the caller's id and
-//! passes it on. From then on the bytes of both directions are relayed, records and all, so that
-//! the explicit ends of R8 are those of the two ends and not the gateway's.
+//! passes it on. From then on the bytes of both directions, with their records, are relayed, so that the explicit
+//! ends of R8 come from the two peers and not from the gateway.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ async fn connect(router: &Arc<Router>, caller: Caller, open: Open) -> Result<Rec
     }
 }
 
-/// The route of a stream; a miss is believed only when the tables are as new as `freshness` asks (R4).
+/// The route of a stream; the recipient counts as absent only if the tables are as new as `freshness` (R4).
 async fn route(
     router: &Router,
     caller: Caller,
@@ -125,7 +125,7 @@ async fn route(
 fn resolve(router: &Router, caller: Caller, open: &Open, tried: Option<Destination>) -> Resolution {
     let found = match caller.role {
         Role::Edge => {
-            // The reference takes any service of that name, at random.
+            // The reference selects among the services of that name at random.
             let key = if caller.tunnel { router.chance() } else { router.pick_key(caller.id, caller.remote) };
             match router.select(router.services.load().name(&open.name), key, tried) {
                 Resolution::Absent => router.missed(|| Absentee::Service(Offer::Name(open.name.to_string()))),
