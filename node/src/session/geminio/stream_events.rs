@@ -122,7 +122,7 @@ pub(super) fn expire(session: &mut GeminioSession, now: Instant, cx: &mut Gemini
         cx.conn.dismiss(now, at);
     }
     let bytes = waiting.bytes();
-    waiting.cut();
+    waiting.abort();
     let core = &session.core;
     core.ctx.telemetry.metrics.slow_stream();
     let port = Port::of(core.role);
