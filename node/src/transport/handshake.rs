@@ -55,7 +55,7 @@ impl Handshake {
         self.phase.swap(ENDED, Ordering::AcqRel) != EVICTED
     }
 
-    /// Sets the mailbox that is told to close the connection when it is evicted, or is evicted already.
+    /// Sets the mailbox that gets the command to close when the connection is evicted, or if it is evicted already.
     pub(super) fn set_receiver(&self, receiver: &Receiver, most: usize) {
         let _ = self.receiver.set(receiver.clone());
         if self.is_evicted() {

@@ -63,7 +63,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Sets the mailbox of the connection's task, which is told to close if the connection is evicted.
+    /// Sets the mailbox of the connection's task, which gets the command to close if the connection is evicted.
     pub(crate) fn set_receiver(&self, receiver: &Receiver) {
         if let Some(handshake) = &self.handshake {
             handshake.set_receiver(receiver, self.counts.handshakes_max);
