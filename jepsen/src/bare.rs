@@ -122,7 +122,7 @@ impl Answering {
 
 impl Handler for Answering {
     type Protocol = Native;
-    type Mail = Close;
+    type Message = Close;
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
         match event {
@@ -139,7 +139,7 @@ impl Handler for Answering {
         }
     }
 
-    fn on_mail(&mut self, _: Close, cx: &mut Cx<'_>) {
+    fn on_message(&mut self, _: Close, cx: &mut Cx<'_>) {
         cx.close(GoAway::new(Code::OK, "good-bye"));
     }
 

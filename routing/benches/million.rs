@@ -127,7 +127,7 @@ impl Log {
             meta: Bytes::from(vec![n as u8; 32]),
             addr: format!("10.{}.{}.{}:{}", n >> 16, n >> 8 & 255, n & 255, 1_024 + n % 60_000).into(),
             moving: false,
-            owes_offline: false,
+            offline_callback: false,
         };
         let batches = (0..edges).step_by(BATCH as usize).enumerate();
         batches

@@ -15,9 +15,9 @@ pub fn diff(old: &Tables, new: &Tables) -> Vec<Effect> {
     nodes(old, new, &mut effects);
     edges(old, new, &mut effects);
     services(old, new, &mut effects);
-    for (key, owed) in new.owed.iter() {
-        if !old.owed.contains_key(key) {
-            effects.push(Effect::OfflineDue { edge: owed.edge, incarnation: owed.incarnation });
+    for (key, callback) in new.pending_callbacks.iter() {
+        if !old.pending_callbacks.contains_key(key) {
+            effects.push(Effect::OfflineDue { edge: callback.edge, incarnation: callback.incarnation });
         }
     }
     for (key, value) in &new.settings {

@@ -179,7 +179,7 @@ events! {
         /// The older session may finish what is in flight.
         moving: bool,
         /// Whether the end of the session is due as a callback.
-        owes_offline: bool,
+        offline_callback: bool,
     }
     /// A service refused the edge.
     14 => EdgeRefused {

@@ -39,5 +39,5 @@ pub use diff::diff;
 pub use effect::{Effect, Reason, Verdict, Why};
 pub use event::{Event, Founder, LEVEL, Levels, NodeAddrs};
 pub use id::{EdgeId, Epoch, Home, Incarnation, NodeId, Position, Revision, ServiceId, SessionNo};
-pub use rows::{Cluster, EdgeRow, Member, NodeRow, Owed, ServiceRow};
+pub use rows::{Cluster, EdgeRow, Member, NodeRow, PendingCallback, ServiceRow};
 pub use tables::{Applied, Tables};

@@ -65,7 +65,7 @@ pub struct EdgeRow<'a> {
     /// When the session began, in milliseconds since 1970 by the clock of its node: for people, never compared.
     pub born_ms: u64,
     /// Whether the end of the session is due as a callback.
-    pub owes_offline: bool,
+    pub offline_callback: bool,
 }
 
 /// A service's session.
@@ -93,7 +93,7 @@ pub struct ServiceRow {
 
 /// A pending callback about the end of an edge's session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owed {
+pub struct PendingCallback {
     /// The edge.
     pub edge: EdgeId,
     /// The session that has ended.
@@ -111,7 +111,7 @@ records! {
     Member { node, name, mesh, nonce, voter }
     NodeRow { epoch, boot, down, last, draining, addrs, levels }
     ServiceRow { service, home, name, instance, meta, addr, born_ms, methods, topics }
-    Owed { edge, incarnation, node, meta, addr }
+    PendingCallback { edge, incarnation, node, meta, addr }
 }
 
 impl Field for BTreeSet<Box<str>> {

@@ -91,9 +91,9 @@ fn find(rows: &[Slot], edge: EdgeId) -> Result<usize, usize> {
 impl Slot {
     fn new(edge: EdgeId, row: &EdgeRow<'_>) -> Self {
         let at = row.home.incarnation.0;
-        let owes = std::iter::once(u8::from(row.owes_offline));
+        let flag = std::iter::once(u8::from(row.offline_callback));
         let born = row.born_ms.to_be_bytes();
-        let data = owes.chain(born).chain(row.addr.bytes()).chain(row.meta.iter().copied()).collect();
+        let data = flag.chain(born).chain(row.addr.bytes()).chain(row.meta.iter().copied()).collect();
         Slot {
             edge,
             epoch: row.home.epoch,
@@ -115,7 +115,7 @@ impl Slot {
         let born_ms = self.data[1..FIXED].iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte));
         // The bytes were text when the row was made.
         let addr = std::str::from_utf8(addr).unwrap_or_default();
-        EdgeRow { home: self.home(node), meta, addr, born_ms, owes_offline: self.data[0] != 0 }
+        EdgeRow { home: self.home(node), meta, addr, born_ms, offline_callback: self.data[0] != 0 }
     }
 }
 

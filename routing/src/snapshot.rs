@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::codec::{DecodeError, Field, slice};
 use crate::event::LEVEL;
 use crate::id::{EdgeId, Home};
-use crate::rows::{EdgeRow, Member, Owed, ServiceRow};
+use crate::rows::{EdgeRow, Member, PendingCallback, ServiceRow};
 use crate::sessions::Sessions;
 use crate::shards::Edges;
 use crate::tables::Tables;
@@ -27,9 +27,9 @@ impl Tables {
     pub fn encode_snapshot(&self) -> Vec<Bytes> {
         let mut out = Chunks { done: Vec::new(), open: BytesMut::with_capacity(CHUNK + 4_096) };
         self.put_head(&mut out.open);
-        (self.owed.len() as u64).put(&mut out.open);
-        for owed in self.owed.values() {
-            owed.put(&mut out.open);
+        (self.pending_callbacks.len() as u64).put(&mut out.open);
+        for callback in self.pending_callbacks.values() {
+            callback.put(&mut out.open);
             out.close_if_full();
         }
         (self.services.len() as u64).put(&mut out.open);
@@ -80,12 +80,12 @@ impl Tables {
     pub fn decode_snapshot(mut bytes: Bytes) -> Result<Self, DecodeError> {
         let from = &mut bytes;
         let (mut tables, version) = Tables::get_head(from)?;
-        let mut owed = BTreeMap::new();
+        let mut callbacks = BTreeMap::new();
         for _ in 0..u64::get(from)? {
-            let row = Owed::get(from)?;
-            owed.insert((row.edge, row.incarnation), row);
+            let row = PendingCallback::get(from)?;
+            callbacks.insert((row.edge, row.incarnation), row);
         }
-        tables.owed = Arc::new(owed);
+        tables.pending_callbacks = Arc::new(callbacks);
         let mut services = Sessions::default();
         for _ in 0..u64::get(from)? {
             services.insert(get_service(from, version)?);
@@ -153,7 +153,7 @@ fn put_edge(edge: EdgeId, row: &EdgeRow<'_>, out: &mut BytesMut) {
     (row.addr.len() as u32).put(out);
     out.extend_from_slice(row.addr.as_bytes());
     row.born_ms.put(out);
-    row.owes_offline.put(out);
+    row.offline_callback.put(out);
 }
 
 fn get_service(from: &mut Bytes, version: u8) -> Result<ServiceRow, DecodeError> {
@@ -178,7 +178,7 @@ fn get_edge(from: &mut Bytes, version: u8, edges: &mut Edges) -> Result<(), Deco
     let (meta, addr) = (slice(from)?, slice(from)?);
     let addr = std::str::from_utf8(&addr).map_err(|_| DecodeError::NotText)?;
     let born_ms = if version > 1 { u64::get(from)? } else { 0 };
-    let owes_offline = bool::get(from)?;
-    edges.insert(edge, &EdgeRow { home, meta: &meta, addr, born_ms, owes_offline });
+    let offline_callback = bool::get(from)?;
+    edges.insert(edge, &EdgeRow { home, meta: &meta, addr, born_ms, offline_callback });
     Ok(())
 }

@@ -144,7 +144,7 @@ fn level_1_is_read_and_written_as_it_was_released() {
     assert_eq!(fold(&read), Tables::decode_snapshot(unhex(snapshot)).unwrap());
 }
 
-/// Snapshots of version 1 had no times of connects; all else of them is still read.
+/// Snapshots of version 1 have no times at which sessions began; everything else of them is still read.
 #[test]
 fn a_snapshot_of_version_1_still_loads() {
     let old = include_str!("../golden/snapshot-1.hex").trim_end();
@@ -186,7 +186,7 @@ fn level_1_has_these_effects_in_this_order() {
     assert_eq!(golden.lines().collect::<Vec<_>>(), lines, "the effects have changed");
 }
 
-/// What is not in the history is not held fast by it.
+/// The golden history covers every event: an event that is not in it would not be fixed.
 #[test]
 fn history_has_every_event_and_nearly_all_are_accepted() {
     let mut tables = Tables::new();
@@ -208,7 +208,7 @@ fn history_has_every_event_and_nearly_all_are_accepted() {
     ];
     assert_eq!(refused, expected);
     assert!(tables.edge_count() > 0 && tables.edge_rows() > tables.edge_count());
-    assert!(tables.owed().count() > 1 && tables.topic("two").count() == 1);
+    assert!(tables.pending_callbacks().count() > 1 && tables.topic("two").count() == 1);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Random histories with crashes, stale events, duplicates and gaps: the invariants hold after each
-//! entry (debug builds check them in `apply`), and what a replica can do in between changes nothing.
+//! entry (debug builds check them in `apply`), and snapshots and copies in between change nothing.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -11,7 +11,7 @@ use limes_routing::{
 use proptest::prelude::*;
 use support::{down, founded, incarnation, numbered, offline, online, plain, service, up};
 
-/// One step of a history; small numbers, so that steps meet.
+/// One step of a history; small numbers, so that steps affect the same rows.
 #[derive(Debug, Clone)]
 enum Step {
     Up { node: u64, boot: u8 },
@@ -64,8 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The batch that a step stands for, given the tables: mostly right, sometimes of an older epoch, a
-/// used number, or a number too many.
+/// The batch of a step, given the tables: mostly valid, sometimes of an older epoch, with a used number or with a gap.
 fn batch(tables: &Tables, step: &Step) -> Batch {
     let epoch = |node: u64, back: u64| {
         let epoch = tables.node(NodeId(node)).map_or(0, |row| row.epoch.0);
@@ -91,7 +90,7 @@ fn event(tables: &Tables, change: &Change) -> Event {
     let held = |edge: u64, back: u64| {
         let row = tables.edge_row(EdgeId(edge)).map(|row| row.home.incarnation.0);
         let (revision, ordinal) = row.map_or((1, 0), |at| (at.revision.0, at.ordinal));
-        // Half of the time exactly the row's, else an older one.
+        // Half of the time that of the row, else an older one.
         incarnation(revision.saturating_sub(back / 2), ordinal)
     };
     let name = |m: u8| vec![format!("method-{m}").into()];
@@ -238,7 +237,7 @@ fn late_end_of_an_ended_session_does_not_affect_the_live_one() {
     assert_eq!(tables.edge(EdgeId(9)).unwrap().home.node, NodeId(2));
 }
 
-/// R5: down hides, resuming brings back exactly what is still there.
+/// R5: a down node's rows are hidden; a resume restores exactly those that still exist.
 #[test]
 fn down_hides_rows_and_resume_revives_those_that_were_not_replaced() {
     let (mut tables, _) = founded();
@@ -268,12 +267,12 @@ fn edges_of_a_failed_node_have_pending_callbacks() {
     tables.apply(Revision(3), &plain(up(2, 1)));
     tables.apply(Revision(4), &numbered(1, 2, 1, vec![online(8, 1), online(9, 2)]));
     tables.apply(Revision(5), &plain(down(1, 2)));
-    assert_eq!(tables.owed().count(), 0, "the node may still resume");
+    assert_eq!(tables.pending_callbacks().count(), 0, "the node may still resume");
     let epoch = limes_routing::Epoch(2);
     tables.apply(Revision(6), &plain(Event::SuspendedDropped { node: NodeId(1), epoch }));
-    let owed: Vec<EdgeId> = tables.owed().map(|owed| owed.edge).collect();
-    assert_eq!(owed, [EdgeId(8)], "only 8 was announced to a service");
+    let callbacks: Vec<EdgeId> = tables.pending_callbacks().map(|callbacks| callbacks.edge).collect();
+    assert_eq!(callbacks, [EdgeId(8)], "only 8 was announced to a service");
     let settled = Event::CallbackSettled { edge: EdgeId(8), incarnation: incarnation(4, 0) };
     tables.apply(Revision(7), &numbered(2, 3, 1, vec![settled]));
-    assert_eq!(tables.owed().count(), 0);
+    assert_eq!(tables.pending_callbacks().count(), 0);
 }

@@ -1,5 +1,5 @@
-//! Random histories: crashes, late and repeated batches, gaps, takeovers, nodes that are fenced and
-//! come back, with snapshots anywhere between. A failure prints the bytes that lead to it.
+//! Random histories: crashes, late and repeated batches, gaps, takeovers, nodes that are fenced and resume, with
+//! snapshots anywhere in between. A failure prints the bytes of its history.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
@@ -53,7 +53,7 @@ proptest! {
         prop_assert_eq!(snapshot(&tables), snapshot(&other));
     }
 
-    /// A batch means the same after it has been through the log, and cut anywhere it is refused.
+    /// A batch survives its encoding; a truncated encoding is refused.
     #[test]
     fn batches_survive_the_log_and_cuts_are_seen(bytes in bytes()) {
         play(&bytes, |step| {
@@ -65,7 +65,7 @@ proptest! {
         });
     }
 
-    /// Cut anywhere a snapshot is refused; changed anywhere it is never a panic.
+    /// A truncated snapshot is refused; a modified one never causes a panic.
     #[test]
     fn damaged_snapshots_are_no_panic(bytes in bytes(), flips in vec(any::<(u16, u8)>(), 1..20)) {
         let whole = snapshot(&play(&bytes, |_| {}));
@@ -78,8 +78,7 @@ proptest! {
         }
     }
 
-    /// Effects tell all that changed, and the difference of two states tells what the effects
-    /// between them would have had.
+    /// Effects cover every change, and the difference of two states has the same result as the effects in between.
     #[test]
     fn effects_and_differences_tell_the_same(bytes in bytes(), from in 0..60_u64, len in 0..60_u64) {
         let (mut all, mut jumps) = (Follower::default(), Follower::default());
@@ -102,7 +101,7 @@ proptest! {
         prop_assert_eq!(diff(&tables, &reload(&tables)), vec![]);
     }
 
-    /// R3: a batch is refused whole or numbered next, and refused it changes nothing.
+    /// R3: a batch is refused as a whole or has the next number; a refused batch changes nothing.
     #[test]
     fn a_refused_batch_changes_nothing(bytes in bytes()) {
         play(&bytes, |step| {
@@ -114,7 +113,7 @@ proptest! {
                 same.apply(step.revision, &Batch { origin: None, time_ms: 0, events: vec![] });
                 assert_eq!(&same, step.after);
             }
-            // Once more, later: the second is refused, whatever the first was.
+            // The same batch again, later: the second one is refused in any case.
             if let Some(origin) = step.batch.origin {
                 let mut again = step.after.clone();
                 let applied = again.apply(Revision(step.revision.0 + 1), step.batch);
@@ -125,8 +124,8 @@ proptest! {
         });
     }
 
-    /// R1, R2, R3: of an edge only the session with the newest "online" is ever shown, and an end
-    /// that names another session leaves it there.
+    /// R1, R2, R3: lookups show only the session of an edge with the newest "online", and an end that names another
+    /// session does not affect it.
     #[test]
     fn an_old_session_never_comes_back(bytes in bytes()) {
         let mut newest = BTreeMap::<EdgeId, Incarnation>::new();
@@ -173,7 +172,7 @@ proptest! {
         });
     }
 
-    /// A copy is a copy: what is applied afterwards does not reach it.
+    /// A copy does not change with entries that are applied afterwards.
     #[test]
     fn copies_do_not_change(bytes in bytes()) {
         let mut copies = Vec::new();
@@ -203,7 +202,7 @@ fn shards_split_and_merge_without_losing_rows() {
         let mut events = Vec::new();
         for session in 0..300 {
             seed = limes_routing::pick::mix(seed + 1);
-            // Some rise as allotted ids do, some are anywhere.
+            // Some increase as assigned ids do, some are random.
             let edge = EdgeId(if turn % 2 == 0 { turn * 300 + session } else { seed % 20_000 });
             let held = tables.edge(edge).map(|row| row.home).filter(|home| home.node == NodeId(node));
             events.push(match held {
@@ -240,12 +239,11 @@ fn online(edge: EdgeId, session: u64) -> Event {
         meta: bytes::Bytes::new(),
         addr: "".into(),
         moving: false,
-        owes_offline: false,
+        offline_callback: false,
     }
 }
 
-/// What the random histories are worth: each kind of event is accepted in some and refused for each
-/// reason in others.
+/// Coverage of the random histories: each kind of event is accepted in some, and each reason refuses one.
 #[test]
 fn histories_reach_every_event_and_every_reason() {
     let (mut accepted, mut refused) = (BTreeSet::new(), BTreeSet::new());
@@ -266,7 +264,7 @@ fn histories_reach_every_event_and_every_reason() {
             }
         });
     }
-    // At the first level there is none above, and no node that cannot work at it.
+    // There is no level above the first, and every node supports that.
     assert_eq!(accepted.len(), 28, "accepted were only {accepted:?}");
     assert_eq!(refused.len(), 8, "refused was only for {refused:?}");
 }

@@ -227,7 +227,7 @@ impl Link {
 
 impl Handler for Link {
     type Protocol = Native;
-    type Mail = LinkCommand;
+    type Message = LinkCommand;
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
         match event {
@@ -247,7 +247,7 @@ impl Handler for Link {
         }
     }
 
-    fn on_mail(&mut self, command: LinkCommand, cx: &mut Cx<'_>) {
+    fn on_message(&mut self, command: LinkCommand, cx: &mut Cx<'_>) {
         match command {
             LinkCommand::Send(request) => self.send(request, cx),
             LinkCommand::Cancel(id) => {

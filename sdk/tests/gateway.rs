@@ -110,7 +110,7 @@ impl Echo {
 
 impl Handler for Echo {
     type Protocol = Native;
-    type Mail = Command;
+    type Message = Command;
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
         match event {
@@ -129,7 +129,7 @@ impl Handler for Echo {
         }
     }
 
-    fn on_mail(&mut self, command: Command, cx: &mut Cx<'_>) {
+    fn on_message(&mut self, command: Command, cx: &mut Cx<'_>) {
         match command {
             Command::Send(frame) => {
                 cx.send(frame);

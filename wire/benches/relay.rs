@@ -26,22 +26,22 @@ static DONE: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// What the gateway's sessions tell each other.
-enum Mail {
-    Call(Mailbox<Mail>, Call),
+enum Forward {
+    Call(Mailbox<Forward>, Call),
     Reply(Reply),
 }
 
 /// The gateway's side of one connection.
 struct Session {
-    own: Mailbox<Mail>,
-    service: Arc<OnceLock<Mailbox<Mail>>>,
-    waiting: HashMap<u64, (Mailbox<Mail>, u64)>,
+    own: Mailbox<Forward>,
+    service: Arc<OnceLock<Mailbox<Forward>>>,
+    waiting: HashMap<u64, (Mailbox<Forward>, u64)>,
     next: u64,
 }
 
 impl Handler for Session {
     type Protocol = Native;
-    type Mail = Mail;
+    type Message = Forward;
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
         match event {
@@ -53,32 +53,32 @@ impl Handler for Session {
             }
             PeerEvent::Frame(Frame::Call(call)) => {
                 let bytes = call.body.len();
-                let _ = self.service.get().unwrap().push(Mail::Call(self.own.clone(), call), bytes);
+                let _ = self.service.get().unwrap().push(Forward::Call(self.own.clone(), call), bytes);
             }
             PeerEvent::Frame(Frame::Reply(reply)) => {
                 if let Some((edge, id)) = self.waiting.remove(&reply.id) {
-                    edge.push_always(Mail::Reply(Reply { id, ..reply }));
+                    edge.push_always(Forward::Reply(Reply { id, ..reply }));
                 }
             }
             _ => {}
         }
     }
 
-    fn on_mail(&mut self, mail: Mail, cx: &mut Cx<'_>) {
-        match mail {
-            Mail::Call(edge, call) => {
+    fn on_message(&mut self, message: Forward, cx: &mut Cx<'_>) {
+        match message {
+            Forward::Call(edge, call) => {
                 self.next += 1;
                 self.waiting.insert(self.next, (edge, call.id));
                 cx.send(Frame::Call(Call { id: self.next, ..call }));
             }
-            Mail::Reply(reply) => {
+            Forward::Reply(reply) => {
                 cx.send(Frame::Reply(reply));
             }
         }
     }
 
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
-    fn on_closing(&mut self, _: Vec<Mail>) {}
+    fn on_closing(&mut self, _: Vec<Forward>) {}
     fn on_close(self, _: CloseReason) {}
 }
 
@@ -100,7 +100,7 @@ fn call(id: u64) -> Frame {
 
 impl Handler for Client {
     type Protocol = Native;
-    type Mail = ();
+    type Message = ();
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
         match event {
@@ -120,7 +120,7 @@ impl Handler for Client {
         }
     }
 
-    fn on_mail(&mut self, (): (), _: &mut Cx<'_>) {}
+    fn on_message(&mut self, (): (), _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
     fn on_closing(&mut self, _: Vec<()>) {}
     fn on_close(self, _: CloseReason) {}

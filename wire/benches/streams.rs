@@ -35,7 +35,7 @@ struct End(mpsc::UnboundedSender<Stream>);
 
 impl Handler for End {
     type Protocol = Native;
-    type Mail = oneshot::Sender<Stream>;
+    type Message = oneshot::Sender<Stream>;
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
         match event {
@@ -45,12 +45,12 @@ impl Handler for End {
         }
     }
 
-    fn on_mail(&mut self, mail: Self::Mail, cx: &mut Cx<'_>) {
-        cx.open_stream(|opened| drop(mail.send(opened.unwrap())));
+    fn on_message(&mut self, message: Self::Message, cx: &mut Cx<'_>) {
+        cx.open_stream(|opened| drop(message.send(opened.unwrap())));
     }
 
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
-    fn on_closing(&mut self, _: Vec<Self::Mail>) {}
+    fn on_closing(&mut self, _: Vec<Self::Message>) {}
     fn on_close(self, _: CloseReason) {}
 }
 
@@ -59,7 +59,7 @@ struct Quiet;
 
 impl Handler for Quiet {
     type Protocol = Native;
-    type Mail = ();
+    type Message = ();
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
         if let PeerEvent::Hello(_) = event {
@@ -67,7 +67,7 @@ impl Handler for Quiet {
         }
     }
 
-    fn on_mail(&mut self, (): (), _: &mut Cx<'_>) {}
+    fn on_message(&mut self, (): (), _: &mut Cx<'_>) {}
     fn on_timeout(&mut self, _: Instant, _: &mut Cx<'_>) {}
     fn on_closing(&mut self, _: Vec<()>) {}
     fn on_close(self, _: CloseReason) {}

@@ -131,9 +131,9 @@ pub(crate) fn geminio_ops(mut rest: &[u8]) {
             4 => match operation / 8 {
                 0 => drop(conn.offer(now, "peer".to_owned(), Bytes::new()).map(|session| last = session)),
                 1 => drop(conn.accept(last)),
-                2 => drop(conn.send(now, last, 1, geminio::Word::Data(Bytes::from_static(b"data")))),
+                2 => drop(conn.send(now, last, 1, geminio::StreamPacket::Data(Bytes::from_static(b"data")))),
                 3 => conn.dismiss(now, last),
-                _ => drop(conn.send(now, 1, 2, geminio::Word::RegisterAck(String::new()))),
+                _ => drop(conn.send(now, 1, 2, geminio::StreamPacket::RegisterAck(String::new()))),
             },
             5 => {
                 let mut slices = [IoSlice::new(&[]); 3];

@@ -360,7 +360,7 @@ impl Link {
 
 impl Handler for Link {
     type Protocol = Native;
-    type Mail = LinkMessage;
+    type Message = LinkMessage;
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx) {
         match event {
@@ -378,7 +378,7 @@ impl Handler for Link {
         }
     }
 
-    fn on_mail(&mut self, message: LinkMessage, cx: &mut Cx) {
+    fn on_message(&mut self, message: LinkMessage, cx: &mut Cx) {
         match message {
             LinkMessage::Delivery(delivery) => self.on_delivery(delivery, cx),
             LinkMessage::Command(command) => self.on_command(command, cx),

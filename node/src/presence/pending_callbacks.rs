@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use limes_raft::Replica;
-use limes_routing::{EdgeId, Event, Incarnation, NodeId, Owed};
+use limes_routing::{EdgeId, Event, Incarnation, NodeId, PendingCallback};
 use limes_wire::callback::{EDGE_OFFLINE, EdgeFacts};
 use limes_wire::frame::Execution;
 use tokio::time::timeout;
@@ -58,7 +58,7 @@ struct CallbackQueue {
     /// Callbacks that have failed, and when each may be made again.
     retry_at: HashMap<Key, Instant>,
     /// What to do next, and since when each callback has been pending.
-    queue: VecDeque<(Owed, Action, Instant)>,
+    queue: VecDeque<(PendingCallback, Action, Instant)>,
     /// A callback has become due while others wait.
     has_more: bool,
     /// When a service last offered the callback.
@@ -80,7 +80,7 @@ impl CallbackQueue {
         self.take(due(presence, replica), has_provider, now);
     }
 
-    fn take(&mut self, due: Vec<Owed>, has_provider: bool, now: Instant) {
+    fn take(&mut self, due: Vec<PendingCallback>, has_provider: bool, now: Instant) {
         let keys: HashSet<Key> = due.iter().map(|pending| (pending.edge, pending.incarnation)).collect();
         self.first_seen.retain(|key, _| keys.contains(key));
         self.retry_at.retain(|key, at| *at > now && keys.contains(key));
@@ -109,13 +109,13 @@ impl CallbackQueue {
 }
 
 /// The callbacks that this node has to make: its own, and as the leader those of nodes that are down.
-fn due(presence: &Presence, replica: &Replica) -> Vec<Owed> {
+fn due(presence: &Presence, replica: &Replica) -> Vec<PendingCallback> {
     let leads = replica.is_leader();
     replica.read(|tables| {
         let mine = |holder: NodeId| {
             presence.consensus.is_self(holder) || (leads && tables.live_epoch(holder).is_none())
         };
-        tables.owed().filter(|pending| mine(pending.node)).cloned().collect()
+        tables.pending_callbacks().filter(|pending| mine(pending.node)).cloned().collect()
     })
 }
 
@@ -144,7 +144,7 @@ impl Action {
 async fn settle(
     presence: &Arc<Presence>,
     replica: &Replica,
-    pending: &Owed,
+    pending: &PendingCallback,
     action: Action,
     since: Instant,
 ) -> bool {
@@ -182,9 +182,15 @@ mod tests {
         assert_eq!(Action::of(true, minute * 2), Action::Make, "also after a long time");
     }
 
-    fn pending(edge: u64) -> Owed {
+    fn pending(edge: u64) -> PendingCallback {
         let (meta, addr) = (bytes::Bytes::new(), "".into());
-        Owed { edge: EdgeId(edge), incarnation: Incarnation::default(), node: NodeId(1), meta, addr }
+        PendingCallback {
+            edge: EdgeId(edge),
+            incarnation: Incarnation::default(),
+            node: NodeId(1),
+            meta,
+            addr,
+        }
     }
 
     #[test]

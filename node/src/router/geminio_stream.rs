@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use limes_wire::geminio::Word;
+use limes_wire::geminio::StreamPacket;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::stream_backlog::{Late, Load, Waiting};
@@ -19,7 +19,7 @@ pub(crate) enum StreamEvent {
     Accepted(u64),
     /// The peer sent a packet on the stream; the first number is the packet's id. Its bytes count as waiting
     /// until the load is taken.
-    Packet(u64, Box<Word>, Load),
+    Packet(u64, Box<StreamPacket>, Load),
     /// The peer has closed the stream. A sender that is dropped without this has lost its connection.
     End,
 }
@@ -39,7 +39,7 @@ pub(crate) enum StreamCommand {
     /// Accept the stream that the peer has opened.
     Accept(u64),
     /// Send a packet with an id on a stream; the permit is held until it is queued.
-    Send(u64, u64, Word, OwnedSemaphorePermit),
+    Send(u64, u64, StreamPacket, OwnedSemaphorePermit),
     /// Close a stream.
     Dismiss(u64),
     /// The queue of a stream, or of all streams together, has space again.

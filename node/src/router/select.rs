@@ -46,7 +46,7 @@ impl Router {
         }
         let Some(local) = self.consensus.node() else { return Resolution::Unreachable };
         let policy = self.exchange.hashby.policy();
-        let choice = pick::Choice { policy, key, local, near: self.exchange.same_node };
+        let choice = pick::Selection { policy, key, local, near: self.exchange.same_node };
         let usable = |candidate: &Candidate, even_silent: bool| {
             let untried = tried != Some(candidate.destination());
             let route = untried.then(|| self.route_to(*candidate, local)).flatten();

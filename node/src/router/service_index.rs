@@ -153,7 +153,7 @@ impl Folded {
 
 #[cfg(test)]
 mod tests {
-    use limes_routing::pick::{Choice, Policy, pick};
+    use limes_routing::pick::{Policy, Selection, pick};
     use limes_routing::{Batch, Event, Founder, Levels, NodeAddrs, Origin, Revision};
 
     use super::*;
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(ids(index.method("m")), [10, 100, 9, 9], "by the decimal digits");
         assert_eq!(ids(index.topic("t")), [100, 9, 9, 10], "in the order in which they connected");
         let selected = |list: &[Candidate], edge: u64| {
-            let choice = Choice { policy: Policy::Modulo, key: edge, local: NodeId(1), near: false };
+            let choice = Selection { policy: Policy::Modulo, key: edge, local: NodeId(1), near: false };
             pick(list, choice, |_| true).map(|one| one.service.0)
         };
         let edge = 0x6b03_e276_ec87_d735_u64;

@@ -246,13 +246,13 @@ impl<P: SessionProtocol> Session<P> {
 
 impl<P: SessionProtocol> Handler for Session<P> {
     type Protocol = P::Wire;
-    type Mail = P::Message;
+    type Message = P::Message;
 
     fn on_event(&mut self, event: <P::Wire as Protocol>::Event, cx: &mut WireCx<'_, P>) {
         P::on_event(self, event, cx);
     }
 
-    fn on_mail(&mut self, message: P::Message, cx: &mut WireCx<'_, P>) {
+    fn on_message(&mut self, message: P::Message, cx: &mut WireCx<'_, P>) {
         P::on_message(self, message, cx);
         P::close_if_finished(self, cx);
     }

@@ -87,6 +87,6 @@ pub(crate) fn online(edge: u64) -> Event {
         meta: bytes::Bytes::from_static(b"thirty-two bytes of what it says"),
         addr: "192.0.2.200:54321".into(),
         moving: false,
-        owes_offline: false,
+        offline_callback: false,
     }
 }

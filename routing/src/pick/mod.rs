@@ -88,7 +88,7 @@ pub trait Candidate {
 
 /// The parameters of a selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice {
+pub struct Selection {
     /// How the service is selected.
     pub policy: Policy,
     /// The key of the policy.
@@ -101,7 +101,7 @@ pub struct Choice {
 
 /// Selects among candidates that are ordered by service; `usable` tells which can be reached. Services are counted, not
 /// sessions. Of the selected service, a session on the local node is preferred; among several, the key decides.
-pub fn pick<C: Candidate>(candidates: &[C], choice: Choice, usable: impl Fn(&C) -> bool) -> Option<&C> {
+pub fn pick<C: Candidate>(candidates: &[C], choice: Selection, usable: impl Fn(&C) -> bool) -> Option<&C> {
     if choice.near
         && let Some(here) = among(candidates, choice, |c| c.node() == choice.local && usable(c))
     {
@@ -110,8 +110,8 @@ pub fn pick<C: Candidate>(candidates: &[C], choice: Choice, usable: impl Fn(&C) 
     among(candidates, choice, usable)
 }
 
-fn among<C: Candidate>(candidates: &[C], choice: Choice, usable: impl Fn(&C) -> bool) -> Option<&C> {
-    let Choice { policy, key, local, .. } = choice;
+fn among<C: Candidate>(candidates: &[C], choice: Selection, usable: impl Fn(&C) -> bool) -> Option<&C> {
+    let Selection { policy, key, local, .. } = choice;
     let usable = |candidate: &&C| usable(candidate);
     let services = || services(candidates.iter().filter(usable));
     let service = match policy {
@@ -153,7 +153,7 @@ mod tests {
         let one = [At(1, 1)];
         for policy in [Policy::Modulo, Policy::Rendezvous] {
             for near in [false, true] {
-                let choice = Choice { policy, key: 7, local: NodeId(2), near };
+                let choice = Selection { policy, key: 7, local: NodeId(2), near };
                 for yes in 0..12 {
                     let asked = std::cell::Cell::new(0);
                     let usable = |_: &At| {
@@ -179,8 +179,8 @@ mod tests {
         }
     }
 
-    fn choice(policy: Policy, key: u64, local: u64) -> Choice {
-        Choice { policy, key, local: NodeId(local), near: false }
+    fn choice(policy: Policy, key: u64, local: u64) -> Selection {
+        Selection { policy, key, local: NodeId(local), near: false }
     }
 
     const POLICIES: [Policy; 2] = [Policy::Modulo, Policy::Rendezvous];
@@ -215,7 +215,7 @@ mod tests {
         for policy in POLICIES {
             let mut seen = std::collections::BTreeSet::new();
             for key in 0..40 {
-                let near = Choice { near: true, ..choice(policy, key, 2) };
+                let near = Selection { near: true, ..choice(policy, key, 2) };
                 let chosen = pick(&candidates, near, |_| true).unwrap();
                 assert_eq!(chosen.1, 2);
                 seen.insert(chosen.0);

@@ -8,7 +8,7 @@ use super::state::{Step, Tables};
 use crate::effect::{Effect, Reason, Verdict, Why};
 use crate::event::Event;
 use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId};
-use crate::rows::{EdgeRow, Owed};
+use crate::rows::{EdgeRow, PendingCallback};
 
 pub(super) fn step(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> Result<Verdict, Reason> {
     match event {
@@ -39,15 +39,19 @@ pub(super) fn step(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> R
         Event::CallbackOwed { edge, incarnation, meta, addr } => {
             let node = step.origin.ok_or(Reason::NoOrigin)?.node;
             let (edge, incarnation) = (*edge, *incarnation);
-            owe(tables, step, Owed { edge, incarnation, node, meta: meta.clone(), addr: addr.clone() });
+            add_callback(
+                tables,
+                step,
+                PendingCallback { edge, incarnation, node, meta: meta.clone(), addr: addr.clone() },
+            );
             step.accepted()
         }
         Event::CallbackSettled { edge, incarnation } => {
             let key = (*edge, *incarnation);
-            if !tables.owed.contains_key(&key) {
+            if !tables.pending_callbacks.contains_key(&key) {
                 return Err(Reason::Stale);
             }
-            Arc::make_mut(&mut tables.owed).remove(&key);
+            Arc::make_mut(&mut tables.pending_callbacks).remove(&key);
             step.accepted()
         }
         Event::Kick { edge } => {
@@ -62,16 +66,16 @@ pub(super) fn step(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> R
 }
 
 fn online(tables: &mut Tables, step: &mut Step<'_>, event: &Event) -> Result<Verdict, Reason> {
-    let Event::EdgeOnline { edge, session, meta, addr, moving, owes_offline } = event else {
+    let Event::EdgeOnline { edge, session, meta, addr, moving, offline_callback } = event else {
         return Err(Reason::NoChange);
     };
     let (edge, home) = (*edge, step.home(*session)?);
     stop_admitting(tables, edge, &home);
-    let row = EdgeRow { home, meta, addr, born_ms: step.time_ms, owes_offline: *owes_offline };
+    let row = EdgeRow { home, meta, addr, born_ms: step.time_ms, offline_callback: *offline_callback };
     let older = tables.edges.insert(edge, &row);
     let replaced = older.as_ref().map(|older| older.row().home);
     if let Some(older) = &older {
-        owe_for(tables, step, edge, &older.row());
+        add_callback_of(tables, step, edge, &older.row());
     }
     step.effects.push(Effect::EdgeOnline { edge, home, replaced, moving: *moving });
     step.accepted()
@@ -100,7 +104,7 @@ fn remove(tables: &mut Tables, step: &mut Step<'_>, edge: EdgeId, why: Why) {
 
 fn gone(tables: &mut Tables, step: &mut Step<'_>, edge: EdgeId, row: &EdgeRow<'_>, why: Why) {
     step.effects.push(Effect::EdgeGone { edge, home: row.home, why });
-    owe_for(tables, step, edge, row);
+    add_callback_of(tables, step, edge, row);
 }
 
 /// Removes the rows of a node, except those of the epoch to keep.
@@ -121,20 +125,24 @@ pub(super) fn drop_admitting(tables: &mut Tables, step: &mut Step<'_>, node: Nod
     for (key, home) in held {
         Arc::make_mut(&mut tables.admitting).remove(&key);
         let (edge, incarnation) = (key.0, home.incarnation);
-        owe(tables, step, Owed { edge, incarnation, node, meta: Bytes::new(), addr: "".into() });
+        add_callback(
+            tables,
+            step,
+            PendingCallback { edge, incarnation, node, meta: Bytes::new(), addr: "".into() },
+        );
     }
 }
 
-fn owe_for(tables: &mut Tables, step: &mut Step<'_>, edge: EdgeId, row: &EdgeRow<'_>) {
-    if row.owes_offline {
+fn add_callback_of(tables: &mut Tables, step: &mut Step<'_>, edge: EdgeId, row: &EdgeRow<'_>) {
+    if row.offline_callback {
         let Home { node, incarnation, .. } = row.home;
         let meta = Bytes::copy_from_slice(row.meta);
-        owe(tables, step, Owed { edge, incarnation, node, meta, addr: row.addr.into() });
+        add_callback(tables, step, PendingCallback { edge, incarnation, node, meta, addr: row.addr.into() });
     }
 }
 
-fn owe(tables: &mut Tables, step: &mut Step<'_>, owed: Owed) {
-    let (edge, incarnation) = (owed.edge, owed.incarnation);
-    Arc::make_mut(&mut tables.owed).insert((edge, incarnation), owed);
+fn add_callback(tables: &mut Tables, step: &mut Step<'_>, callback: PendingCallback) {
+    let (edge, incarnation) = (callback.edge, callback.incarnation);
+    Arc::make_mut(&mut tables.pending_callbacks).insert((edge, incarnation), callback);
     step.effects.push(Effect::OfflineDue { edge, incarnation });
 }

@@ -2,7 +2,7 @@
 
 use super::state::Tables;
 use crate::id::{EdgeId, Epoch, Home, NodeId, Revision, ServiceId};
-use crate::rows::{Cluster, EdgeRow, Member, NodeRow, Owed, ServiceRow};
+use crate::rows::{Cluster, EdgeRow, Member, NodeRow, PendingCallback, ServiceRow};
 use crate::sessions::Kind;
 use crate::shards::EpochRows;
 
@@ -98,8 +98,8 @@ impl Tables {
     }
 
     /// The pending callbacks.
-    pub fn owed(&self) -> impl Iterator<Item = &Owed> {
-        self.owed.values()
+    pub fn pending_callbacks(&self) -> impl Iterator<Item = &PendingCallback> {
+        self.pending_callbacks.values()
     }
 
     /// A setting's value.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::batch::Origin;
 use crate::effect::{Effect, Reason, Verdict};
 use crate::id::{EdgeId, Epoch, Home, Incarnation, NodeId, Position, Revision, SessionNo};
-use crate::rows::{Cluster, Member, NodeRow, Owed};
+use crate::rows::{Cluster, Member, NodeRow, PendingCallback};
 use crate::sessions::Sessions;
 use crate::shards::Edges;
 
@@ -25,7 +25,7 @@ pub struct Tables {
     pub(crate) edges: Edges,
     pub(crate) services: Arc<Sessions>,
     pub(crate) admitting: Arc<BTreeMap<(EdgeId, NodeId, SessionNo), Home>>,
-    pub(crate) owed: Arc<BTreeMap<(EdgeId, Incarnation), Owed>>,
+    pub(crate) pending_callbacks: Arc<BTreeMap<(EdgeId, Incarnation), PendingCallback>>,
     pub(crate) settings: BTreeMap<String, String>,
 }
 
@@ -55,7 +55,7 @@ impl Tables {
             edges: Edges::default(),
             services: Arc::default(),
             admitting: Arc::default(),
-            owed: Arc::default(),
+            pending_callbacks: Arc::default(),
             settings: BTreeMap::new(),
         }
     }

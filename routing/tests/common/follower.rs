@@ -6,7 +6,7 @@ use limes_routing::{EdgeId, Effect, Epoch, Home, Incarnation, NodeId, ServiceId,
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Follower {
-    lives: BTreeMap<NodeId, Epoch>,
+    epochs: BTreeMap<NodeId, Epoch>,
     edges: BTreeMap<EdgeId, Home>,
     services: BTreeMap<(ServiceId, NodeId, SessionNo), Home>,
     due: BTreeSet<(EdgeId, Incarnation)>,
@@ -31,11 +31,11 @@ impl Follower {
                     self.services.remove(&(*service, home.node, home.session));
                 }
                 Effect::NodeUp { node, epoch } => {
-                    self.lives.insert(*node, *epoch);
+                    self.epochs.insert(*node, *epoch);
                 }
                 Effect::NodeDown { node, epoch } => {
-                    if self.lives.get(node) == Some(epoch) {
-                        self.lives.remove(node);
+                    if self.epochs.get(node) == Some(epoch) {
+                        self.epochs.remove(node);
                     }
                 }
                 Effect::OfflineDue { edge, incarnation } => {
@@ -49,9 +49,9 @@ impl Follower {
         }
     }
 
-    /// Panics where the tables show anything else.
+    /// Panics if the tables show anything else.
     pub(crate) fn compare(&self, tables: &Tables) {
-        let live = |home: &Home| self.lives.get(&home.node) == Some(&home.epoch);
+        let live = |home: &Home| self.epochs.get(&home.node) == Some(&home.epoch);
         let edges: BTreeMap<EdgeId, Home> = tables.edges().map(|(edge, row)| (edge, row.home)).collect();
         let known =
             self.edges.iter().filter(|(_, home)| live(home)).map(|(edge, home)| (*edge, *home)).collect();
@@ -59,8 +59,8 @@ impl Follower {
         let services: BTreeSet<Home> = tables.services().map(|row| row.home).collect();
         let known = self.services.values().filter(|home| live(home)).copied().collect();
         assert_eq!(services, known, "services, as effects tell them");
-        for owed in tables.owed() {
-            assert!(self.due.contains(&(owed.edge, owed.incarnation)), "{owed:?} was never due");
+        for callback in tables.pending_callbacks() {
+            assert!(self.due.contains(&(callback.edge, callback.incarnation)), "{callback:?} was never due");
         }
     }
 }

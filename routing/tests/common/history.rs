@@ -1,8 +1,8 @@
-//! Histories from bytes: any bytes are one, so that whatever makes bytes makes histories.
+//! Histories from bytes: any bytes are a history, so a generator of bytes is a generator of histories.
 //!
 //! Four bytes are one event: its kind, its subject, a choice, and how its origin is wrong, if it
-//! is. Origins are mostly right, for a history that is all refusals shows nothing; now and then they
-//! are of an older epoch, repeated, skipped or missing, and an earlier batch arrives once more.
+//! is. Origins are mostly valid, because a history of refusals shows nothing; sometimes they are of an older epoch,
+//! repeated, skipped or missing, and an earlier batch arrives again.
 
 use bytes::Bytes;
 use limes_routing::{
@@ -19,11 +19,11 @@ pub(crate) struct Step<'a> {
     pub(crate) after: &'a Tables,
 }
 
-/// Plays the history that the bytes are; `seen` sees every entry.
+/// Plays the history of the bytes; `seen` gets every entry.
 pub(crate) fn play(bytes: &[u8], mut seen: impl FnMut(&Step<'_>)) -> Tables {
     let mut world = World::default();
     let (ops, _) = bytes.as_chunks::<4>();
-    // Most histories begin with a cluster, so that the rest of them means something.
+    // Most histories begin with a cluster, so that the rest has an effect.
     if ops.first().is_none_or(|op| op[0] != 0xFF) {
         for batch in beginning() {
             world.apply(batch, &mut seen);
@@ -51,7 +51,7 @@ pub(crate) fn beginning() -> Vec<Batch> {
     events.into_iter().map(plain).collect()
 }
 
-/// A batch that no node numbers.
+/// A batch without an origin.
 pub(crate) fn plain(event: Event) -> Batch {
     Batch { origin: None, time_ms: 0, events: vec![event] }
 }
@@ -71,14 +71,14 @@ struct World {
     tables: Tables,
     revision: u64,
     session: u64,
-    /// Every session of an edge that there ever was.
+    /// Every session of an edge so far.
     sessions: Vec<(EdgeId, Incarnation)>,
     batches: Vec<Batch>,
 }
 
 impl World {
     fn apply(&mut self, batch: Batch, seen: &mut impl FnMut(&Step<'_>)) {
-        // Entries of other kinds lie between: revisions rise, but not by one.
+        // Entries of other kinds lie in between: revisions increase by more than one.
         self.revision += 1 + (batch.events.len() as u64 % 3);
         let revision = Revision(self.revision);
         let before = self.tables.clone();
@@ -94,25 +94,26 @@ impl World {
     }
 
     fn batch(&mut self, ops: &[[u8; 4]], at: &mut usize) -> Batch {
-        let [kind, who, choice, skew] = ops[*at];
+        let [kind, subject, choice, skew] = ops[*at];
         *at += 1;
         if kind % 32 == 31 && !self.batches.is_empty() {
-            // A proposal that was given up commits after all.
-            let at = usize::from(choice) * 256 + usize::from(who);
+            // An abandoned proposal commits late.
+            let at = usize::from(choice) * 256 + usize::from(subject);
             return self.batches[at % self.batches.len()].clone();
         }
-        if let Some(event) = self.of_cluster(kind, who, choice) {
+        if let Some(event) = self.of_cluster(kind, subject, choice) {
             return plain(event);
         }
-        let node = 1 + u64::from(who >> 4) % 3;
-        let mut events = vec![self.of_node(kind, who, choice)];
-        // The high bit of the choice: the next event travels in the same batch.
+        let node = 1 + u64::from(subject >> 4) % 3;
+        let mut events = vec![self.of_node(kind, subject, choice)];
+        // The high bit of the choice: the next event is in the same batch.
         let mut more = choice & 0x80 != 0;
         while more && *at < ops.len() && events.len() < 8 {
-            let [kind, who, choice, _] = ops[*at];
+            let [kind, subject, choice, _] = ops[*at];
             *at += 1;
-            events
-                .push(self.of_cluster(kind, who, choice).unwrap_or_else(|| self.of_node(kind, who, choice)));
+            events.push(
+                self.of_cluster(kind, subject, choice).unwrap_or_else(|| self.of_node(kind, subject, choice)),
+            );
             more = choice & 0x80 != 0;
         }
         Batch { origin: self.origin(NodeId(node), skew), time_ms: u64::from(skew), events }
@@ -131,7 +132,7 @@ impl World {
         }
     }
 
-    /// A session of this edge: the one in the tables, or some older one.
+    /// A session of this edge: the one in the tables, or an older one.
     fn incarnation(&self, edge: EdgeId, choice: u8) -> Incarnation {
         let held = self.tables.edge_row(edge).map(|row| row.home.incarnation);
         let older = || {
@@ -143,12 +144,12 @@ impl World {
         found.unwrap_or(Incarnation(Position { revision: Revision(1), ordinal: 0 }))
     }
 
-    fn of_node(&mut self, kind: u8, who: u8, choice: u8) -> Event {
-        let edge = EdgeId(u64::from(who % 8) + 1);
-        let service = ServiceId(u64::from(who % 4) + 1);
+    fn of_node(&mut self, kind: u8, subject: u8, choice: u8) -> Event {
+        let edge = EdgeId(u64::from(subject % 8) + 1);
+        let service = ServiceId(u64::from(subject % 4) + 1);
         let named = SessionNo(u64::from(choice) % 3);
         let names =
-            || -> Vec<Box<str>> { (0..choice % 3).map(|n| format!("n{}", n + who % 3).into()).collect() };
+            || -> Vec<Box<str>> { (0..choice % 3).map(|n| format!("n{}", n + subject % 3).into()).collect() };
         self.session += 1;
         let session = SessionNo(self.session);
         match kind % 32 {
@@ -175,7 +176,7 @@ impl World {
             20 | 21 => Event::ServiceOnline {
                 service,
                 session: named,
-                name: format!("service-{}", who % 2).into(),
+                name: format!("service-{}", subject % 2).into(),
                 instance: [choice / 3 % 3; 16],
                 meta: Bytes::from(vec![choice; usize::from(choice % 5)]),
                 addr: "10.0.0.1:1".into(),
@@ -184,30 +185,30 @@ impl World {
                 edge,
                 session,
                 meta: Bytes::from(vec![choice; usize::from(choice % 5)]),
-                addr: format!("10.0.0.{who}:{choice}").into(),
+                addr: format!("10.0.0.{subject}:{choice}").into(),
                 moving: choice & 1 == 1,
-                owes_offline: choice & 2 == 2,
+                offline_callback: choice & 2 == 2,
             },
         }
     }
 
     /// Events that need no origin, for some of the kinds.
-    fn of_cluster(&self, kind: u8, who: u8, choice: u8) -> Option<Event> {
+    fn of_cluster(&self, kind: u8, subject: u8, choice: u8) -> Option<Event> {
         if kind & 0x60 != 0x60 {
             return None;
         }
-        let node = NodeId(1 + u64::from(who) % 3);
+        let node = NodeId(1 + u64::from(subject) % 3);
         let epoch = self.tables.node(node).map_or(Epoch(0), |row| row.epoch);
         let epoch = if choice % 8 == 7 { Epoch(epoch.0.saturating_sub(1)) } else { epoch };
         Some(match kind % 16 {
             0..=3 => Event::NodeDown { node, epoch },
             4..=7 => up(node.0, choice % 3),
             8 => Event::SuspendedDropped { node, epoch },
-            9 => Event::Kick { edge: EdgeId(u64::from(who % 8) + 1) },
-            10 if choice % 4 > 1 => Event::KickService { service: ServiceId(u64::from(who % 4) + 1) },
+            9 => Event::Kick { edge: EdgeId(u64::from(subject % 8) + 1) },
+            10 if choice % 4 > 1 => Event::KickService { service: ServiceId(u64::from(subject % 4) + 1) },
             10 => Event::Drain { node, on: choice & 1 == 1 },
             11 => Event::SettingChanged {
-                key: format!("k{}", who % 3),
+                key: format!("k{}", subject % 3),
                 value: "v".repeat(usize::from(choice % 3)),
             },
             12 => Event::MemberAdded {

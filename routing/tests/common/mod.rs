@@ -1,4 +1,4 @@
-//! What the tests of the tables share.
+//! Helpers that the tests of the tables share.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 pub(crate) mod follower;
@@ -13,7 +13,7 @@ pub(crate) fn snapshot(tables: &Tables) -> Bytes {
     tables.encode_snapshot().concat().into()
 }
 
-/// Encoded, decoded, and the same.
+/// Encodes and decodes, and asserts equality.
 pub(crate) fn reload(tables: &Tables) -> Tables {
     let bytes = snapshot(tables);
     let loaded = Tables::decode_snapshot(bytes.clone()).expect("own snapshot");

@@ -1,5 +1,4 @@
-//! The rules once more, as plainly as they can be written: one map, no indexes, no sharing. The
-//! tables must show what this shows.
+//! A naive model of the rules: one map, no indexes, no sharing. The tables must agree with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +15,7 @@ pub(crate) struct Naive {
     edges: BTreeMap<EdgeId, (Home, bool)>,
     services: BTreeMap<(ServiceId, NodeId, SessionNo), Service>,
     admitting: BTreeMap<(EdgeId, NodeId, SessionNo), Incarnation>,
-    owed: BTreeSet<(EdgeId, Incarnation)>,
+    pending: BTreeSet<(EdgeId, Incarnation)>,
     made: bool,
 }
 
@@ -29,7 +28,7 @@ struct Service {
 }
 
 impl Naive {
-    /// What the tables must show after this entry.
+    /// Applies an entry to the model.
     pub(crate) fn apply(&mut self, revision: Revision, batch: &Batch) {
         if let Some(Origin { node, epoch, number }) = batch.origin {
             match self.nodes.get_mut(&node) {
@@ -102,7 +101,7 @@ impl Naive {
                 gone.iter().for_each(|key| drop(self.services.remove(key)));
             }
             Event::CallbackSettled { edge, incarnation } => {
-                self.owed.remove(&(*edge, *incarnation));
+                self.pending.remove(&(*edge, *incarnation));
             }
             _ => {}
         }
@@ -121,10 +120,10 @@ impl Naive {
             Event::EdgeRefused { edge, session } => {
                 self.admitting.remove(&(*edge, node, *session));
             }
-            Event::EdgeOnline { edge, session, owes_offline, .. } => {
+            Event::EdgeOnline { edge, session, offline_callback, .. } => {
                 self.admitting.remove(&(*edge, node, *session));
                 self.drop_edge(*edge);
-                self.edges.insert(*edge, (home(*session), *owes_offline));
+                self.edges.insert(*edge, (home(*session), *offline_callback));
             }
             Event::EdgeOffline { edge, incarnation } if held(edge, incarnation, &self.edges) => {
                 self.drop_edge(*edge);
@@ -134,7 +133,7 @@ impl Naive {
                 *row = home(row.session);
             }
             Event::CallbackOwed { edge, incarnation, .. } => {
-                self.owed.insert((*edge, *incarnation));
+                self.pending.insert((*edge, *incarnation));
             }
             Event::ServiceOnline { service, session, name, instance, .. } => {
                 let identity = (name.clone(), *instance);
@@ -164,13 +163,13 @@ impl Naive {
 
     fn drop_edge(&mut self, edge: EdgeId) {
         if let Some((home, true)) = self.edges.remove(&edge) {
-            self.owed.insert((edge, home.incarnation));
+            self.pending.insert((edge, home.incarnation));
         }
     }
 
     fn stop_admitting(&mut self, node: NodeId) {
         let over = |key: &(EdgeId, NodeId, SessionNo)| key.1 == node;
-        self.owed.extend(self.admitting.iter().filter(|(key, _)| over(key)).map(|(key, at)| (key.0, *at)));
+        self.pending.extend(self.admitting.iter().filter(|(key, _)| over(key)).map(|(key, at)| (key.0, *at)));
         self.admitting.retain(|key, _| !over(key));
     }
 
@@ -194,7 +193,7 @@ impl Naive {
         live.map(|(edge, (home, _))| (*edge, *home)).collect()
     }
 
-    /// Panics where the tables show anything else.
+    /// Panics if the tables show anything else.
     pub(crate) fn compare(&self, tables: &Tables) {
         let shown: BTreeMap<EdgeId, Home> = tables.edges().map(|(edge, row)| (edge, row.home)).collect();
         assert_eq!(shown, self.live_edges(), "live edges");
@@ -211,8 +210,9 @@ impl Naive {
             let take: BTreeSet<Home> = take.map(|row| row.home).collect();
             assert_eq!(tables.topic(name).map(|row| row.home).collect::<BTreeSet<_>>(), take, "{name}");
         }
-        let owed: BTreeSet<_> = tables.owed().map(|owed| (owed.edge, owed.incarnation)).collect();
-        assert_eq!(owed, self.owed, "pending callbacks");
+        let pending: BTreeSet<_> =
+            tables.pending_callbacks().map(|callback| (callback.edge, callback.incarnation)).collect();
+        assert_eq!(pending, self.pending, "pending callbacks");
         for node in self.nodes.keys() {
             let dead = |home: &Home| home.node == *node && !self.is_live(home);
             let held = self.edges.values().any(|(home, _)| dead(home))

@@ -1,4 +1,4 @@
-//! The cluster as a state, and all that can happen next.
+//! The state of the cluster, and its possible next steps.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::rules;
 const NODES: u64 = 2;
 const EDGES: u64 = 2;
 
-/// How often each thing may happen in one run.
+/// How often each event may happen in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Bounds {
     /// An edge connects to a node.
@@ -24,17 +24,17 @@ pub(crate) struct Bounds {
     pub(crate) ends: u8,
     /// The leader proposes to declare a node down.
     pub(crate) downs: u8,
-    /// A process dies; it may start again.
+    /// A process crashes; it may restart.
     pub(crate) crashes: u8,
     /// A proposal commits a second time.
     pub(crate) again: u8,
-    /// A snapshot takes the place of entries.
+    /// A snapshot replaces entries.
     pub(crate) jumps: u8,
     /// Suspended rows are dropped.
     pub(crate) drops: u8,
 }
 
-/// A fence that is not there.
+/// A fence that is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mutant {
     /// An end removes whatever row the edge has.
@@ -52,14 +52,14 @@ pub(crate) struct Protocol {
     pub(crate) mutant: Option<Mutant>,
 }
 
-/// Something on its way to the leader.
+/// A proposal on its way to the leader.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Sent {
     pub(crate) batch: Bytes,
     pub(crate) committed: bool,
 }
 
-/// What was proposed, and what it does without the fence that is not there.
+/// A proposed batch, and what it does without the removed fence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     proposed: Bytes,
@@ -75,9 +75,9 @@ pub(crate) struct State {
     pub(crate) nodes: Vec<Node>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) left: Bounds,
-    /// The rule that the last entry broke.
+    /// The rule that the last entry violated.
     pub(crate) broken: Option<&'static str>,
-    /// What the last entry was good for: not part of the state.
+    /// What the last entry did: not part of the state.
     pub(crate) last: Last,
 }
 
@@ -111,7 +111,7 @@ pub(crate) enum Action {
     Commit(usize),
     /// A node applies its next entry.
     Apply(usize),
-    /// A node installs a snapshot of all there is.
+    /// A node installs a snapshot of the whole log.
     Jump(usize),
     Down(usize),
     Drop(usize),
@@ -159,7 +159,7 @@ impl Model for Protocol {
                 actions.push(Action::Commit(at));
             }
         }
-        // Nodes are alike: the first to do anything is the first.
+        // Nodes are symmetric: the first one that acts is node 1.
         let nothing_yet = *left == self.bounds && state.sent.is_empty();
         for (at, node) in state.nodes.iter().enumerate().take(if nothing_yet { 1 } else { usize::MAX }) {
             if !node.alive {
@@ -239,7 +239,7 @@ impl Protocol {
             }
         }
         if left.connects > 0 && node.epoch.is_some() {
-            // Edges are alike too.
+            // Edges are symmetric too.
             let named = if left.connects == self.bounds.connects { 1 } else { EDGES };
             actions.extend((1..=named).map(|edge| Action::Connect(at, EdgeId(edge))));
         }
@@ -290,7 +290,7 @@ impl State {
         }
     }
 
-    /// What happens by itself and at once: proposals go out, what all have applied is forgotten.
+    /// Steps that happen immediately: nodes send proposals, and entries that all have applied are dropped.
     fn settle(&mut self) {
         for at in 0..self.nodes.len() {
             if let Some(batch) = self.nodes[at].propose() {
@@ -318,7 +318,7 @@ impl State {
 }
 
 impl Mutant {
-    /// What the batch would do if the fence were not there.
+    /// What the batch would do without the fence.
     fn change(self, tables: &Tables, batch: &mut Batch) {
         let Some(origin) = &mut batch.origin else { return };
         let Some(row) = tables.node(origin.node) else { return };

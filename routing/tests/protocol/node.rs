@@ -1,4 +1,4 @@
-//! One process: what a node does with verdicts and effects, as its presence code does.
+//! One process: handles verdicts and effects as the presence code of a node does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use limes_routing::{
     Tables, Verdict, Why, diff,
 };
 
-/// A connection; with an incarnation once its "online" has been applied here: it is welcome then.
+/// A connection; it has an incarnation, and is welcomed, once its "online" is applied here.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Session {
     pub(crate) edge: EdgeId,
@@ -20,7 +20,7 @@ pub(crate) struct Session {
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) alive: bool,
-    /// Tells this process from those before it.
+    /// Distinguishes this process from earlier ones.
     pub(crate) boot: u8,
     /// The tables as far as this node has applied the log.
     pub(crate) view: Arc<Tables>,
@@ -35,7 +35,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A process that has just started, with what its disk or a snapshot gave it.
+    /// A process that has just started, with the tables of its disk or of a snapshot.
     pub(crate) fn start(id: NodeId, boot: u8, view: Arc<Tables>) -> Self {
         Node {
             id,
@@ -63,8 +63,8 @@ impl Node {
         self.waiting.push(online(edge, session));
     }
 
-    /// The connection is over. Its removal is proposed; without an incarnation the task that sees its
-    /// "online" applied proposes it.
+    /// The connection ends. Its removal is proposed at once, or, while it has no incarnation, after its "online" is
+    /// applied.
     pub(crate) fn close(&mut self, session: SessionNo) {
         if let Some(Session { edge, incarnation: Some(incarnation) }) = self.sessions.remove(&session) {
             self.waiting.push(Event::EdgeOffline { edge, incarnation });
@@ -86,7 +86,7 @@ impl Node {
         }
     }
 
-    /// A snapshot takes the place of the entries that are missing here.
+    /// Installs a snapshot in place of the missing entries.
     pub(crate) fn jump(&mut self, tables: &Arc<Tables>) {
         let effects = diff(&self.view, tables);
         self.view = Arc::clone(tables);
@@ -185,7 +185,7 @@ impl Node {
         self.flight.clone()
     }
 
-    /// What waits or is in flight.
+    /// The events that wait or are in flight.
     pub(crate) fn undecided(&self) -> impl Iterator<Item = &Event> {
         self.waiting.iter().chain(self.flight.iter().flat_map(|flight| &flight.events))
     }
@@ -194,7 +194,7 @@ impl Node {
         self.undecided().any(is_resume)
     }
 
-    /// All that tells one state of the node from another.
+    /// Everything that distinguishes states of the node.
     pub(crate) fn key(&self) -> impl std::hash::Hash {
         let all = Batch { origin: None, time_ms: 0, events: self.waiting.clone() };
         let flight = self.flight.as_ref().map(Batch::encode);
@@ -209,5 +209,5 @@ fn is_resume(event: &Event) -> bool {
 
 pub(crate) fn online(edge: EdgeId, session: SessionNo) -> Event {
     let (meta, addr) = (Bytes::new(), "".into());
-    Event::EdgeOnline { edge, session, meta, addr, moving: false, owes_offline: false }
+    Event::EdgeOnline { edge, session, meta, addr, moving: false, offline_callback: false }
 }

@@ -1,4 +1,4 @@
-//! What must hold in every state, and what must happen in some.
+//! The properties that hold in every state, and those that hold in some.
 
 use limes_routing::{Batch, Effect, Event, Home, Reason, Tables, Verdict};
 use stateright::Property;
@@ -10,11 +10,11 @@ pub(crate) const TABLES: &str = "the tables keep their own rules";
 pub(crate) const FENCED: &str = "R3: a live row goes only for a reason that names it";
 pub(crate) const ONCE: &str = "R3: each number is applied once";
 pub(crate) const WELCOME: &str = "R4: a session that was welcomed is the one that is routed to";
-pub(crate) const GHOST: &str = "R11: each row of a live node has a session, or its removal is proposed";
+pub(crate) const ORPHAN: &str = "R11: each row of a live node has a session, or its removal is proposed";
 pub(crate) const GONE: &str = "R5: what is not resumed is dropped";
 
 /// The rules by name.
-pub(crate) const ALWAYS: [&str; 6] = [TABLES, FENCED, ONCE, WELCOME, GHOST, GONE];
+pub(crate) const ALWAYS: [&str; 6] = [TABLES, FENCED, ONCE, WELCOME, ORPHAN, GONE];
 
 pub(crate) fn properties() -> Vec<Property<Protocol>> {
     let mut properties = happenings();
@@ -23,7 +23,7 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
         Property::always(FENCED, |_, state: &State| state.broken != Some(FENCED)),
         Property::always(ONCE, |_, state: &State| state.broken != Some(ONCE)),
         Property::always(WELCOME, |_, state: &State| settled(state).all(welcome)),
-        Property::always(GHOST, |_, state: &State| settled(state).all(no_orphaned_rows)),
+        Property::always(ORPHAN, |_, state: &State| settled(state).all(no_orphans)),
         Property::always(GONE, |_, state: &State| {
             settled(state).all(|node| !node.view.has_suspended(node.id))
         }),
@@ -99,7 +99,7 @@ fn gone_by(state: &State, by: impl Fn(&Event) -> bool) -> bool {
         && effects(state, |effect| matches!(effect, Effect::EdgeGone { .. }))
 }
 
-/// Nodes that are up and have applied all there is, with no resume under way.
+/// Nodes that are up and have applied the whole log, with no resume in progress.
 fn settled(state: &State) -> impl Iterator<Item = &Node> {
     let current = |node: &&Node| node.view.revision() == state.tables.revision();
     state
@@ -119,7 +119,7 @@ fn welcome(node: &Node) -> bool {
     })
 }
 
-fn no_orphaned_rows(node: &Node) -> bool {
+fn no_orphans(node: &Node) -> bool {
     node.view.edges().filter(|(_, row)| row.home.node == node.id).all(|(edge, row)| {
         let held = node.sessions.get(&row.home.session);
         let removal = Event::EdgeOffline { edge, incarnation: row.home.incarnation };
@@ -128,7 +128,7 @@ fn no_orphaned_rows(node: &Node) -> bool {
     })
 }
 
-/// The rule that an entry has broken.
+/// The rule that an entry has violated.
 pub(crate) fn step(
     before: &Tables,
     batch: &Batch,

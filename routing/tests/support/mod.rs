@@ -55,7 +55,7 @@ pub(crate) fn online(edge: u64, session: u64) -> Event {
         meta: (&b"meta"[..]).into(),
         addr: "192.0.2.1:4711".into(),
         moving: false,
-        owes_offline: edge.is_multiple_of(2),
+        offline_callback: edge.is_multiple_of(2),
     }
 }
 

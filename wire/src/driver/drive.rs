@@ -40,7 +40,7 @@ pub fn drive<IO, H>(
     io: IO,
     conn: impl Into<H::Protocol>,
     handler: H,
-    mailbox: Mailbox<H::Mail>,
+    mailbox: Mailbox<H::Message>,
 ) -> impl Future<Output = ()> + Send + 'static
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -72,8 +72,8 @@ struct Driver<IO, H: Handler> {
     conn: H::Protocol,
     /// `None` once it has been informed that the connection is over.
     handler: Option<H>,
-    mailbox: Mailbox<H::Mail>,
-    inbox: VecDeque<H::Mail>,
+    mailbox: Mailbox<H::Message>,
+    inbox: VecDeque<H::Message>,
     input: Input,
     wake: Option<Instant>,
     /// Why this side closes the connection; set before its last output is written.
@@ -171,7 +171,7 @@ where
     fn poll_open(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, CloseReason> {
         let mut progress = self.poll_timers(now)?;
         if self.closing.is_none() {
-            progress |= self.poll_mail(now);
+            progress |= self.poll_mailbox(now);
             progress |= self.poll_input(cx, now)?;
             progress |= self.poll_side(cx, now);
         }
@@ -243,12 +243,12 @@ where
         Ok(false)
     }
 
-    fn poll_mail(&mut self, now: Instant) -> bool {
+    fn poll_mailbox(&mut self, now: Instant) -> bool {
         let mut urgent = false;
         while self.closing.is_none()
-            && let Some(mail) = self.mailbox.take_urgent()
+            && let Some(message) = self.mailbox.take_urgent()
         {
-            self.call(now, |handler, cx| handler.on_mail(mail, cx));
+            self.call(now, |handler, cx| handler.on_message(message, cx));
             urgent = true;
         }
         if self.inbox.is_empty() {
@@ -256,8 +256,8 @@ where
         }
         let mut handled = 0;
         while handled < MESSAGES && self.closing.is_none() && self.conn.queued() < OUTPUT_SOFT_MAX {
-            let Some(mail) = self.inbox.pop_front() else { break };
-            self.call(now, |handler, cx| handler.on_mail(mail, cx));
+            let Some(message) = self.inbox.pop_front() else { break };
+            self.call(now, |handler, cx| handler.on_message(message, cx));
             handled += 1;
         }
         urgent || handled > 0

@@ -10,7 +10,7 @@ pub trait Handler: Send + 'static {
     /// The protocol of the connection.
     type Protocol: Protocol;
     /// What other tasks send to this one by its [`Mailbox`](super::Mailbox).
-    type Mail: Send + 'static;
+    type Message: Send + 'static;
 
     /// The peer did something.
     fn on_event(
@@ -19,7 +19,7 @@ pub trait Handler: Send + 'static {
         cx: &mut HandlerCx<'_, Self::Protocol>,
     );
     /// A message from the mailbox.
-    fn on_mail(&mut self, mail: Self::Mail, cx: &mut HandlerCx<'_, Self::Protocol>);
+    fn on_message(&mut self, message: Self::Message, cx: &mut HandlerCx<'_, Self::Protocol>);
     /// A time given to [`HandlerCx::wake_at`] has come.
     fn on_timeout(&mut self, now: Instant, cx: &mut HandlerCx<'_, Self::Protocol>);
     /// Whether a large frame that arrives slowly may keep the memory of what has arrived of it. `false` closes the
@@ -30,7 +30,7 @@ pub trait Handler: Send + 'static {
     /// The connection begins to close: the driver reads nothing more from the peer, and has closed the mailbox, of
     /// which `unread` was never handled. Called exactly once, before the remaining output is written, which takes
     /// a while if the peer does not read.
-    fn on_closing(&mut self, unread: Vec<Self::Mail>);
+    fn on_closing(&mut self, unread: Vec<Self::Message>);
     /// The connection is over. Called exactly once, after [`Handler::on_closing`].
     fn on_close(self, reason: CloseReason);
 }

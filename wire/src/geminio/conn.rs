@@ -17,54 +17,18 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::data::{ConnData, SessionData};
+use super::event::{Event, Hello};
 use super::header::{BODY_MAX, HEADER, Header};
 use super::malformed::Malformed;
 use super::packet::{Body, DEFAULT_SESSION, Packet};
+use super::stream_packet::StreamPacket;
 use super::streams::{Change, DISMISS, Sender, Streams};
-use super::word::Word;
 use crate::close::CloseReason;
 use crate::code::Code;
 use crate::limits::Limits;
 
 /// Largest body before the connection is accepted, in bytes: the meta in base64.
 pub const HANDSHAKE_BODY_MAX: usize = 128 << 10;
-
-/// A client's introduction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hello {
-    /// The gateway assigns the id; `client` is only a request.
-    pub acquire: bool,
-    /// The requested id.
-    pub client: Option<u64>,
-    /// The client's description of itself.
-    pub meta: Bytes,
-}
-
-/// What the peer sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A client introduces itself; answer with [`Conn::welcome`] or [`Conn::refuse`].
-    Hello(Hello),
-    /// A packet of a stream, the default one included: stream id, packet id and content.
-    Word(u64, u64, Word),
-    /// The peer opens a stream; answer with [`Conn::accept`] or [`Conn::dismiss`].
-    Opening {
-        /// The stream's id.
-        session: u64,
-        /// The receiver.
-        peer: String,
-        /// Opaque data for the receiver.
-        meta: Bytes,
-    },
-    /// The peer has accepted a stream that was offered to it.
-    Accepted(u64),
-    /// The peer has ended the stream; end the other half if that was not done.
-    Ended(u64),
-    /// The peer is closing the connection: send it no new requests. Its packets on streams still arrive.
-    Leaving,
-    /// The peer has closed the connection; write what is queued and close.
-    Over,
-}
 
 /// How long a closing peer waits for the answers to its requests: less than its own limit of 30 s.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -260,15 +224,16 @@ impl Conn {
                 return Ok(Some(Event::Opening { session, peer, meta }));
             }
             Body::SessionAck { negotiate, .. } => self.streams.acked(negotiate),
-            Body::On(session, word) => {
+            Body::Stream(session, packet) => {
                 let accepted = session == DEFAULT_SESSION || self.streams.accepts_from_peer(session);
                 if session == DEFAULT_SESSION {
-                    self.unanswered += usize::from(matches!(word, Word::Request(_) | Word::Message(_)));
+                    self.unanswered +=
+                        usize::from(matches!(packet, StreamPacket::Request(_) | StreamPacket::Message(_)));
                     self.pending_calls -=
-                        usize::from(matches!(word, Word::Response(_)) && self.pending_calls > 0);
+                        usize::from(matches!(packet, StreamPacket::Response(_)) && self.pending_calls > 0);
                     self.release(now);
                 }
-                return Ok(accepted.then_some(Event::Word(session, id, word)));
+                return Ok(accepted.then_some(Event::StreamPacket(session, id, packet)));
             }
             // Packets that only the gateway sends, or that need no reaction.
             Body::Conn { .. }
@@ -334,14 +299,20 @@ impl Conn {
     ///
     /// # Errors
     /// [`Malformed::TooLarge`]: the peer would close the connection; nothing is sent.
-    pub fn send(&mut self, now: Instant, session: u64, id: u64, word: Word) -> Result<(), Malformed> {
+    pub fn send(
+        &mut self,
+        now: Instant,
+        session: u64,
+        id: u64,
+        packet: StreamPacket,
+    ) -> Result<(), Malformed> {
         if self.phase != Phase::Open {
             return Ok(());
         }
         if session == DEFAULT_SESSION {
-            let answers = matches!(word, Word::Response(_) | Word::MessageAck(_));
-            let asks = matches!(word, Word::Request(_));
-            self.sender.send_on(session, id, word)?;
+            let answers = matches!(packet, StreamPacket::Response(_) | StreamPacket::MessageAck(_));
+            let asks = matches!(packet, StreamPacket::Request(_));
+            self.sender.send_on(session, id, packet)?;
             self.pending_calls += usize::from(asks);
             if answers {
                 self.settle(now);
@@ -349,7 +320,7 @@ impl Conn {
             return Ok(());
         }
         if self.streams.note_sent(now, session) {
-            return self.sender.send_on(session, id, word);
+            return self.sender.send_on(session, id, packet);
         }
         Ok(())
     }

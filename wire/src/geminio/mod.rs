@@ -7,20 +7,22 @@
 
 mod conn;
 mod data;
+mod event;
 mod header;
 mod json;
 mod malformed;
 mod output;
 mod packet;
+mod stream_packet;
 mod streams;
 mod time;
-mod word;
 
-pub use conn::{Conn, Event, HANDSHAKE_BODY_MAX, Hello};
+pub use conn::{Conn, HANDSHAKE_BODY_MAX};
 pub use data::{ConnData, MessageData, SessionData};
+pub use event::{Event, Hello};
 pub use header::{BODY_MAX, HEADER, Header};
 pub use malformed::Malformed;
 pub use packet::{Body, DEFAULT_SESSION, MAGIC, Packet};
+pub use stream_packet::StreamPacket;
 pub use streams::{DISMISS, OFFER, PEER_BUFFER, TAIL, TAIL_MAX};
 pub use time::Time;
-pub use word::Word;

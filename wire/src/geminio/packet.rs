@@ -5,7 +5,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::data::{ConnData, SessionData};
 use super::header::{BODY_MAX, HEADER, Header, VERSION};
 use super::malformed::Malformed;
-use super::word::Word;
+use super::stream_packet::StreamPacket;
 
 pub(super) const CONN: u8 = 0x01;
 const CONN_ACK: u8 = 0x02;
@@ -101,7 +101,7 @@ pub enum Body {
         data: SessionData,
     },
     /// A packet of a stream: its id and content.
-    On(u64, Word),
+    Stream(u64, StreamPacket),
 }
 
 impl Body {
@@ -117,7 +117,7 @@ impl Body {
             Body::SessionAck { .. } => SESSION_ACK,
             Body::Dismiss { .. } => DISMISS,
             Body::DismissAck { .. } => DISMISS_ACK,
-            Body::On(_, word) => word.kind(),
+            Body::Stream(_, packet) => packet.kind(),
         }
     }
 
@@ -156,9 +156,9 @@ impl Body {
                 out.put_u64(*session);
                 data.put(out);
             }
-            Body::On(session, word) => {
+            Body::Stream(session, packet) => {
                 out.put_u64(*session);
-                return word.encode(out);
+                return packet.encode(out);
             }
         }
         Bytes::new()
@@ -177,7 +177,7 @@ impl Body {
             DIS_CONN => return Ok(Body::DisConn),
             HEARTBEAT => return Ok(Body::Heartbeat),
             HEARTBEAT_ACK => return Ok(Body::HeartbeatAck),
-            kind if Word::is_kind(kind) => 8,
+            kind if StreamPacket::is_kind(kind) => 8,
             unknown => return Err(Malformed::Unknown(unknown)),
         };
         if len < fixed {
@@ -210,7 +210,7 @@ impl Body {
             }
             DISMISS => Body::Dismiss { session: body.get_u64(), data: SessionData::get(&body)? },
             DISMISS_ACK => Body::DismissAck { session: body.get_u64(), data: SessionData::get(&body)? },
-            kind => Body::On(body.get_u64(), Word::decode(kind, body)?),
+            kind => Body::Stream(body.get_u64(), StreamPacket::decode(kind, body)?),
         })
     }
 }

@@ -13,7 +13,7 @@ use super::data::SessionData;
 use super::malformed::Malformed;
 use super::output::Output;
 use super::packet::{Body, DEFAULT_SESSION, Packet};
-use super::word::Word;
+use super::stream_packet::StreamPacket;
 
 /// How long a client may take to answer a stream that is offered to it.
 pub const OFFER: Duration = Duration::from_secs(30);
@@ -55,8 +55,8 @@ impl Sender {
     }
 
     /// Queues a packet of a stream with an id of the caller's choice.
-    pub(super) fn send_on(&mut self, session: u64, id: u64, word: Word) -> Result<(), Malformed> {
-        self.output.push(&Packet { id, body: Body::On(session, word) })
+    pub(super) fn send_on(&mut self, session: u64, id: u64, packet: StreamPacket) -> Result<(), Malformed> {
+        self.output.push(&Packet { id, body: Body::Stream(session, packet) })
     }
 }
 

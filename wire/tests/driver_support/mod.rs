@@ -65,7 +65,7 @@ impl Echo {
 
 impl Handler for Echo {
     type Protocol = Native;
-    type Mail = Do;
+    type Message = Do;
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
         match event {
@@ -84,8 +84,8 @@ impl Handler for Echo {
         }
     }
 
-    fn on_mail(&mut self, mail: Do, cx: &mut Cx<'_>) {
-        match mail {
+    fn on_message(&mut self, message: Do, cx: &mut Cx<'_>) {
+        match message {
             Do::Send(frame) => {
                 cx.send(frame);
             }

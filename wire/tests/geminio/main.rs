@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "helpers of tests")]
 
 mod conn;
+mod streams;
 
 use std::io::IoSlice;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use limes_wire::geminio::{
     BODY_MAX, Body, Conn, DEFAULT_SESSION, Event, HANDSHAKE_BODY_MAX, HEADER, Header, Hello, Malformed,
-    MessageData, Packet, SessionData, TAIL, TAIL_MAX, Time, Word,
+    MessageData, Packet, SessionData, StreamPacket, TAIL, TAIL_MAX, Time,
 };
 use limes_wire::limits::Limits;
 use limes_wire::{By, Code};
@@ -81,14 +82,14 @@ fn name(body: &Body) -> &'static str {
         Body::SessionAck { .. } => "SessionAck",
         Body::Dismiss { .. } => "Dismiss",
         Body::DismissAck { .. } => "DismissAck",
-        Body::On(_, Word::Message(_)) => "Message",
-        Body::On(_, Word::MessageAck(_)) => "MessageAck",
-        Body::On(_, Word::Data(_)) => "Stream",
-        Body::On(_, Word::Request(_)) => "Request",
-        Body::On(_, Word::Response(_)) => "Response",
-        Body::On(_, Word::Cancel(_)) => "RequestCancel",
-        Body::On(_, Word::Register(_)) => "Register",
-        Body::On(_, Word::RegisterAck(_)) => "RegisterAck",
+        Body::Stream(_, StreamPacket::Message(_)) => "Message",
+        Body::Stream(_, StreamPacket::MessageAck(_)) => "MessageAck",
+        Body::Stream(_, StreamPacket::Data(_)) => "Stream",
+        Body::Stream(_, StreamPacket::Request(_)) => "Request",
+        Body::Stream(_, StreamPacket::Response(_)) => "Response",
+        Body::Stream(_, StreamPacket::Cancel(_)) => "RequestCancel",
+        Body::Stream(_, StreamPacket::Register(_)) => "Register",
+        Body::Stream(_, StreamPacket::RegisterAck(_)) => "RegisterAck",
     }
 }
 
@@ -106,9 +107,12 @@ fn all_golden_bytes_are_read_and_written() {
 
 fn request(packet: Packet) -> MessageData {
     match packet.body {
-        Body::On(
+        Body::Stream(
             1,
-            Word::Request(data) | Word::Message(data) | Word::Response(data) | Word::MessageAck(data),
+            StreamPacket::Request(data)
+            | StreamPacket::Message(data)
+            | StreamPacket::Response(data)
+            | StreamPacket::MessageAck(data),
         ) => data,
         other => panic!("{other:?}"),
     }
@@ -180,7 +184,7 @@ fn json_is_read_as_go_reads_it() {
 #[test]
 fn text_is_written_as_go_writes_it() {
     let data = MessageData { error: "<a> & \"b\"\\\n\u{1}\u{2028}é".to_owned(), ..MessageData::default() };
-    let packet = Packet { id: 1, body: Body::On(1, Word::Response(data.clone())) };
+    let packet = Packet { id: 1, body: Body::Stream(1, StreamPacket::Response(data.clone())) };
     let bytes = encode(&packet);
     let json = std::str::from_utf8(&bytes[HEADER + 8..]).unwrap();
     let wanted = r#"{"error":"\u003ca\u003e \u0026 \"b\"\\\n\u0001\u2028é","deadline":"0001-"#;
@@ -271,16 +275,16 @@ fn fault_a_message_that_kills_its_receiver() {
     let mut conn = open();
     drain(&mut conn);
     let data = MessageData { value: vec![7; 7_864_236].into(), topic: "t".into(), ..MessageData::default() };
-    conn.send(Instant::now(), 1, 1, Word::Message(data.clone())).unwrap();
+    conn.send(Instant::now(), 1, 1, StreamPacket::Message(data.clone())).unwrap();
     assert!(drain(&mut conn).len() <= HEADER + BODY_MAX);
     let grown = MessageData { custom: vec![0; 8].into(), ..data };
     assert!(matches!(
-        conn.send(Instant::now(), 1, 2, Word::Message(grown)),
+        conn.send(Instant::now(), 1, 2, StreamPacket::Message(grown)),
         Err(Malformed::TooLarge(_, BODY_MAX))
     ));
     assert_eq!(conn.queued(), 0, "nothing of it is sent");
-    conn.send(Instant::now(), 1, 3, Word::Data(vec![0; BODY_MAX - 8].into())).unwrap();
-    assert!(conn.send(Instant::now(), 1, 4, Word::Data(vec![0; BODY_MAX - 7].into())).is_err());
+    conn.send(Instant::now(), 1, 3, StreamPacket::Data(vec![0; BODY_MAX - 8].into())).unwrap();
+    assert!(conn.send(Instant::now(), 1, 4, StreamPacket::Data(vec![0; BODY_MAX - 7].into())).is_err());
 }
 
 /// 6.1: a silent peer is disconnected, whatever it answers.
@@ -354,15 +358,15 @@ fn body() -> impl Strategy<Value = Body> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..600).prop_map(Bytes::from);
     let number = any::<u64>();
     prop_oneof![
-        (number, message()).prop_map(|(at, data)| Body::On(at, Word::Message(data))),
-        (number, message()).prop_map(|(at, data)| Body::On(at, Word::Request(data))),
+        (number, message()).prop_map(|(at, data)| Body::Stream(at, StreamPacket::Message(data))),
+        (number, message()).prop_map(|(at, data)| Body::Stream(at, StreamPacket::Request(data))),
         (number, message()).prop_map(|(at, mut data)| {
             data.custom = Bytes::new();
-            Body::On(at, Word::Response(data))
+            Body::Stream(at, StreamPacket::Response(data))
         }),
-        (number, bytes()).prop_map(|(at, data)| Body::On(at, Word::Data(data))),
-        (number, bytes()).prop_map(|(at, data)| Body::On(at, Word::Register(data))),
-        (number, any::<u16>()).prop_map(|(at, reason)| Body::On(at, Word::Cancel(reason))),
+        (number, bytes()).prop_map(|(at, data)| Body::Stream(at, StreamPacket::Data(data))),
+        (number, bytes()).prop_map(|(at, data)| Body::Stream(at, StreamPacket::Register(data))),
+        (number, any::<u16>()).prop_map(|(at, reason)| Body::Stream(at, StreamPacket::Cancel(reason))),
         (number, session_data()).prop_map(|(session, data)| Body::Dismiss { session, data }),
         (any::<bool>(), number, session_data()).prop_map(|(acquire, negotiate, data)| Body::Session {
             acquire,

@@ -123,7 +123,7 @@ async fn create_row(
         None
     };
     // A service that may know of the edge is notified of its end.
-    let owes_offline = pending_online.is_some() || callbacks::has_provider(presence, EDGE_OFFLINE);
+    let offline_callback = pending_online.is_some() || callbacks::has_provider(presence, EDGE_OFFLINE);
     let owner = SessionOwner::Edge(edge, None);
     let entry = SessionEntry { handle: pending.handle.clone(), owner, silent: false };
     presence.sessions.insert(pending.no, entry);
@@ -133,7 +133,7 @@ async fn create_row(
         meta: hello.meta.clone(),
         addr: addr.into(),
         moving: hello.moving,
-        owes_offline,
+        offline_callback,
     };
     let verdict = replica.proposer().begin(event)?;
     let at = accepted(verdict.await.unwrap_or(Err(ProposeError::Stopped)))?;

@@ -172,7 +172,7 @@ impl World {
         member.node.sessions.insert(no, entry(&inbox, SessionOwner::Edge(edge, None)));
         let (meta, addr) = Default::default();
         let session = SessionNo(no);
-        let online = Event::EdgeOnline { edge, session, meta, addr, moving, owes_offline: false };
+        let online = Event::EdgeOnline { edge, session, meta, addr, moving, offline_callback: false };
         if self.propose(at, vec![online]).is_none() {
             self.hang_up(at, no);
         }

@@ -7,7 +7,7 @@ use limes_routing::EdgeId;
 use limes_wire::callback::is_reserved;
 use limes_wire::driver::GeminioCx;
 use limes_wire::frame::Role;
-use limes_wire::geminio::{DEFAULT_SESSION, MessageData, Time, Word};
+use limes_wire::geminio::{DEFAULT_SESSION, MessageData, StreamPacket, Time};
 use limes_wire::{Code, Str, limits};
 
 use super::pending_requests::PendingRequest;
@@ -25,27 +25,29 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const EDGE_ID: usize = 8;
 
 /// Takes one packet of the default stream.
-pub(super) fn on_word(session: &mut GeminioSession, id: u64, word: Word, cx: &mut GeminioCx) {
+pub(super) fn on_word(session: &mut GeminioSession, id: u64, word: StreamPacket, cx: &mut GeminioCx) {
     let incoming = &mut session.core.incoming;
     match word {
-        Word::Request(data) => send(session, Kind::Call, id, data, cx),
-        Word::Message(data) => send(session, Kind::Message, id, data, cx),
-        Word::Response(data) if data.error.is_empty() => {
+        StreamPacket::Request(data) => send(session, Kind::Call, id, data, cx),
+        StreamPacket::Message(data) => send(session, Kind::Message, id, data, cx),
+        StreamPacket::Response(data) if data.error.is_empty() => {
             incoming.answer(id, Kind::Call, Answer::Reply(data.value));
         }
-        Word::MessageAck(data) if data.error.is_empty() => {
+        StreamPacket::MessageAck(data) if data.error.is_empty() => {
             incoming.answer(id, Kind::Message, Answer::Done);
         }
-        Word::Response(data) | Word::MessageAck(data) => incoming.fail(id, texts::failure(data.error)),
-        Word::Cancel(_) => {
+        StreamPacket::Response(data) | StreamPacket::MessageAck(data) => {
+            incoming.fail(id, texts::failure(data.error))
+        }
+        StreamPacket::Cancel(_) => {
             let newest = session.protocol.pending.newest(id);
             if let Some((no, kind)) = newest.and_then(|no| Some((no, session.core.outgoing.cancel(no)?))) {
                 session.refuse(kind, no, Failure::may_have_run(Code::CANCELLED, ""), cx);
             }
         }
-        Word::Register(method) => register(session, id, method, cx),
+        StreamPacket::Register(method) => register(session, id, method, cx),
         // The reference ignores raw bytes on the connection itself, too.
-        Word::Data(_) | Word::RegisterAck(_) => {}
+        StreamPacket::Data(_) | StreamPacket::RegisterAck(_) => {}
     }
 }
 
@@ -69,7 +71,7 @@ fn register(session: &mut GeminioSession, id: u64, method: Bytes, cx: &mut Gemin
             return core.change_names(NameChange::Register, id, vec![method.clone()]);
         }
     };
-    let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::RegisterAck(error));
+    let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, StreamPacket::RegisterAck(error));
     if let Some(method) = method.filter(|_| is_edge) {
         readiness::registered(session, &method, cx);
     }
@@ -148,8 +150,10 @@ pub(super) fn write_request(
         ..MessageData::default()
     };
     let word = match kind {
-        Kind::Call => Word::Request(MessageData { key: Bytes::copy_from_slice(name.as_bytes()), ..data }),
-        Kind::Message => Word::Message(MessageData { topic: name.to_string(), ..data }),
+        Kind::Call => {
+            StreamPacket::Request(MessageData { key: Bytes::copy_from_slice(name.as_bytes()), ..data })
+        }
+        Kind::Message => StreamPacket::Message(MessageData { topic: name.to_string(), ..data }),
     };
     if cx.conn.send(cx.now(), DEFAULT_SESSION, id, word).is_err() {
         let text = "too large for the receiver, which would end its connection";
@@ -190,8 +194,8 @@ pub(super) fn write_answer(
         return cx.conn.settle(cx.now());
     }
     let word = |data| match kind {
-        Kind::Call => Word::Response(data),
-        Kind::Message => Word::MessageAck(data),
+        Kind::Call => StreamPacket::Response(data),
+        Kind::Message => StreamPacket::MessageAck(data),
     };
     if cx.conn.send(cx.now(), DEFAULT_SESSION, id, word(data)).is_err() {
         let failure = Failure::may_have_run(Code::TOO_LARGE, "");

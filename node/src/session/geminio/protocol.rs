@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use limes_wire::driver::GeminioCx;
 use limes_wire::frame::{GoAway, Role, Welcome};
-use limes_wire::geminio::{Conn, DEFAULT_SESSION, Event, Word};
+use limes_wire::geminio::{Conn, DEFAULT_SESSION, Event, StreamPacket};
 use limes_wire::{CloseReason, Code};
 
 use super::state::{GeminioProtocol, GeminioSession, Linger};
@@ -33,8 +33,8 @@ impl SessionProtocol for GeminioProtocol {
     fn on_event(session: &mut GeminioSession, event: Event, cx: &mut GeminioCx) {
         match event {
             Event::Hello(hello) => hello::on_hello(session, hello, cx),
-            Event::Word(DEFAULT_SESSION, id, word) => calls::on_word(session, id, word, cx),
-            Event::Word(stream, id, word) => stream_events::received(session, stream, id, word, cx),
+            Event::StreamPacket(DEFAULT_SESSION, id, word) => calls::on_word(session, id, word, cx),
+            Event::StreamPacket(stream, id, word) => stream_events::received(session, stream, id, word, cx),
             Event::Opening { session: stream, peer, meta } => {
                 stream_events::opening(session, stream, &peer, meta, cx);
             }
@@ -98,7 +98,7 @@ impl SessionProtocol for GeminioProtocol {
                 welcome(session, cx);
             }
         } else {
-            let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::RegisterAck(String::new()));
+            let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, StreamPacket::RegisterAck(String::new()));
         }
     }
 
@@ -181,7 +181,7 @@ impl SessionProtocol for GeminioProtocol {
     /// Only calls can be cancelled in this protocol.
     fn write_cancel(_: &mut GeminioSession, kind: Kind, id: u64, cx: &mut GeminioCx) {
         if kind == Kind::Call {
-            let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, Word::Cancel(1));
+            let _ = cx.conn.send(cx.now(), DEFAULT_SESSION, id, StreamPacket::Cancel(1));
         }
     }
 

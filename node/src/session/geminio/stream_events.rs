@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use limes_wire::driver::{GeminioCx, Stream};
 use limes_wire::frame::Role;
-use limes_wire::geminio::Word;
+use limes_wire::geminio::StreamPacket;
 use limes_wire::stream::Open;
 use limes_wire::{Code, Str, limits};
 use tracing::warn;
@@ -52,7 +52,13 @@ pub(super) fn open(session: &mut GeminioSession, reply: StreamReply) {
 }
 
 /// The peer sends a packet on a stream.
-pub(super) fn received(session: &mut GeminioSession, at: u64, id: u64, word: Word, cx: &mut GeminioCx) {
+pub(super) fn received(
+    session: &mut GeminioSession,
+    at: u64,
+    id: u64,
+    word: StreamPacket,
+    cx: &mut GeminioCx,
+) {
     let Some(handle) = session.protocol.streams.open.get(&at) else { return };
     let load = handle.waiting.load(weight(&word));
     // If the task is gone, the packet is dropped and counts no more.

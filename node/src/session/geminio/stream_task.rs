@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use limes_wire::driver::{RecordStream, Stream};
-use limes_wire::geminio::{MessageData, Word};
+use limes_wire::geminio::{MessageData, StreamPacket};
 use limes_wire::stream::Open;
 use limes_wire::{Code, geminio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -78,7 +78,7 @@ impl Drop for SessionLink {
 /// A [`StreamEvent`] whose bytes no longer count as waiting.
 enum PeerEvent {
     Accepted(u64),
-    Packet(u64, Box<Word>),
+    Packet(u64, Box<StreamPacket>),
     End,
 }
 
@@ -92,7 +92,7 @@ struct PacketWriter {
 
 impl PacketWriter {
     /// Queues a packet; false: the connection is gone.
-    async fn write(&self, id: u64, word: Word) -> bool {
+    async fn write(&self, id: u64, word: StreamPacket) -> bool {
         let size = u32::try_from(weight(&word)).unwrap_or(u32::MAX).min(WRITING_MAX as u32);
         let Ok(room) = self.room.clone().acquire_many_owned(size).await else { return false };
         self.command(StreamCommand::Send(self.at, id, word, room))
@@ -195,9 +195,9 @@ async fn from_peer(
         };
         let written = match word {
             // In the reference, only the client itself uses the methods of a stream.
-            Word::Register(_) => writer.write(id, Word::RegisterAck(String::new())).await,
+            StreamPacket::Register(_) => writer.write(id, StreamPacket::RegisterAck(String::new())).await,
             word if tunnel => far.write_all(&tunnel::encode(id, &word)).await.is_ok(),
-            Word::Data(bytes) => far.write_all(&bytes).await.is_ok(),
+            StreamPacket::Data(bytes) => far.write_all(&bytes).await.is_ok(),
             word => match refusal(word) {
                 Some(answer) => writer.write(id, answer).await,
                 None => true,
@@ -212,15 +212,15 @@ async fn from_peer(
 }
 
 /// The answer to a call or message on a stream to a native peer, whose protocol has neither on streams.
-fn refusal(word: Word) -> Option<Word> {
+fn refusal(word: StreamPacket) -> Option<StreamPacket> {
     match word {
-        Word::Request(data) => {
+        StreamPacket::Request(data) => {
             let error = format!("no such rpc: {}", String::from_utf8_lossy(&data.key));
-            Some(Word::Response(MessageData { key: data.key, ..MessageData::failed(error) }))
+            Some(StreamPacket::Response(MessageData { key: data.key, ..MessageData::failed(error) }))
         }
-        Word::Message(_) => {
+        StreamPacket::Message(_) => {
             let error = "the other end of the stream takes no messages";
-            Some(Word::MessageAck(MessageData::failed(error)))
+            Some(StreamPacket::MessageAck(MessageData::failed(error)))
         }
         _ => None,
     }
@@ -245,7 +245,7 @@ async fn to_peer(writer: PacketWriter, mut far: ReadHalf<RecordStream>, tunnel: 
             write_frames(&writer, &mut input).await
         } else {
             last += 1;
-            writer.write(last, Word::Data(input.split().freeze())).await
+            writer.write(last, StreamPacket::Data(input.split().freeze())).await
         };
         if !written {
             return false;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use limes_wire::driver::GeminioCx;
 use limes_wire::frame::Role;
-use limes_wire::geminio::Word;
+use limes_wire::geminio::StreamPacket;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::router::geminio_stream::{StreamEvent, StreamHandle};
@@ -17,14 +17,17 @@ use crate::router::stream_backlog::{CONNECTION_MAX, Crowd, Late, STREAM_MAX, Wai
 pub(super) const WRITING_MAX: usize = 1 << 20;
 
 /// Bytes that a packet counts for.
-pub(super) fn weight(word: &Word) -> usize {
+pub(super) fn weight(word: &StreamPacket) -> usize {
     64 + match word {
-        Word::Data(bytes) | Word::Register(bytes) => bytes.len(),
-        Word::Message(data) | Word::MessageAck(data) | Word::Request(data) | Word::Response(data) => {
+        StreamPacket::Data(bytes) | StreamPacket::Register(bytes) => bytes.len(),
+        StreamPacket::Message(data)
+        | StreamPacket::MessageAck(data)
+        | StreamPacket::Request(data)
+        | StreamPacket::Response(data) => {
             data.key.len() + data.value.len() + data.custom.len() + data.topic.len() + data.error.len()
         }
-        Word::RegisterAck(error) => error.len(),
-        Word::Cancel(_) => 0,
+        StreamPacket::RegisterAck(error) => error.len(),
+        StreamPacket::Cancel(_) => 0,
     }
 }
 

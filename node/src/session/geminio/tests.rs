@@ -10,8 +10,8 @@ use limes_wire::Code;
 use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::{GoAway, Role, Welcome};
 use limes_wire::geminio::{
-    Body, Conn, ConnData, DEFAULT_SESSION, Event, HEADER, Header, MessageData, Packet, SessionData, Time,
-    Word,
+    Body, Conn, ConnData, DEFAULT_SESSION, Event, HEADER, Header, MessageData, Packet, SessionData,
+    StreamPacket, Time,
 };
 use limes_wire::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -94,13 +94,13 @@ impl Bench {
             deadline: time.map(|time| Time::after(SystemTime::now(), time)),
             ..MessageData::default()
         };
-        self.send(id, Body::On(DEFAULT_SESSION, Word::Request(data))).await;
+        self.send(id, Body::Stream(DEFAULT_SESSION, StreamPacket::Request(data))).await;
     }
 
     async fn publish(&mut self, id: u64) {
         let custom = Bytes::copy_from_slice(&EDGE.to_be_bytes());
         let data = MessageData { custom, ..MessageData::default() };
-        self.send(id, Body::On(DEFAULT_SESSION, Word::Message(data))).await;
+        self.send(id, Body::Stream(DEFAULT_SESSION, StreamPacket::Message(data))).await;
     }
 
     /// Waits for requests in the edge's mailbox, and takes them.
@@ -125,9 +125,10 @@ impl Bench {
     /// The next answer: its packet's id, its value and its error.
     async fn answer(&mut self) -> (u64, Bytes, String) {
         match self.receive().await {
-            Some(Packet { id, body: Body::On(1, Word::Response(data) | Word::MessageAck(data)) }) => {
-                (id, data.value, data.error)
-            }
+            Some(Packet {
+                id,
+                body: Body::Stream(1, StreamPacket::Response(data) | StreamPacket::MessageAck(data)),
+            }) => (id, data.value, data.error),
             other => panic!("{other:?}"),
         }
     }
@@ -213,7 +214,7 @@ async fn a_cancel_ends_the_newest_call_and_each_id_is_answered_once() {
     let mut bench = Bench::new().await;
     bench.call(7, None).await;
     bench.call(7, None).await;
-    bench.send(7, Body::On(DEFAULT_SESSION, Word::Cancel(1))).await;
+    bench.send(7, Body::Stream(DEFAULT_SESSION, StreamPacket::Cancel(1))).await;
     assert_eq!(bench.answer().await, (7, Bytes::new(), "context canceled".to_owned()));
     let data = SessionData::default();
     bench.delivered().await.iter().for_each(|request| reply(request, "late"));
@@ -277,7 +278,7 @@ async fn a_service_may_have_many_bytes_in_flight() {
         let value = Bytes::from(vec![7; 1 << 20]);
         let custom = Bytes::copy_from_slice(&EDGE.to_be_bytes());
         let data = MessageData { value, custom, key: Bytes::from_static(b"put"), ..MessageData::default() };
-        bench.send(id, Body::On(DEFAULT_SESSION, Word::Request(data))).await;
+        bench.send(id, Body::Stream(DEFAULT_SESSION, StreamPacket::Request(data))).await;
         assert_eq!(bench.delivered().await[0].body.len(), 1 << 20);
     }
 }

@@ -2,7 +2,7 @@
 //! are frames: the packet's type, its id, a length, and its body without the session id.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use limes_wire::geminio::{BODY_MAX, Word};
+use limes_wire::geminio::{BODY_MAX, StreamPacket};
 
 /// The accept record with which the opened side announces frames.
 pub(super) const ACCEPT: &[u8] = b"geminio frames 1";
@@ -15,7 +15,7 @@ const HEAD: usize = 13;
 pub(super) struct NoFrame;
 
 /// Encodes a packet as a frame.
-pub(super) fn encode(id: u64, word: &Word) -> Bytes {
+pub(super) fn encode(id: u64, word: &StreamPacket) -> Bytes {
     let mut out = BytesMut::with_capacity(64);
     out.put_u8(word.kind());
     out.put_u64(id);
@@ -31,13 +31,13 @@ pub(super) fn encode(id: u64, word: &Word) -> Bytes {
 ///
 /// # Errors
 /// The bytes are no frame, or one that the peer could not read.
-pub(super) fn decode(input: &mut BytesMut) -> Result<Option<(u64, Word)>, NoFrame> {
+pub(super) fn decode(input: &mut BytesMut) -> Result<Option<(u64, StreamPacket)>, NoFrame> {
     if input.len() < HEAD {
         return Ok(None);
     }
     let mut head = &input[..HEAD];
     let (kind, id, len) = (head.get_u8(), head.get_u64(), head.get_u32() as usize);
-    if len > BODY_MAX || !Word::is_kind(kind) {
+    if len > BODY_MAX || !StreamPacket::is_kind(kind) {
         return Err(NoFrame);
     }
     if input.len() < HEAD + len {
@@ -45,7 +45,7 @@ pub(super) fn decode(input: &mut BytesMut) -> Result<Option<(u64, Word)>, NoFram
         return Ok(None);
     }
     input.advance(HEAD);
-    let word = Word::decode(kind, input.split_to(len).freeze()).map_err(|_| NoFrame)?;
+    let word = StreamPacket::decode(kind, input.split_to(len).freeze()).map_err(|_| NoFrame)?;
     Ok(Some((id, word)))
 }
 
@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn packets_are_read_whatever_their_fragmentation() {
         let call = MessageData { key: "m".into(), custom: "c".into(), ..MessageData::default() };
-        let words = [Word::Request(call), Word::Data(vec![7; 3_000].into()), Word::Cancel(1)];
+        let words =
+            [StreamPacket::Request(call), StreamPacket::Data(vec![7; 3_000].into()), StreamPacket::Cancel(1)];
         let bytes: Vec<u8> = words.iter().flat_map(|word| encode(5, word)).collect();
         let (mut input, mut read) = (BytesMut::new(), Vec::new());
         for byte in bytes {

@@ -1,7 +1,7 @@
 //! A client of the geminio protocol that sends only what a test tells it to.
 
 use bytes::{Bytes, BytesMut};
-use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, Word};
+use limes_wire::geminio::{Body, ConnData, HEADER, Header, MessageData, Packet, StreamPacket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -37,7 +37,7 @@ impl Peer {
         let meta = format!(r#"{{"service":"{name}","topics":null}}"#);
         let mut service = Peer::connect(&bed.services(node), meta, 0).await;
         service.accepted().await;
-        service.send(2, Body::On(1, Word::Register(name.to_owned().into()))).await;
+        service.send(2, Body::Stream(1, StreamPacket::Register(name.to_owned().into()))).await;
         service.packet().await;
         service
     }
@@ -75,7 +75,9 @@ impl Peer {
     /// Waits for a call and answers it.
     pub(super) async fn answer(&mut self, value: &'static str) {
         match self.packet().await {
-            Packet { id, body: Body::On(1, Word::Request(call)) } => self.respond(id, call, value).await,
+            Packet { id, body: Body::Stream(1, StreamPacket::Request(call)) } => {
+                self.respond(id, call, value).await
+            }
             other => panic!("no call but {other:?}"),
         }
     }
@@ -84,6 +86,6 @@ impl Peer {
     pub(super) async fn respond(&mut self, id: u64, call: MessageData, value: &'static str) {
         let value = Bytes::from_static(value.as_bytes());
         let data = MessageData { key: call.key, value, ..MessageData::default() };
-        self.send(id, Body::On(1, Word::Response(data))).await;
+        self.send(id, Body::Stream(1, StreamPacket::Response(data))).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use limes_sdk::Bytes;
-use limes_wire::geminio::{Body, MessageData, Packet, SessionData, Time, Word};
+use limes_wire::geminio::{Body, MessageData, Packet, SessionData, StreamPacket, Time};
 
 use super::peer::Peer;
 use super::takeover::service_of_ids;
@@ -43,14 +43,14 @@ async fn a_stream_to_an_edge_that_does_not_read_is_closed() {
     // More than the sockets on the way and the queue of a stream hold.
     let piece = Bytes::from(vec![7; 1 << 20]);
     for id in 0..64 {
-        service.send(100 + id, Body::On(session, Word::Data(piece.clone()))).await;
+        service.send(100 + id, Body::Stream(session, StreamPacket::Data(piece.clone()))).await;
     }
     let edge = bed.edge(1).await;
     let (answer, ()) = tokio::join!(edge.call_within("bulk", "x", PATIENCE), async {
         let (mut answered, mut dismissed) = (false, false);
         while !answered || !dismissed {
             match service.packet().await {
-                Packet { id, body: Body::On(1, Word::Request(call)) } => {
+                Packet { id, body: Body::Stream(1, StreamPacket::Request(call)) } => {
                     service.respond(id, call, "read on").await;
                     answered = true;
                 }
@@ -72,7 +72,9 @@ async fn a_call_whose_deadline_has_passed_on_arrival_is_served() {
     edge.accepted().await;
     let past = Some(Time::after(SystemTime::now() - Duration::from_secs(3_600), Duration::ZERO));
     let late = MessageData { key: "who".into(), deadline: past, ..MessageData::default() };
-    edge.send(77, Body::On(1, Word::Request(late))).await;
-    let Packet { id: 77, body: Body::On(1, Word::Response(answer)) } = edge.packet().await else { panic!() };
+    edge.send(77, Body::Stream(1, StreamPacket::Request(late))).await;
+    let Packet { id: 77, body: Body::Stream(1, StreamPacket::Response(answer)) } = edge.packet().await else {
+        panic!()
+    };
     assert_eq!((&answer.value[..], answer.error.as_str()), (&b"ids"[..], ""));
 }

@@ -82,7 +82,7 @@ pub fn online(edge: u64) -> Event {
         meta: bytes::Bytes::from_static(b"meta"),
         addr: "127.0.0.1:1".into(),
         moving: false,
-        owes_offline: false,
+        offline_callback: false,
     }
 }
 

@@ -16,7 +16,7 @@ const REGISTER_ACK: u8 = 0x82;
 
 /// The content of a stream's packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Word {
+pub enum StreamPacket {
     /// A message that expects an acknowledgement.
     Message(MessageData),
     /// The application has finished a message.
@@ -35,18 +35,18 @@ pub enum Word {
     RegisterAck(String),
 }
 
-impl Word {
+impl StreamPacket {
     /// The packet's type.
     pub fn kind(&self) -> u8 {
         match self {
-            Word::Message(_) => MESSAGE,
-            Word::MessageAck(_) => MESSAGE_ACK,
-            Word::Data(_) => DATA,
-            Word::Request(_) => REQUEST,
-            Word::Response(_) => RESPONSE,
-            Word::Cancel(_) => CANCEL,
-            Word::Register(_) => REGISTER,
-            Word::RegisterAck(_) => REGISTER_ACK,
+            StreamPacket::Message(_) => MESSAGE,
+            StreamPacket::MessageAck(_) => MESSAGE_ACK,
+            StreamPacket::Data(_) => DATA,
+            StreamPacket::Request(_) => REQUEST,
+            StreamPacket::Response(_) => RESPONSE,
+            StreamPacket::Cancel(_) => CANCEL,
+            StreamPacket::Register(_) => REGISTER,
+            StreamPacket::RegisterAck(_) => REGISTER_ACK,
         }
     }
 
@@ -59,19 +59,21 @@ impl Word {
     ///
     /// # Errors
     /// [`Malformed`].
-    pub fn decode(kind: u8, mut rest: Bytes) -> Result<Word, Malformed> {
+    pub fn decode(kind: u8, mut rest: Bytes) -> Result<StreamPacket, Malformed> {
         Ok(match kind {
-            MESSAGE => Word::Message(MessageData::get(&rest)?),
-            MESSAGE_ACK => Word::MessageAck(MessageData::get(&rest)?),
-            DATA => Word::Data(rest),
-            REQUEST => Word::Request(MessageData::get(&rest)?),
-            RESPONSE => Word::Response(MessageData { custom: Bytes::new(), ..MessageData::get(&rest)? }),
+            MESSAGE => StreamPacket::Message(MessageData::get(&rest)?),
+            MESSAGE_ACK => StreamPacket::MessageAck(MessageData::get(&rest)?),
+            DATA => StreamPacket::Data(rest),
+            REQUEST => StreamPacket::Request(MessageData::get(&rest)?),
+            RESPONSE => {
+                StreamPacket::Response(MessageData { custom: Bytes::new(), ..MessageData::get(&rest)? })
+            }
             CANCEL => {
                 let len = rest.len();
-                Word::Cancel(rest.try_get_u16().map_err(|_| Malformed::Short(len))?)
+                StreamPacket::Cancel(rest.try_get_u16().map_err(|_| Malformed::Short(len))?)
             }
-            REGISTER => Word::Register(rest),
-            REGISTER_ACK => Word::RegisterAck(SessionData::get(&rest)?.error),
+            REGISTER => StreamPacket::Register(rest),
+            REGISTER_ACK => StreamPacket::RegisterAck(SessionData::get(&rest)?.error),
             unknown => return Err(Malformed::Unknown(unknown)),
         })
     }
@@ -79,13 +81,15 @@ impl Word {
     /// Appends what follows the stream id; returns a payload that should not be copied.
     pub fn encode(&self, out: &mut BytesMut) -> Bytes {
         match self {
-            Word::Message(data) | Word::MessageAck(data) | Word::Request(data) => data.put(out),
-            Word::Response(data) if data.custom.is_empty() => data.put(out),
-            Word::Response(data) => MessageData { custom: Bytes::new(), ..data.clone() }.put(out),
-            Word::Data(bytes) => return bytes.clone(),
-            Word::Cancel(reason) => out.put_u16(*reason),
-            Word::Register(method) => out.put_slice(method),
-            Word::RegisterAck(error) => {
+            StreamPacket::Message(data) | StreamPacket::MessageAck(data) | StreamPacket::Request(data) => {
+                data.put(out)
+            }
+            StreamPacket::Response(data) if data.custom.is_empty() => data.put(out),
+            StreamPacket::Response(data) => MessageData { custom: Bytes::new(), ..data.clone() }.put(out),
+            StreamPacket::Data(bytes) => return bytes.clone(),
+            StreamPacket::Cancel(reason) => out.put_u16(*reason),
+            StreamPacket::Register(method) => out.put_slice(method),
+            StreamPacket::RegisterAck(error) => {
                 SessionData { error: error.clone(), ..SessionData::default() }.put(out);
             }
         }
