@@ -46,7 +46,7 @@ pub(super) async fn run(presence: Arc<Presence>) {
         let Ok(found) = spawn_blocking(move || look(&looker, &tables)).await else { continue };
         for ghost in found.intersection(&last) {
             error!(?ghost, "R11 no ghosts: a row without a session; it is taken out");
-            presence.telemetry.metrics.ghost();
+            presence.telemetry.metrics.orphan();
             presence.removals.push(ghost.removal());
         }
         last = found;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use limes_raft::{Config, PeerAddr, Replica};
+use limes_raft::{Config, PeerAddr, RaftMetrics, Replica};
 use limes_routing::NodeAddrs;
 use limes_wire::frame::Role;
 use limes_wire::transport::tls::TlsServer;
@@ -56,12 +56,14 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     let (raft_io, incoming) = mpsc::channel(RAFT_WAITING);
     let status = status::serve(node.status_page(), node.http.clone(), ports.metrics);
     tasks::vital(tasks::Kind::Listener, status);
+    let telemetry = node.telemetry.clone();
+    tasks::vital(tasks::Kind::Control, async move { telemetry.metrics.upkeep().await });
     tasks::vital(tasks::Kind::Listener, nodes::serve(node.node_port(), ports.mesh, raft_io));
     ports.operators.serve(node.operator_ports());
     tokio::pin!(shutdown);
     let observer = Arc::new(Applier(node.presence.clone()));
     let replica = tokio::select! {
-        started = Replica::start(raft_config(&config), incoming, observer) => started?,
+        started = Replica::start(raft_config(&config, node.telemetry.metrics.raft()), incoming, observer) => started?,
         () = &mut shutdown => {
             info!("stopped before the cluster was found");
             return Ok(());
@@ -168,8 +170,8 @@ fn start_tasks(node: &Components) {
     tasks::vital(tasks::Kind::Control, memory);
 }
 
-/// What the settings mean to the member.
-pub(crate) fn raft_config(config: &NodeConfig) -> Config {
+/// What the settings mean to the member, which records its figures through these handles.
+pub(crate) fn raft_config(config: &NodeConfig, metrics: RaftMetrics) -> Config {
     let addresses = config.addresses();
     // As the reference does it: an address that nobody could dial is not told.
     let told = |what: &str, addr: &Addr| {
@@ -199,7 +201,7 @@ pub(crate) fn raft_config(config: &NodeConfig) -> Config {
         },
         initial,
         timing: config.cluster.timing(),
-        metrics: limes_raft::RaftMetrics::default(),
+        metrics,
     }
 }
 
