@@ -2,15 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::net::TcpListener;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use limes_node::config::{Addr, NodeConfig};
 use limes_node::dev::free_ports;
 use limes_sdk::{Bytes, Edge, Service};
 use serde_json::Value;
+use tokio::process::Command;
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// Time limit of any step, for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -112,8 +114,9 @@ impl Bed {
 
 async fn ctl(endpoint: &str, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_limesctl"));
-    command.args(["--endpoint", endpoint]).args(args).stdin(Stdio::null());
-    spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    command.args(["--endpoint", endpoint]).args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(PATIENCE, command.output()).await;
+    output.unwrap_or_else(|_| panic!("{args:?} did not end within {PATIENCE:?}")).unwrap()
 }
 
 /// The JSON that a command prints.

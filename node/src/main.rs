@@ -1,4 +1,4 @@
-//! The limes binary: all of it is in the library, so that tests reach it too.
+//! The limes binary. The library has all of its code, so that tests can use it.
 
 use std::process::ExitCode;
 

@@ -1,48 +1,56 @@
-//! What a member is told at its start.
+//! The settings of a member.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::metrics::RaftMetrics;
 use limes_routing::{Levels, NodeAddrs};
 use openraft::{Config as RaftConfig, SnapshotPolicy};
 
-/// A founder, by its name and mesh address.
+use crate::metrics::RaftMetrics;
+
+/// A founder: its name and the address of its mesh port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerAddr {
-    /// Its name.
+    /// The node's name.
     pub name: String,
-    /// Where its mesh port is.
+    /// The address of its mesh port.
     pub addr: String,
 }
 
-/// What a member is told at its start.
+/// The settings of a member.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where log, votes, snapshots and identity are.
+    /// The data directory: log, votes, snapshots and identity.
     pub dir: PathBuf,
-    /// This member's name.
+    /// This node's name.
     pub name: String,
-    /// Where it is reached, as advertised.
+    /// The addresses that this node advertises.
     pub addrs: NodeAddrs,
-    /// The founders, the same list in the same order on every node.
+    /// The founders: the same list in the same order on every node.
     pub initial: Vec<PeerAddr>,
-    /// How soon silence is noticed, the same on every node.
+    /// The timers of Raft: the same on every node.
     pub timing: Timing,
-    /// Where figures are recorded.
+    /// Where the member records its figures.
     pub metrics: RaftMetrics,
 }
 
-/// How soon members notice each other's silence. All else that waits for a leader or a quorum is
-/// derived from it, so that a cluster on slow disks or links is made patient in one place.
+impl Config {
+    /// Whether `initial` names no other node: then this node has no peer to join.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.initial.iter().all(|peer| peer.name == self.name)
+    }
+}
+
+/// How soon a member counts a silent member as failed. All other limits that wait for a leader or a quorum
+/// are derived from these, so that a cluster on slow disks or links is made patient in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How often the leader makes itself heard.
+    /// The interval of the leader's heartbeats.
     pub heartbeat: Duration,
-    /// The shortest silence after which a follower stands for election.
+    /// The shortest silence after which a follower starts an election.
     pub election_min: Duration,
-    /// The longest such silence; also how long a leader's lease lasts.
+    /// The longest such silence; also the length of a leader's lease.
     pub election_max: Duration,
 }
 
@@ -57,55 +65,59 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// Without an answer for so long there is no quorum: longer than an election takes, which is the
-    /// lease, a random timeout, and twice the longest one if the candidate has seen a longer log.
+    /// The time without an answer after which a request fails for lack of a quorum. It is longer than an
+    /// election: the lease, a random timeout, and twice the longest timeout if the candidate has seen a
+    /// longer log.
     pub fn no_quorum_after(&self) -> Duration {
         self.election_max * 4 + Duration::from_millis(100)
     }
 
-    /// The same, when the one before has waited that long in vain: whoever comes now is told soon.
+    /// The same for a request that follows one which failed for lack of a quorum.
     pub(crate) fn still_no_quorum_after(&self) -> Duration {
         self.election_max / 2
     }
 
-    /// How long one append may take: more than a heartbeat, for it waits for a disk.
+    /// The limit of one append, which waits for a disk.
     pub(crate) fn append(&self) -> Duration {
         APPEND_MIN.max(self.election_max * 2)
     }
 
-    /// How long any other small question to a member may take.
+    /// The limit of any other small request to a member.
     pub(crate) fn rpc(&self) -> Duration {
         RPC_MIN.max(self.election_max)
     }
 
-    /// A connection is asked for a sign of life so often, and given up after as long again. Raft's
-    /// own heartbeats do not find out that a connection is dead: each is merely late.
-    pub(crate) fn alive(&self) -> Duration {
+    /// The interval of keep-alive pings on a connection, and the time after which an unanswered ping closes
+    /// it. Raft's heartbeats do not detect a dead connection: each of them only times out.
+    pub(crate) fn keep_alive(&self) -> Duration {
         self.rpc()
     }
 
-    /// How long a change of members may take, with all that it waits for.
+    /// The limit of a membership change, with everything that it waits for.
     pub(crate) fn change(&self) -> Duration {
         CHANGE_MIN.max(self.no_quorum_after() + self.rpc())
     }
 }
 
-/// The levels that this code works at.
+/// The levels of the replicated rules that this version supports.
 pub(crate) const LEVELS: Levels = Levels { min: limes_routing::LEVEL, max: limes_routing::LEVEL };
-/// What [`Timing::append`] is at least.
+/// The least [`Timing::append`].
 const APPEND_MIN: Duration = Duration::from_secs(2);
-/// What [`Timing::rpc`] is at least.
+/// The least [`Timing::rpc`].
 const RPC_MIN: Duration = Duration::from_secs(1);
-/// What [`Timing::change`] is at least.
+/// The least [`Timing::change`].
 const CHANGE_MIN: Duration = Duration::from_secs(10);
-/// How long a connection may take to come up.
+/// The limit of setting up a connection.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_millis(500);
-/// How long a snapshot may travel.
+/// The limit of sending a snapshot.
 pub(crate) const SNAPSHOT_TIME: Duration = Duration::from_secs(60);
-/// Log bytes since the last snapshot at which the next is due, at least.
+/// The least number of log bytes since the last snapshot at which the next is due.
 pub(crate) const SNAPSHOT_LOG_BYTES: u64 = 64 << 20;
 
-/// openraft's settings; its defaults differ in what is set here.
+/// openraft's configuration; everything that is not set here has openraft's default.
+///
+/// # Errors
+/// The timers contradict each other.
 pub(crate) fn raft_config(timing: Timing) -> Result<Arc<RaftConfig>, openraft::ConfigError> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let config = RaftConfig {

@@ -1,14 +1,14 @@
-//! Who is told about each change of the tables.
+//! The interface to the part of the node that acts on changes of the tables.
 
 use limes_routing::{Batch, Effect, NodeId, Revision, Tables, Verdict};
 
-/// Told of every applied batch, in order, by the task that applies. Must not block.
+/// Receives every change of the tables, in order, on the task that applies entries. Must not block.
 pub trait Observer: Send + Sync + 'static {
-    /// Which member this is, and the boot nonce of this process; told once, before anything is
+    /// The identity of this member and the boot nonce of this process. Called once, before anything is
     /// applied.
     fn identified(&self, node: NodeId, cluster: [u8; 16], boot: [u8; 16]);
 
-    /// A batch has been applied; `tables` are those after it.
+    /// A batch has been applied; `tables` are the tables after it.
     fn applied(
         &self,
         revision: Revision,
@@ -18,7 +18,6 @@ pub trait Observer: Send + Sync + 'static {
         tables: &Tables,
     );
 
-    /// The tables have jumped (a snapshot was installed, or loaded at the start); `effects` are the
-    /// difference.
+    /// A snapshot has replaced the tables, from the leader or at the start; `effects` are the difference.
     fn installed(&self, effects: &[Effect], tables: &Tables);
 }

@@ -1,4 +1,4 @@
-//! The one place that fixes openraft's type parameters.
+//! The type parameters of openraft, fixed in this one place.
 
 use std::fmt;
 use std::io::Cursor;
@@ -17,12 +17,12 @@ impl fmt::Display for Data {
     }
 }
 
-/// The answer to a proposal: that it is applied. Verdicts go to the observer.
+/// The answer to a proposal: the entry is applied. Verdicts go to the observer and the proposer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Applied;
 
 openraft::declare_raft_types!(
-    /// openraft with our data.
+    /// openraft's parameters.
     pub TypeConfig:
         D = Data,
         R = Applied,
@@ -32,21 +32,19 @@ openraft::declare_raft_types!(
 
 /// A member's address in Raft's configuration.
 pub type Node = BasicNode;
-/// The consensus.
-pub type Raft = openraft::Raft<TypeConfig, crate::consensus::state_machine::Machine>;
 /// Term, leader and index of an entry.
 pub type LogId = alias::LogIdOf<TypeConfig>;
 /// Term and candidate.
 pub type Vote = alias::VoteOf<TypeConfig>;
 /// One entry of the log.
 pub type Entry = alias::EntryOf<TypeConfig>;
-/// Who votes and who learns.
+/// The voters and the learners.
 pub type Membership = openraft::Membership<u64, Node>;
-/// The configuration and where it was logged.
+/// A membership and the log id of its entry.
 pub type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
-/// What a snapshot is of.
+/// The last log id and the membership of a snapshot.
 pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
-/// The tables' bytes, joined.
+/// The encoded tables of a snapshot.
 pub type SnapshotData = Cursor<Bytes>;
 /// A snapshot.
 pub type Snapshot = alias::SnapshotOf<TypeConfig, SnapshotData>;

@@ -1,4 +1,4 @@
-//! The verbs of the command line, one file each.
+//! The verbs of the command line; each noun is a file.
 
 mod bench;
 mod edge;

@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use super::ACCEPT_PAUSE;
 use crate::limits::descriptors::DescriptorBudget;
-use crate::tasks;
+use crate::tasks::{Kind, Tasks};
 use crate::telemetry::Telemetry;
 use crate::telemetry::port::Port;
 use crate::transport::idle::{Guest, Guests, Stay};
@@ -42,6 +42,8 @@ const PING: Duration = Duration::from_secs(30);
 
 /// Serves HTTP on the ports of operators.
 pub(crate) struct HttpServer {
+    /// The tasks of connections, which end when the node stops.
+    pub(crate) tasks: Tasks,
     /// `limits.handshake`: until the first request.
     pub(crate) handshake: Duration,
     /// `self.server.stall`.
@@ -62,7 +64,7 @@ impl HttpServer {
                 Ok((socket, remote)) => {
                     let client = Client { server: self.clone(), port, remote: plain(remote) };
                     let work = client.serve(socket, guests.enter(), router.clone());
-                    tasks::spawn(tasks::Kind::Control, work);
+                    self.tasks.spawn_connection(Kind::Operator, work);
                 }
                 Err(error) => {
                     warn!(port = port.name(), %error, "cannot accept; is the limit of open files reached?");

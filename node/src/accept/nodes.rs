@@ -19,7 +19,7 @@ use crate::limits::descriptors::DescriptorBudget;
 use crate::mesh::context::MeshContext;
 use crate::mesh::link::Link;
 use crate::router::message::{LinkHandle, Receiver};
-use crate::tasks;
+use crate::tasks::Kind;
 use crate::telemetry::port::Port;
 use crate::transport::idle::Guests;
 use crate::transport::limiter::{ConnectionLimiter, Permit};
@@ -54,7 +54,7 @@ pub(crate) async fn serve(port: NodePort, listener: TcpListener, raft: RaftIo) {
                 let remote = plain(remote);
                 let Ok(place) = gate.enter(remote.ip()) else { continue };
                 let newcomer = Newcomer { port: port.clone(), remote, place, guests: guests.clone() };
-                tasks::spawn(tasks::Kind::Mesh, newcomer.route(socket, raft.clone()));
+                port.mesh.tasks.spawn_connection(Kind::Link, newcomer.route(socket, raft.clone()));
             }
             Err(error) => {
                 warn!(%error, "cannot accept nodes; is the limit of open files reached?");

@@ -21,8 +21,8 @@ use super::ACCEPT_PAUSE;
 use crate::limits::descriptors::DescriptorBudget;
 use crate::router::message::{Receiver, SessionHandle, TaskHandle};
 use crate::session::context::SessionContext;
-use crate::session::geminio as geminio_session;
-use crate::session::native::Session;
+use crate::session::geminio::GeminioSession;
+use crate::session::native::NativeSession;
 use crate::tasks;
 use crate::telemetry::port::Port;
 use crate::transport::limiter::{ConnectionLimiter, Full, Permit};
@@ -212,7 +212,7 @@ impl Connection {
             let handle = TaskHandle::new(mailbox.clone());
             permit.at(&Receiver::Session(SessionHandle::Geminio(handle.clone())));
             let limits = reference_limits(role, limits);
-            let handler = geminio_session::Session::new(ctx, role, handle, remote, permit);
+            let handler = GeminioSession::new(ctx, role, handle, remote, permit);
             let conn = geminio::Conn::server(began, limits);
             let driven = drive(transport, conn, handler, mailbox);
             tasks::spawn(tasks::Kind::Session, connections.track_future(driven));
@@ -221,7 +221,7 @@ impl Connection {
         let mailbox = Mailbox::new();
         let handle = SessionHandle::Native(TaskHandle::new(mailbox.clone()));
         permit.at(&Receiver::Session(handle.clone()));
-        let handler = Session::new(ctx, role, handle, remote).in_place(permit);
+        let handler = NativeSession::new(ctx, role, handle, remote, permit);
         let conn = Conn::server(began, limits);
         let driven = drive(transport, conn, handler, mailbox);
         tasks::spawn(tasks::Kind::Session, connections.track_future(driven));

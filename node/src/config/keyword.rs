@@ -1,20 +1,9 @@
 //! Settings whose value is one of a few keywords.
 
+pub use limes_routing::pick::HashBy;
+
 use super::setting::Leaf;
 use super::value_error::ValueError;
-
-/// How a service is selected for a call or message of an edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HashBy {
-    /// The edge's id, modulo the number of services.
-    EdgeId,
-    /// The edge's address, modulo the number of services.
-    SrcIp,
-    /// At random.
-    Random,
-    /// Rendezvous hashing of the edge's id: few edges move when a service comes or goes.
-    Rendezvous,
-}
 
 /// The lowest severity that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +25,6 @@ impl Level {
     }
 }
 
-const HASHES: [(&str, HashBy); 4] = [
-    ("edgeid", HashBy::EdgeId),
-    ("srcip", HashBy::SrcIp),
-    ("random", HashBy::Random),
-    ("rendezvous", HashBy::Rendezvous),
-];
-
 const LEVELS: [(&str, Level); 4] =
     [("debug", Level::Debug), ("info", Level::Info), ("warn", Level::Warn), ("error", Level::Error)];
 
@@ -61,11 +43,11 @@ fn parse<T: Copy>(keywords: &[(&'static str, T)], text: &str) -> Result<T, Value
 impl Leaf for HashBy {
     fn from_text(text: &str) -> Result<Self, ValueError> {
         // In files of the reference "" means the default.
-        parse(&HASHES, if text.is_empty() { "edgeid" } else { text })
+        parse(&HashBy::KEYWORDS, if text.is_empty() { "edgeid" } else { text })
     }
 
     fn to_yaml(&self) -> String {
-        keyword(&HASHES, *self).into()
+        keyword(&HashBy::KEYWORDS, *self).into()
     }
 }
 

@@ -171,7 +171,7 @@ impl Settings for NodeConfig {
 
 impl Settings for Exchange {
     fn visit<V: Visitor>(&mut self, v: &mut V) {
-        v.leaf("hashby", "edgeid, srcip, random or rendezvous.", &mut self.hashby);
+        v.leaf("hashby", HashBy::HELP, &mut self.hashby);
         v.leaf(
             "ignore_case",
             "Whether an unknown method or service name is looked up again without regard to the case of ASCII letters, as in \

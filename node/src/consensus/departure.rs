@@ -1,7 +1,8 @@
-//! A node that stops says so to all before it goes: whoever asks any node where to go is not sent here
-//! any more, while this one still serves.
+//! The announcement of a planned stop: no node sends clients to a node that is leaving, while that node still
+//! serves its sessions.
 //!
-//! It is a setting of the tables that names the process, so that the next start of the node is not meant.
+//! It is a setting in the tables whose value is the boot nonce of the process, so that it does not apply to the
+//! next boot of the node.
 
 use std::time::Duration;
 
@@ -9,20 +10,20 @@ use limes_raft::Replica;
 use limes_routing::{Event, NodeId, NodeRow, Tables};
 use tokio::time::timeout;
 
-/// How long the others may take to agree; after that it goes without.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the announcement may take to commit; after that the node goes on without it.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn key(node: NodeId) -> String {
     format!("leaving.{}", node.0)
 }
 
-/// Whether this life of a node is about to end.
+/// Whether this boot of a node is about to end.
 pub(crate) fn is_leaving(tables: &Tables, node: NodeId, row: &NodeRow) -> bool {
     tables.setting(&key(node)).is_some_and(|boot| boot == limes_raft::hex(&row.boot))
 }
 
-/// Says so, or that it is back. An answer is not waited for for long, nor is a failure told: without a
-/// quorum nobody can be told anything.
+/// Announces that this node is leaving, or that it is back. Waits 2 s at most, and ignores a failure: without a
+/// quorum nothing can be announced.
 pub(crate) async fn announce(replica: &Replica, leaves: bool) {
     let node = replica.status().node;
     let (value, known) = replica.read(|tables| {
@@ -30,6 +31,7 @@ pub(crate) async fn announce(replica: &Replica, leaves: bool) {
         (boot.unwrap_or_default(), tables.setting(&key(node)).unwrap_or_default().to_owned())
     });
     if value != known {
-        let _ = timeout(PATIENCE, replica.decide(Event::SettingChanged { key: key(node), value })).await;
+        let _ =
+            timeout(ANNOUNCE_TIMEOUT, replica.decide(Event::SettingChanged { key: key(node), value })).await;
     }
 }

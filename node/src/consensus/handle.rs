@@ -177,7 +177,7 @@ impl Consensus {
     /// Dropping the future has no effect.
     pub(crate) async fn wait_ready(&self) {
         let mut ready = self.0.ready.subscribe();
-        // The sender lives as long as this handle.
+        // The sender is in the same allocation as this handle, so it is not dropped before.
         let _ = ready.wait_for(|ready| *ready).await;
     }
 

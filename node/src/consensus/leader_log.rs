@@ -1,20 +1,20 @@
-//! Says in the log who leads, each time that this changes.
+//! Logs each change of the leader.
 
 use std::time::Duration;
 
+use limes_raft::Replica;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::handle::Consensus;
 
-/// PeekBackoff once a heartbeat for as long as the node runs.
-pub(crate) async fn watch(consensus: Consensus, heartbeat: Duration) {
+/// Checks once a heartbeat, for as long as the node runs, and logs a new leader.
+pub(crate) async fn watch(replica: Replica, consensus: Consensus, heartbeat: Duration) {
     let mut tick = interval(heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = None;
     loop {
         tick.tick().await;
-        let Some(replica) = consensus.replica() else { continue };
         let leader = replica.leader();
         if leader == known {
             continue;

@@ -22,10 +22,19 @@ pub(super) type Pages<T> = ReceiverStream<Result<T, Status>>;
 /// blocks nothing else.
 pub(super) fn pages<T, F>(work: impl FnOnce(Sink<T>) -> F) -> Response<Pages<T>>
 where
+    T: Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let (sink, pages) = mpsc::channel(QUEUED);
-    tasks::spawn(tasks::Kind::Control, work(Sink(sink)));
+    let reader = sink.clone();
+    let work = work(Sink(sink));
+    tasks::spawn(tasks::Kind::Operator, async move {
+        tokio::select! {
+            () = work => {}
+            // The reader is gone, or its connection was closed because the node stops.
+            () = reader.closed() => {}
+        }
+    });
     Response::new(ReceiverStream::new(pages))
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use limes_routing::watch::{self, Entry};
 use limes_routing::{NodeId, Position, Revision, Tables, Why};
 use tonic::Status;
 
@@ -105,64 +106,83 @@ pub(super) struct Source {
 /// Sends changes until the client stops reading, or until the changes after its position have been
 /// compacted.
 pub(super) async fn follow(source: Source, start: Start, tables: Tables, sink: Sink<Change>) {
-    let cluster = source.cluster;
-    let now = Position::end_of(tables.revision());
-    let mut position = match start {
-        Start::After(position) => position,
-        Start::Now => now,
-        Start::State => {
-            if !state(&tables, &sink).await {
-                return;
-            }
-            now
-        }
-    };
-    drop(tables);
-    let synced = |at: Position| Change {
-        position: token(cluster, at),
-        what: Some(What::Synced(Synced { revision: at.revision.0 })),
-    };
-    // A client that continues from a position gets `Synced` once it has all past changes.
-    let mut synced_once = start != Start::After(position);
-    if synced_once && !sink.send(synced(position)).await {
+    if start == Start::State && !state(&tables, &sink).await {
         return;
     }
-    let changes = &source.presence.changes;
-    loop {
+    let (position, caught_up) = match start {
+        Start::After(position) => (position, false),
+        Start::State | Start::Now => (Position::end_of(tables.revision()), true),
+    };
+    drop(tables);
+    let mut follower = Follower { source, sink, position, caught_up };
+    if caught_up && !follower.send_synced().await {
+        return;
+    }
+    while follower.step().await {}
+}
+
+/// One watch. Its methods return false when the watch has ended.
+struct Follower {
+    source: Source,
+    sink: Sink<Change>,
+    /// The client has all changes up to here.
+    position: Position,
+    /// Whether the client has been sent `Synced`. One that continues from a position gets it once it has all
+    /// past changes.
+    caught_up: bool,
+}
+
+impl Follower {
+    /// Sends the next changes, or waits for them.
+    async fn step(&mut self) -> bool {
+        let changes = &self.source.presence.changes;
         // Read before the changes, so that a change in between is not missed.
         let newest = changes.newest();
-        let entries = match changes.after(position) {
-            Ok(entries) => entries,
-            Err(limes_routing::watch::Compacted(Revision(revision))) => {
+        match changes.after(self.position) {
+            Ok(entries) if entries.is_empty() => self.wait(newest).await,
+            Ok(entries) => self.send(&entries).await,
+            Err(watch::Compacted(Revision(revision))) => {
                 let what = Some(What::Compacted(Compacted { revision }));
-                sink.send(Change { position: String::new(), what }).await;
-                return;
+                self.sink.send(Change { position: String::new(), what }).await;
+                false
             }
-        };
-        if entries.is_empty() {
-            // The entries applied up to here have changed nothing.
-            position = position.max(Position::end_of(newest));
-            if synced_once {
-                changes.newer(newest, IDLE).await;
-            }
-            if changes.newest() == newest || !synced_once {
-                if !sink.send(synced(position)).await {
-                    return;
-                }
-                synced_once = true;
-            }
-            continue;
         }
-        let names = names(&source.consensus);
+    }
+
+    /// Waits for entries after `newest`; sends `Synced` if there are none for [`IDLE`], and when the client has
+    /// caught up.
+    async fn wait(&mut self, newest: Revision) -> bool {
+        let changes = &self.source.presence.changes;
+        // The entries applied up to here have changed nothing.
+        self.position = self.position.max(Position::end_of(newest));
+        if self.caught_up {
+            changes.newer(newest, IDLE).await;
+            if changes.newest() != newest {
+                return true;
+            }
+        }
+        self.caught_up = true;
+        self.send_synced().await
+    }
+
+    async fn send(&mut self, entries: &[Arc<Entry<TableChange>>]) -> bool {
+        let names = names(&self.source.consensus);
         for entry in entries {
-            for (next, seen) in entry.after(position) {
-                let what = Some(what(&names, seen));
-                if !sink.send(Change { position: token(cluster, next), what }).await {
-                    return;
+            for (next, change) in entry.after(self.position) {
+                let change =
+                    Change { position: token(self.source.cluster, next), what: Some(what(&names, change)) };
+                if !self.sink.send(change).await {
+                    return false;
                 }
             }
-            position = position.max(Position::end_of(entry.revision));
+            self.position = self.position.max(Position::end_of(entry.revision));
         }
+        true
+    }
+
+    async fn send_synced(&self) -> bool {
+        let what = Some(What::Synced(Synced { revision: self.position.revision.0 }));
+        self.sink.send(Change { position: token(self.source.cluster, self.position), what }).await
     }
 }
 

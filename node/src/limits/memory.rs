@@ -20,13 +20,13 @@ impl MemoryPressure {
         self.resident.load(Ordering::Relaxed)
     }
 
-    /// The reason for which new peers and requests are refused; `None` while there is room.
+    /// Why new peers and requests are refused; `None` while memory is below the mark.
     pub(crate) fn refusal(&self) -> Option<String> {
         let kib = self.resident() >> 10;
         self.is_high().then(|| format!("this node holds {kib} KiB, more than its mark (limits.memory)"))
     }
 
-    /// Records a measurement, in bytes; returns whether the pressure was high before.
+    /// Records a measurement, in bytes; returns whether memory was over the mark before.
     pub(crate) fn measured(&self, resident: u64, high: bool) -> bool {
         self.resident.store(resident, Ordering::Relaxed);
         self.high.swap(high, Ordering::Relaxed)

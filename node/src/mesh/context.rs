@@ -10,10 +10,13 @@ use crate::router::edge_methods::EdgeMethods;
 use crate::router::edge_routes::EdgeRoutes;
 use crate::router::peers::PeerTable;
 use crate::router::registry::SessionRegistry;
+use crate::tasks::Tasks;
 use crate::telemetry::Telemetry;
 
 /// What a link to another node may touch.
 pub(crate) struct MeshContext {
+    /// The tasks of links, which end when the node stops.
+    pub(crate) tasks: Tasks,
     /// This node's name.
     pub(crate) name: String,
     /// `cluster.heartbeat`.

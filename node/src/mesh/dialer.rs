@@ -19,7 +19,7 @@ use super::handshake;
 use super::link::Link;
 use crate::router::message::{LinkCommand, LinkHandle};
 use crate::router::peers::{LinkKind, Peer};
-use crate::tasks;
+use crate::tasks::Kind;
 
 /// How long one attempt to reach a node may take.
 const DIAL_TIME: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ pub(crate) async fn keep_links(mesh: Arc<MeshContext>) {
             }
             let missing = mesh.peers.any_calls(id).is_none() || mesh.peers.streams(id).is_none();
             if missing && !peer.signs.dialling.swap(true, Ordering::AcqRel) {
-                tasks::spawn(tasks::Kind::Mesh, dial(mesh.clone(), id, peer));
+                mesh.tasks.spawn_connection(Kind::Link, dial(mesh.clone(), id, peer));
             }
         }
     }
@@ -108,7 +108,7 @@ async fn connect(mesh: &Arc<MeshContext>, id: NodeId, addr: &str) -> std::io::Re
     let handler = Link::dialled(mesh.clone(), handle.clone(), id, ready);
     let limits = Limits { streams: usize::MAX, ..Limits::default() };
     let conn = Conn::client(hello, Instant::now(), limits);
-    tasks::spawn(tasks::Kind::Mesh, drive(socket, conn, handler, mailbox));
+    mesh.tasks.spawn_connection(Kind::Link, drive(socket, conn, handler, mailbox));
     let guard = scopeguard::guard(handle.clone(), |handle| {
         let goaway = GoAway::new(Code::HANDSHAKE_TIMEOUT, "no welcome in time");
         handle.command(LinkCommand::Close(goaway));

@@ -158,7 +158,8 @@ impl Link {
 
     fn serve(&mut self, request: Box<Request>, destination: Destination, cx: &mut Cx) {
         let id = request.id;
-        if !self.serving.insert(id, request.kind, request.deadline, request.body.len()) {
+        let times = (cx.now(), request.deadline);
+        if !self.serving.insert(id, request.kind, times, request.body.len()) {
             warn!(id, "a node has used a request number twice");
             return;
         }

@@ -1,4 +1,5 @@
-//! Every applied batch becomes routes and mail. Runs in the task that applies and never waits.
+//! Turns every applied batch into routes, the service index, and commands to sessions and links. Runs in the
+//! task that applies the log, and never waits.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,13 +18,12 @@ use crate::consensus::departure::is_leaving;
 use crate::consensus::handle::Identity;
 use crate::router::edge_routes::EdgeLocation;
 use crate::router::grace::Absentee;
-use crate::router::message::{Destination, LinkCommand, SessionCommand};
+use crate::router::message::{Destination, LinkCommand, RETIRE, SessionCommand};
 use crate::router::peers::Reachability;
 use crate::router::registry::SessionOwner;
 use crate::router::service_index::ServiceIndex;
-use crate::session::native::RETIRE;
 
-/// The node as the replica's observer.
+/// The node as the observer of its replica.
 pub(crate) struct Applier(pub(crate) Arc<Presence>);
 
 impl Observer for Applier {
@@ -47,7 +47,8 @@ impl Observer for Applier {
 impl Applier {
     fn follow(&self, effects: &[Effect], tables: &Tables) {
         let (mut services, mut nodes) = (false, false);
-        // SessionOwner has offered something may be expected back: because it was sent away, or because its node died.
+        // Whether services are expected to reconnect: `Some(true)` because their node drains, `Some(false)` because
+        // it has died.
         let mut expected: Option<bool> = None;
         for effect in effects {
             match effect {
@@ -87,6 +88,7 @@ impl Applier {
         if services {
             let next = Arc::new(ServiceIndex::of(tables, self.0.config.ignore_case));
             let last = self.0.services.swap(next.clone());
+            self.0.services_changed.send_replace(());
             if let Some(planned) = expected {
                 for offer in last.lost(&next) {
                     self.0.grace.expect(Absentee::Service(offer), planned, Instant::now());
@@ -107,7 +109,7 @@ impl Applier {
             match presence.sessions.applied(home.session.0, SessionOwner::Edge(edge, Some(incarnation))) {
                 Some(handle) => presence.edges.set(edge, EdgeLocation::Local { incarnation, handle }),
                 None => {
-                    // Its socket is gone already: the row must follow at once (R3).
+                    // Its socket is closed already: the row must be removed at once (R3).
                     presence.edges.set(edge, EdgeLocation::Remote(home));
                     presence.removals.push(Event::EdgeOffline { edge, incarnation });
                 }
@@ -124,11 +126,11 @@ impl Applier {
             self.notify_takeover(edge, home, old, moving);
         }
         if !moving {
-            self.over(old.node, Destination::Edge(edge, old.incarnation), Code::REPLACED);
+            self.session_over(old.node, Destination::Edge(edge, old.incarnation), Code::REPLACED);
         }
     }
 
-    /// Closes, or retires, the session here that a newcomer has taken over.
+    /// Closes or retires a session here whose edge has connected again.
     fn replace(&self, old: Home, moving: bool) {
         let Some(entry) = self.0.sessions.get(old.session.0) else { return };
         if moving {
@@ -140,8 +142,8 @@ impl Applier {
         }
     }
 
-    /// R4: the old home is told. If it cannot be heard, the others are, so that none of them leads anybody
-    /// there any more when the newcomer is welcomed; where the old home is known to be down, nobody does.
+    /// Notifies the old home of a takeover (R4). If the old home does not answer, notifies the other nodes, so that
+    /// none of them routes to it any more when the new session is welcomed. If it is down, no node routes to it.
     fn notify_takeover(&self, edge: EdgeId, home: Home, old: Home, moving: bool) {
         let peers = &self.0.peers;
         let links = match peers.reach(old.node, old.epoch) {
@@ -157,16 +159,16 @@ impl Applier {
                 moving,
                 confirmed,
             });
-            // Whose admission was given up waits for nothing.
+            // An admission that was given up waits for no confirmation.
             if sent && self.0.sessions.get(home.session.0).is_some() {
                 self.0.expect_confirmation(home.session.0, outstanding);
             }
         }
     }
 
-    /// A session on another node is over: what this node has forwarded to it ends, whether or not that
-    /// node says so.
-    fn over(&self, at: NodeId, target: Destination, code: Code) {
+    /// Ends what this node has forwarded to a session of another node that is over, whether or not that node
+    /// reports it.
+    fn session_over(&self, at: NodeId, target: Destination, code: Code) {
         if !self.0.consensus.is_self(at)
             && let Some(link) = self.0.peers.any_calls(at)
         {
@@ -177,14 +179,14 @@ impl Applier {
     fn edge_gone(&self, edge: EdgeId, home: Home, why: Why, tables: &Tables) {
         let planned = why == Why::Ended && leaves(tables, home.node);
         if planned || why == Why::NodeGone {
-            // Before the route goes: whoever misses it then, waits.
+            // Before the route is removed, so that a request that misses it waits.
             self.0.grace.expect(Absentee::Edge(edge), planned, Instant::now());
         }
         self.0.edges.gone(edge, home.incarnation);
         if self.is_here(&home) {
             self.end(home, why);
         } else if why == Why::Kicked {
-            self.over(home.node, Destination::Edge(edge, home.incarnation), Code::GONE);
+            self.session_over(home.node, Destination::Edge(edge, home.incarnation), Code::GONE);
         }
     }
 
@@ -215,9 +217,9 @@ impl Applier {
         if self.is_here(&home) {
             self.end(home, why);
         } else if why == Why::Replaced {
-            self.over(home.node, target, Code::REPLACED);
+            self.session_over(home.node, target, Code::REPLACED);
         } else if why == Why::Kicked {
-            self.over(home.node, target, Code::GONE);
+            self.session_over(home.node, target, Code::GONE);
         }
     }
 
@@ -229,7 +231,7 @@ impl Applier {
             return;
         }
         if !presence.consensus.is_own_boot(tables) {
-            // An earlier process of this member, seen again while the log is replayed.
+            // An earlier boot of this member, applied again while the log is replayed.
             return;
         }
         let is_first = presence.consensus.begin_epoch(epoch);
@@ -267,7 +269,7 @@ impl Applier {
     }
 }
 
-/// Whether a node sends its clients away, or did so last.
+/// Whether a node drains, or drained before it stopped.
 fn leaves(tables: &Tables, node: NodeId) -> bool {
     tables.node(node).is_some_and(|row| is_leaving(tables, node, row))
 }

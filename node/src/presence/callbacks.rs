@@ -14,16 +14,16 @@ use super::context::Presence;
 use crate::router::message::{Address, Answer, Delivery, Failure, Kind, Origin, Request, RequestEvent};
 use crate::router::resolve;
 
-/// How long a service may take to answer what an edge waits for: less than its handshake.
+/// How long a service may take to answer a callback that an edge waits for: less than the edge's handshake.
 pub(super) const TIME: Duration = Duration::from_secs(3);
 
-/// What a service said.
+/// The outcome of a callback.
 pub(super) enum CallbackOutcome {
-    /// Its reply.
+    /// The service's reply.
     Accepted(Bytes),
-    /// Its own error.
+    /// The service's own error.
     Refused(String),
-    /// No answer of its own: nobody was there, or it is not known.
+    /// No answer from a service: no service was there, or its answer is not known.
     Unanswered(Failure),
 }
 
@@ -32,7 +32,7 @@ pub(super) fn has_provider(presence: &Presence, method: &str) -> bool {
     !presence.services.load().method(method).is_empty()
 }
 
-/// Asks a service, chosen by the edge, which may take so long to answer.
+/// Calls a service that offers the callback, selected by the edge. Waits for `time` at most.
 pub(super) async fn ask(
     presence: &Arc<Presence>,
     method: &'static str,

@@ -1,5 +1,5 @@
-//! What has changed lately, for those who watch: filled by the task that applies, read by any number of
-//! followers, each at its own place.
+//! The recent changes of the tables, for watchers: filled by the task that applies the log, read by any number of
+//! followers, each at its own position.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,30 +14,30 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Bytes of changes that are kept: some 100,000 connects.
-const KEPT: usize = 16 << 20;
-/// Entries that a follower takes at once.
-const SOME: usize = 64;
+const BYTES_KEPT: usize = 16 << 20;
+/// Entries that a follower reads at once.
+const BATCH: usize = 64;
 
-/// One change, with what its row said when its entry had been applied.
+/// One change, with the row as it was when its entry had been applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// An edge is at home here; the row it had before, if any, is gone.
+    /// An edge has a session at this home; the row it had before, if any, is gone.
     Edge { edge: EdgeId, home: Home, addr: Box<str>, meta: Bytes },
     /// An edge's session has ended.
     EdgeGone { edge: EdgeId, home: Home, why: Why },
-    /// A service's session has begun, or offers something else now.
+    /// A service's session has begun, or its methods or topics have changed.
     Service(Box<ServiceRow>),
     /// A service's session has ended.
     ServiceGone { service: ServiceId, home: Home, why: Why },
-    /// A node lives in a new epoch.
+    /// A node has begun an epoch.
     NodeUp(NodeId, Epoch),
-    /// A node's life is over, and with it all that was at home there.
+    /// A node's epoch is over, and with it every session at home there.
     NodeDown(NodeId, Epoch),
-    /// There are other members, or they have other addresses or rights.
+    /// The members, their addresses or their rights have changed.
     Members,
-    /// A node is being emptied, or filled again.
+    /// A node is drained, or takes sessions again.
     Drain(NodeId, bool),
-    /// A setting's value; an empty one: it has none.
+    /// A setting and its value; empty: the setting is removed.
     Setting(String, String),
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct ChangeLog {
 
 impl ChangeLog {
     pub(super) fn new() -> Self {
-        let watch = Mutex::new(Watch::new(Revision(0), KEPT));
+        let watch = Mutex::new(Watch::new(Revision(0), BYTES_KEPT));
         ChangeLog { watch, newest: watch::Sender::new(Revision(0)) }
     }
 
@@ -61,13 +61,13 @@ impl ChangeLog {
 
     /// Notes an applied entry.
     pub(super) fn note(&self, revision: Revision, effects: &[Effect], tables: &Tables) {
-        let changes: Vec<Change> = effects.iter().filter_map(|effect| seen(effect, tables)).collect();
+        let changes: Vec<Change> = effects.iter().filter_map(|effect| change_of(effect, tables)).collect();
         let bytes = changes.iter().map(weight).sum();
         self.watch().push(revision, changes, bytes);
         self.newest.send_replace(revision);
     }
 
-    /// The tables have jumped: nobody has seen what lies between.
+    /// A snapshot has replaced the tables: no watcher has seen what lies between.
     pub(super) fn reset(&self, revision: Revision) {
         self.watch().reset(revision);
         self.newest.send_replace(revision);
@@ -84,7 +84,7 @@ impl ChangeLog {
     /// [`Compacted`]: what follows the position is not kept any more.
     pub(crate) fn after(&self, position: Position) -> Result<Vec<Arc<Entry<Change>>>, Compacted> {
         let watch = self.watch();
-        Ok(watch.after(position)?.take(SOME).cloned().collect())
+        Ok(watch.after(position)?.take(BATCH).cloned().collect())
     }
 
     /// Waits until an entry newer than this has been noted, or for so long. Cancel safe.
@@ -94,12 +94,12 @@ impl ChangeLog {
     }
 }
 
-/// What of an effect is shown.
-fn seen(effect: &Effect, tables: &Tables) -> Option<Change> {
+/// The change that watchers see of an effect.
+fn change_of(effect: &Effect, tables: &Tables) -> Option<Change> {
     Some(match effect {
         Effect::EdgeOnline { edge, home, .. } => {
             let row = tables.edge_row(*edge).filter(|row| row.home == *home);
-            // Gone again within its own entry: that follows.
+            // `None`: the edge has gone again within the same entry; that change follows.
             let (addr, meta) = row.map_or_else(Default::default, |row| (row.addr, row.meta));
             Change::Edge { edge: *edge, home: *home, addr: addr.into(), meta: Bytes::copy_from_slice(meta) }
         }
@@ -118,17 +118,17 @@ fn seen(effect: &Effect, tables: &Tables) -> Option<Change> {
         Effect::SettingChanged { key } => {
             Change::Setting(key.clone(), tables.setting(key).unwrap_or_default().to_owned())
         }
-        // Between nodes and services.
+        // Concerns nodes and services only.
         Effect::OfflineDue { .. } => return None,
     })
 }
 
 /// About how many bytes a change takes.
-fn weight(seen: &Change) -> usize {
+fn weight(change: &Change) -> usize {
     let names =
         |row: &ServiceRow| row.methods.iter().chain(&row.topics).map(|name| name.len() + 64).sum::<usize>();
     size_of::<Change>()
-        + match seen {
+        + match change {
             Change::Edge { addr, meta, .. } => addr.len() + meta.len(),
             Change::Service(row) => {
                 size_of::<ServiceRow>() + row.name.len() + row.meta.len() + row.addr.len() + names(row)

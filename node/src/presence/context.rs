@@ -8,11 +8,11 @@ use limes_routing::{EdgeId, Incarnation};
 use limes_wire::Code;
 use limes_wire::frame::GoAway;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::change_log::ChangeLog;
 use super::id_allocator::IdAllocator;
-use super::removals::Removals;
+use super::removal_queue::RemovalQueue;
 use crate::config::Cluster;
 use crate::consensus::handle::Consensus;
 use crate::router::context::Router;
@@ -58,7 +58,7 @@ pub(crate) struct PresenceParts {
     pub(crate) telemetry: Arc<Telemetry>,
 }
 
-/// Turns connects into events and effects into routes; remembers what is under way beside the tables.
+/// The state of presence beside the tables: what is proposed, due, or waited for.
 pub(crate) struct Presence {
     pub(super) config: PresenceConfig,
     pub(super) consensus: Consensus,
@@ -71,13 +71,15 @@ pub(crate) struct Presence {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) edge_ids: IdAllocator,
     pub(super) service_ids: IdAllocator,
-    pub(super) removals: Removals,
-    /// Confirmations of takeover notifications that are outstanding, by the new session's number.
+    pub(super) removals: RemovalQueue,
+    /// Outstanding confirmations of takeovers, by the new session's number.
     notifications: Mutex<HashMap<u64, Vec<oneshot::Receiver<()>>>>,
-    /// A pending callback may be due.
+    /// Fires when a pending callback may be due.
     pub(super) callback_due: Notify,
-    /// A new epoch has begun: sessions are to be resumed.
+    /// Fires when a new epoch has begun, in which sessions are to be resumed.
     pub(super) resume: Notify,
+    /// Changes each time that the service index is replaced.
+    pub(super) services_changed: watch::Sender<()>,
     /// Recent changes, for watchers.
     pub(crate) changes: ChangeLog,
 }
@@ -98,15 +100,16 @@ impl Presence {
             telemetry,
             edge_ids: IdAllocator::default(),
             service_ids: IdAllocator::default(),
-            removals: Removals::new(),
+            removals: RemovalQueue::default(),
             notifications: Mutex::default(),
             callback_due: Notify::new(),
             resume: Notify::new(),
+            services_changed: watch::Sender::new(()),
             changes: ChangeLog::new(),
         })
     }
 
-    /// The admission of a session waits for this confirmation of a takeover notification.
+    /// Makes the admission of a session wait for the confirmation of a takeover.
     pub(super) fn expect_confirmation(&self, session: u64, confirmed: oneshot::Receiver<()>) {
         self.notifications.lock().entry(session).or_default().push(confirmed);
     }
@@ -116,8 +119,8 @@ impl Presence {
         self.notifications.lock().remove(&session).unwrap_or_default()
     }
 
-    /// Another node reports that an edge has a newer session there: nothing new is routed to lower
-    /// incarnations here. They are closed, or may finish what is in flight if the edge is `moving`.
+    /// Handles another node's report that an edge has a newer session: nothing new is routed to lower
+    /// incarnations here, and they are closed, or finish what is in flight if the edge is `moving`.
     pub(crate) fn taken_over(&self, edge: EdgeId, incarnation: Incarnation, moving: bool) {
         let Some(handle) = self.edges.moved(edge, incarnation) else { return };
         if !moving {

@@ -1,4 +1,4 @@
-//! IdAllocator in hand: reserved through the log in blocks, given out one by one, never twice.
+//! Allocates ids: reserves blocks of them through the log and gives each out once.
 
 use std::ops::Range;
 
@@ -6,10 +6,10 @@ use limes_raft::{ProposeError, Proposer};
 use limes_routing::{Event, Verdict};
 use parking_lot::Mutex;
 
-/// IdAllocator reserved at a time. What a restart leaves unused is lost; there are enough.
+/// Ids reserved at a time. Those that a restart leaves unused are lost; 64 bits allow for it.
 const BLOCK: u32 = 1_024;
 
-/// IdAllocator of one kind that this node may give out.
+/// The ids of one kind that this node may give out.
 #[derive(Debug, Default)]
 pub(super) struct IdAllocator(Mutex<Vec<Range<u64>>>);
 
@@ -30,6 +30,9 @@ impl IdAllocator {
     }
 
     /// The next id; reserves a block if none is left.
+    ///
+    /// # Errors
+    /// The block could not be reserved.
     pub(super) async fn next(
         &self,
         proposer: &Proposer,
@@ -51,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_id_of_a_block_is_given_once_and_none_beside_it() {
+    fn each_id_of_a_block_is_given_once_and_no_other() {
         let ids = IdAllocator::default();
         ids.put(10, 3);
         ids.put(20, 2);

@@ -1,4 +1,4 @@
-//! Methods and topics that services offer and take.
+//! Registration: the methods that services offer and the topics that they take.
 
 use std::sync::Arc;
 
@@ -9,21 +9,24 @@ use super::context::Presence;
 use crate::router::message::SessionCommand;
 use crate::router::registry::SessionOwner;
 
-/// What a service wants done with names.
+/// A change of a service's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NameChange {
-    /// Offer methods.
+    /// Adds methods.
     Register,
-    /// Offer them no longer.
+    /// Removes methods.
     Withdraw,
-    /// Take topics.
+    /// Adds topics.
     Subscribe,
-    /// Take them no longer.
+    /// Removes topics.
     Unsubscribe,
 }
 
-/// Proposes a change of names; the answer goes to the session as mail, after this node has applied
-/// it.
+/// Proposes a change of names; the outcome goes to the session as a command, after this node has applied the
+/// change.
+///
+/// # Cancel safety
+/// Not cancel safe: a dropped change may be committed without an outcome.
 pub(crate) async fn change_names(
     presence: Arc<Presence>,
     no: u64,
@@ -32,7 +35,7 @@ pub(crate) async fn change_names(
     names: Vec<Str>,
 ) {
     let Some(entry) = presence.sessions.get(no) else { return };
-    let SessionOwner::Service(service, _) = entry.who else { return };
+    let SessionOwner::Service(service, _) = entry.owner else { return };
     let session = SessionNo(no);
     let adds = matches!(change, NameChange::Register | NameChange::Subscribe);
     if let Some(text) = adds.then(|| too_many(&presence, session, change, &names)).flatten() {
@@ -47,7 +50,7 @@ pub(crate) async fn change_names(
         NameChange::Unsubscribe => Event::TopicsUnsubscribed { service, session, names },
     };
     let (code, text) = match presence.consensus.replica() {
-        // R10: who has felt for the quorum in vain does not wait for it again.
+        // R10: a node that knows that it has no quorum fails at once instead of waiting for it.
         Some(_) if !presence.consensus.is_ready() => {
             (Code::NO_QUORUM, "this node has lost the cluster".to_owned())
         }
@@ -61,8 +64,8 @@ pub(crate) async fn change_names(
     entry.handle.command(SessionCommand::NamesDecided { id, code, text });
 }
 
-/// What a service is told whose names would be over the limit (PROTOCOL 9.2). Of a native
-/// service one request at a time is being decided; one of the reference may have a few names more.
+/// The refusal of names over the limit (PROTOCOL 9.2). A native service has one such request at a time; a service of
+/// the reference may have several, and so end up with a few names more.
 fn too_many(presence: &Presence, session: SessionNo, change: NameChange, names: &[Str]) -> Option<String> {
     let most = presence.config.names_max;
     let me = presence.consensus.node()?;

@@ -2,15 +2,23 @@
 
 use std::sync::Arc;
 
+use limes_raft::Replica;
+
 use super::context::Presence;
 use super::{node_down, orphans, pending_callbacks, removals, resume};
-use crate::tasks;
+use crate::tasks::{Kind, Tasks};
 
-/// Starts what presence does by itself; the tasks end with the runtime.
-pub(crate) fn start(presence: &Arc<Presence>) {
-    tasks::vital(tasks::Kind::Presence, removals::run(presence.clone()));
-    tasks::vital(tasks::Kind::Presence, resume::run(presence.clone()));
-    tasks::vital(tasks::Kind::Presence, node_down::run(presence.clone()));
-    tasks::vital(tasks::Kind::Presence, pending_callbacks::run(presence.clone()));
-    tasks::vital(tasks::Kind::Presence, orphans::run(presence.clone()));
+/// Starts the background tasks of presence, which run until `tasks` are stopped.
+pub(crate) fn start(presence: &Arc<Presence>, replica: &Replica, tasks: &Tasks) {
+    let handles = || (presence.clone(), replica.clone());
+    let (context, member) = handles();
+    tasks.spawn_critical(Kind::Removals, removals::run(context, member));
+    let (context, member) = handles();
+    tasks.spawn_critical(Kind::Resume, resume::run(context, member));
+    let (context, member) = handles();
+    tasks.spawn_critical(Kind::FailureDetector, node_down::run(context, member));
+    let (context, member) = handles();
+    tasks.spawn_critical(Kind::PendingCallbacks, pending_callbacks::run(context, member));
+    let (context, member) = handles();
+    tasks.spawn_restarting(Kind::OrphanCheck, move || orphans::run(context.clone(), member.clone()));
 }

@@ -1,6 +1,6 @@
-//! Commands to sessions and mesh links: what their tasks are told beside requests and streams.
+//! Commands to the tasks of sessions and mesh links, beside requests and streams.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use limes_routing::{EdgeId, Incarnation};
 use limes_wire::Code;
@@ -9,16 +9,19 @@ use tokio::sync::oneshot;
 
 use super::address::Destination;
 
-/// What a session of either protocol is told to do.
+/// How long a session that is retired may finish what is in flight.
+pub(crate) const RETIRE: Duration = Duration::from_secs(30);
+
+/// A command to a session of either protocol.
 #[derive(Debug)]
 pub(crate) enum SessionCommand {
-    /// The session is in the tables: welcome the peer.
+    /// Welcome the peer: the session is in the tables.
     Welcome(Box<Welcome>),
-    /// A register, withdraw, subscribe or unsubscribe has been decided.
+    /// Answer a register, withdraw, subscribe or unsubscribe.
     NamesDecided {
-        /// The peer's id for it.
+        /// The peer's id for the request.
         id: u64,
-        /// `OK`, or why nothing was changed.
+        /// `OK`, or why no name was changed.
         code: Code,
         /// One line for a person.
         text: String,
@@ -29,12 +32,12 @@ pub(crate) enum SessionCommand {
     Retire(GoAway, Instant),
 }
 
-/// What a mesh link is told to do.
+/// A command to a mesh link.
 #[derive(Debug)]
 pub(crate) enum LinkCommand {
-    /// Fail what was sent to this node: it is down.
+    /// Fail what was sent over this link: the node at its other end is down.
     PeerDown,
-    /// Tell the other node that one of its edges has a newer session.
+    /// Notify the other node that one of its edges has a newer session.
     Takeover {
         /// The edge.
         edge: EdgeId,
@@ -45,7 +48,7 @@ pub(crate) enum LinkCommand {
         /// Fires when the other node has confirmed.
         confirmed: oneshot::Sender<()>,
     },
-    /// The tables have removed a session at the other end: what was forwarded to it ends with this code.
+    /// End what was forwarded to this session with this code: the tables have removed the session.
     SessionOver(Destination, Code),
     /// Send a ping.
     Ping,

@@ -17,7 +17,7 @@ use limes_wire::{Code, Str};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use super::address::{Address, Destination, Freshness, Key, Kind, Recipient};
-pub(crate) use super::command::{LinkCommand, SessionCommand};
+pub(crate) use super::command::{LinkCommand, RETIRE, SessionCommand};
 use super::geminio_stream::StreamCommand;
 pub(crate) use super::outcome::{Answer, Failure};
 

@@ -10,17 +10,17 @@ use tokio::sync::Notify;
 use super::message::SessionHandle;
 use super::shards::{SHARDS, spread};
 
-/// Whose session it is.
+/// The owner of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SessionOwner {
-    /// An edge, with its incarnation once the event is applied.
+    /// An edge; the incarnation is known once the event is applied.
     Edge(EdgeId, Option<Incarnation>),
     /// A service; true once the event is applied.
     Service(ServiceId, bool),
 }
 
 impl SessionOwner {
-    /// Whether it is an edge's.
+    /// Whether the owner is an edge.
     pub(crate) fn is_edge(self) -> bool {
         matches!(self, SessionOwner::Edge(..))
     }
@@ -31,9 +31,9 @@ impl SessionOwner {
 pub(crate) struct SessionEntry {
     /// Its mailbox.
     pub(crate) handle: SessionHandle,
-    /// Whose it is.
-    pub(crate) who: SessionOwner,
-    /// It has missed a keepalive: others are preferred.
+    /// The edge or service.
+    pub(crate) owner: SessionOwner,
+    /// Whether it has missed a keepalive: other sessions are preferred.
     pub(crate) silent: bool,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct SessionEntry {
 #[derive(Debug)]
 pub(crate) struct SessionRegistry {
     last: AtomicU64,
-    /// Asked at each connect.
+    /// Read at each connect, hence not the sum of the shards.
     count: AtomicUsize,
     /// Fires when the last session is removed.
     emptied: Notify,
@@ -68,7 +68,7 @@ impl SessionRegistry {
         self.shards[spread(no)].lock()
     }
 
-    /// Notes a session before its event is proposed.
+    /// Registers a session before its event is proposed.
     pub(crate) fn insert(&self, no: u64, entry: SessionEntry) {
         if self.shard(no).insert(no, entry).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
@@ -80,12 +80,12 @@ impl SessionRegistry {
         self.shard(no).get(&no).cloned()
     }
 
-    /// Notes that the session's event is applied, and gives its mailbox. Nothing: the session has ended meanwhile, or is
-    /// another's; whoever asks must propose the removal.
-    pub(crate) fn applied(&self, no: u64, who: SessionOwner) -> Option<SessionHandle> {
+    /// Notes that the session's event is applied, and returns its mailbox. `None`: the session has ended
+    /// meanwhile, or belongs to another owner; the caller must propose the removal.
+    pub(crate) fn applied(&self, no: u64, owner: SessionOwner) -> Option<SessionHandle> {
         let mut shard = self.shard(no);
         let entry = shard.get_mut(&no)?;
-        let same = match (entry.who, who) {
+        let same = match (entry.owner, owner) {
             (SessionOwner::Edge(held, _), SessionOwner::Edge(edge, _)) => held == edge,
             (SessionOwner::Service(held, _), SessionOwner::Service(service, _)) => held == service,
             _ => false,
@@ -93,7 +93,7 @@ impl SessionRegistry {
         if !same || entry.handle.is_closed() {
             return None;
         }
-        entry.who = who;
+        entry.owner = owner;
         Some(entry.handle.clone())
     }
 
@@ -104,7 +104,7 @@ impl SessionRegistry {
         }
     }
 
-    /// Takes a session out: it has ended.
+    /// Removes a session that has ended.
     pub(crate) fn remove(&self, no: u64) -> Option<SessionEntry> {
         let removed = self.shard(no).remove(&no);
         if removed.is_some() && self.count.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -121,7 +121,7 @@ fn missed_service(router: &Router, kind: Kind, name: &str) -> Resolution {
 
 /// Resolves an edge with what this node knows now.
 ///
-/// `tried`: its node has answered that this session is over; the tables will say so shortly.
+/// `tried`: its node has answered that this session is over; the removal is on its way into the tables.
 pub(crate) fn resolve_edge(router: &Router, edge: EdgeId, tried: Option<Destination>) -> Resolution {
     let is_tried = |incarnation| tried == Some(Destination::Edge(edge, incarnation));
     match router.edges.get(edge) {
@@ -145,7 +145,7 @@ pub(crate) fn resolve_edge(router: &Router, edge: EdgeId, tried: Option<Destinat
             // Its rows are hidden while its node is down (R5).
             Reachability::Down => router.missed(|| Absentee::Node(home.node)),
         },
-        // Newer tables will say where it is now.
+        // Newer tables name its new home.
         Some(EdgeLocation::Superseded(_)) => Resolution::Absent,
         None => router.missed(|| Absentee::Edge(edge)),
     }
@@ -210,7 +210,7 @@ pub(crate) fn find_local(router: &Router, destination: Destination) -> Option<Re
         },
         Destination::Service(service, session, epoch) if router.consensus.is_own_epoch(epoch) => {
             let entry = router.sessions.get(session.0)?;
-            let same = matches!(entry.who, SessionOwner::Service(held, _) if held == service);
+            let same = matches!(entry.owner, SessionOwner::Service(held, _) if held == service);
             same.then_some(entry.handle)?
         }
         Destination::Service(..) => return None,
@@ -225,11 +225,11 @@ pub(crate) fn resolve_again(router: &Arc<Router>, request: Box<Request>, freshne
     match OrderKey::of(&request) {
         None => {
             let work = async move { resolve_batch(&router, vec![*request], freshness).await };
-            tasks::spawn(tasks::Kind::Route, work);
+            tasks::spawn(tasks::Kind::Resolution, work);
         }
         Some(key) => {
             if router.order.join(key.clone(), request, freshness) {
-                tasks::spawn(tasks::Kind::Route, drain_key(router, key));
+                tasks::spawn(tasks::Kind::Resolution, drain_key(router, key));
             }
         }
     }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use limes_routing::{NodeId, pick};
+use limes_routing::NodeId;
+use limes_routing::pick::{self, KeySource};
 use limes_wire::callback::GET_EDGE_ID;
 
 use super::context::Router;
@@ -13,7 +14,6 @@ use super::grace::Absentee;
 use super::message::{Destination, Receiver};
 use super::resolve::{Resolution, Route};
 use super::service_index::Candidate;
-use crate::config::HashBy;
 
 impl Router {
     /// Selects among service sessions: the service by the configured policy over service ids, then one of its
@@ -29,10 +29,7 @@ impl Router {
             return Resolution::Absent;
         }
         let Some(local) = self.consensus.node() else { return Resolution::Unreachable };
-        let policy = match self.exchange.hashby {
-            HashBy::Rendezvous => pick::Policy::Rendezvous,
-            HashBy::EdgeId | HashBy::SrcIp | HashBy::Random => pick::Policy::Modulo,
-        };
+        let policy = self.exchange.hashby.policy();
         let choice = pick::Choice { policy, key, local, near: self.exchange.same_node };
         let usable = |candidate: &Candidate, even_silent: bool| {
             let untried = tried != Some(candidate.destination());
@@ -54,9 +51,9 @@ impl Router {
 
     /// What the requests of a geminio peer are spread by: as the reference does it, also over IPv6.
     pub(crate) fn pick_key_as_before(&self, id: u64, remote: SocketAddr) -> u64 {
-        match self.exchange.hashby {
-            HashBy::SrcIp => pick::source::last_four(remote.ip()),
-            _ => self.pick_key(id, remote),
+        match self.exchange.hashby.key_source() {
+            KeySource::Address => pick::source::last_four(remote.ip()),
+            KeySource::Id | KeySource::Random => self.pick_key(id, remote),
         }
     }
 
@@ -77,10 +74,10 @@ impl Router {
 
     /// What a caller's requests are spread by.
     pub(crate) fn pick_key(&self, id: u64, remote: SocketAddr) -> u64 {
-        match self.exchange.hashby {
-            HashBy::SrcIp => pick::source::key(remote.ip()),
-            HashBy::Random => self.chance(),
-            HashBy::EdgeId | HashBy::Rendezvous => id,
+        match self.exchange.hashby.key_source() {
+            KeySource::Address => pick::source::key(remote.ip()),
+            KeySource::Random => self.chance(),
+            KeySource::Id => id,
         }
     }
 
@@ -105,7 +102,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::NodeConfig;
+    use crate::config::{HashBy, NodeConfig};
 
     fn node(hashby: HashBy) -> Arc<Router> {
         let mut config = NodeConfig::default();

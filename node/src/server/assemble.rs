@@ -23,10 +23,13 @@ use crate::router::grace::ReconnectGrace;
 use crate::router::peers::PeerTable;
 use crate::router::registry::SessionRegistry;
 use crate::session::context::SessionContext;
+use crate::tasks::Tasks;
 use crate::telemetry::Telemetry;
 
 /// The components of one node, before its replica is started.
 pub(crate) struct Components {
+    /// The tasks that end when the node stops.
+    pub(crate) tasks: Tasks,
     /// The settings.
     pub(crate) config: Arc<NodeConfig>,
     /// The replica, once attached.
@@ -43,15 +46,15 @@ pub(crate) struct Components {
     pub(crate) peers: Arc<PeerTable>,
     /// The methods of edges here.
     pub(crate) edge_methods: Arc<EdgeMethods>,
-    /// Finds routes.
+    /// Resolves and delivers requests.
     pub(crate) router: Arc<Router>,
-    /// Keeps routes and tables true.
+    /// Keeps the tables and the routes in step with the sessions.
     pub(crate) presence: Arc<Presence>,
     /// For sessions.
     pub(crate) session: Arc<SessionContext>,
     /// For mesh links.
     pub(crate) mesh: Arc<MeshContext>,
-    /// For the ports of operators.
+    /// Serves HTTP on the ports of operators.
     pub(crate) http: Arc<HttpServer>,
     /// Connections of edges and services, from the accept until the socket is closed.
     pub(crate) connections: TaskTracker,
@@ -60,6 +63,7 @@ pub(crate) struct Components {
 impl Components {
     /// Builds the components for these settings.
     pub(crate) fn new(config: Arc<NodeConfig>) -> Self {
+        let tasks = Tasks::default();
         let consensus = Consensus::default();
         let telemetry = Arc::new(Telemetry::default());
         let memory = Arc::new(MemoryPressure::default());
@@ -95,6 +99,7 @@ impl Components {
             telemetry: telemetry.clone(),
         });
         let mesh = Arc::new(MeshContext {
+            tasks: tasks.clone(),
             name: cluster.name.clone(),
             heartbeat: cluster.heartbeat,
             down_after: cluster.down_after(),
@@ -108,6 +113,7 @@ impl Components {
             telemetry: telemetry.clone(),
         });
         let http = Arc::new(HttpServer {
+            tasks: tasks.clone(),
             handshake: config.limits.handshake,
             stall: config.limits.stall,
             descriptors: descriptors.clone(),
@@ -115,6 +121,7 @@ impl Components {
         });
         let connections = TaskTracker::new();
         Components {
+            tasks,
             config,
             consensus,
             telemetry,

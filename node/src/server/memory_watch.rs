@@ -17,39 +17,69 @@ use crate::router::message::SessionCommand;
 use crate::router::registry::SessionRegistry;
 
 /// The pause between two measurements.
-const MEASURE: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_millis(200);
 /// Measurements above the mark from one round of disconnects to the next.
-const SHED: u32 = 5;
+const SHED_INTERVAL: u32 = 5;
 /// Bytes of answers that a peer may leave unread while memory is short.
 const UNREAD_MAX: usize = 8 << 20;
 
-/// Measures this process's memory for as long as the node runs.
-pub(super) async fn run(mark: Mark, memory: Arc<MemoryPressure>, sessions: Arc<SessionRegistry>) {
-    let Some(mark) = mark_bytes(mark) else { return };
-    let Ok(process) = Process::myself() else { return };
-    let mut tick = interval(MEASURE);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut measured_high = 0;
-    loop {
-        tick.tick().await;
-        let Ok(statm) = process.statm() else { continue };
-        let resident = statm.resident * page_size();
-        let high = resident > mark;
-        measured_high = if high { measured_high + 1 } else { 0 };
-        if measured_high % SHED == 2 {
-            shed(&sessions);
+/// Measures this process's memory against the mark.
+#[derive(Clone)]
+pub(super) struct MemoryWatch {
+    /// In bytes.
+    mark: u64,
+    process: Arc<Process>,
+    memory: Arc<MemoryPressure>,
+    sessions: Arc<SessionRegistry>,
+}
+
+impl MemoryWatch {
+    /// `None`: there is no mark, or this process's memory cannot be read.
+    pub(super) fn new(
+        mark: Mark,
+        memory: &Arc<MemoryPressure>,
+        sessions: &Arc<SessionRegistry>,
+    ) -> Option<Self> {
+        let mark = mark_bytes(mark)?;
+        match Process::myself() {
+            Ok(process) => {
+                let (memory, sessions) = (memory.clone(), sessions.clone());
+                Some(MemoryWatch { mark, process: Arc::new(process), memory, sessions })
+            }
+            Err(error) => {
+                warn!(%error, "cannot read the memory of this process: limits.memory is not enforced");
+                None
+            }
         }
-        if memory.measured(resident, high) != high {
-            if high {
-                warn!(resident, mark, "memory is over limits.memory: the node accepts nothing new");
-            } else {
-                info!(resident, mark, "memory is below limits.memory again");
+    }
+
+    /// Measures for as long as the node runs.
+    pub(super) async fn run(self) {
+        let mark = self.mark;
+        let mut tick = interval(INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut measured_high = 0;
+        loop {
+            tick.tick().await;
+            let Ok(statm) = self.process.statm() else { continue };
+            let resident = statm.resident * page_size();
+            let high = resident > mark;
+            measured_high = if high { measured_high + 1 } else { 0 };
+            if measured_high % SHED_INTERVAL == 2 {
+                shed(&self.sessions);
+            }
+            if self.memory.measured(resident, high) != high {
+                if high {
+                    warn!(resident, mark, "memory is over limits.memory: the node accepts nothing new");
+                } else {
+                    info!(resident, mark, "memory is below limits.memory again");
+                }
             }
         }
     }
 }
 
-/// Disconnects the peers that leave the most unread: above the mark that is what can be given up.
+/// Disconnects the peers that leave the most answers unread: they hold memory that can be freed at once.
 fn shed(sessions: &SessionRegistry) {
     for (session, entry) in sessions.all() {
         let bytes = entry.handle.unwritten();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
+use crate::accept;
 use crate::accept::http::HttpServer;
 use crate::compat::{control, discovery};
 use crate::config::NodeConfig;
@@ -18,8 +19,8 @@ use crate::presence::Presence;
 use crate::router::context::Router;
 use crate::router::edge_methods::EdgeMethods;
 use crate::router::peers::PeerTable;
+use crate::tasks::{Kind, Tasks};
 use crate::telemetry::port::Port;
-use crate::{accept, tasks};
 use limes_api::control::control_plane_server::ControlPlaneServer;
 use limes_api::discovery::cluster_service_server::ClusterServiceServer;
 use limes_api::discovery::health_server::HealthServer;
@@ -72,14 +73,22 @@ impl OperatorPorts {
         Ok(ports)
     }
 
-    /// Starts a task for each port, which serves until the runtime ends.
-    pub(super) fn serve(self, context: OperatorContext) {
+    /// Starts a task for each port, which serves until the tasks are stopped.
+    pub(super) fn serve(self, context: OperatorContext, tasks: &Tasks) {
         let context = Arc::new(context);
         if let Some(listener) = self.control {
-            tasks::vital(tasks::Kind::Listener, serve_control(context.clone(), listener));
+            tasks.spawn_critical(Kind::Listener, serve_control(context.clone(), listener));
         }
         if let Some(listener) = self.discovery {
-            tasks::vital(tasks::Kind::Listener, serve_discovery(context, listener));
+            let upstream = context.config.discovery.upstream.as_ref();
+            match discovery::Discovery::new(context.reader(), context.router.clone(), upstream) {
+                Ok(discovery) => {
+                    tasks.spawn_critical(Kind::Listener, serve_discovery(context, discovery, listener));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "discovery is not served: discovery.upstream is not an address");
+                }
+            }
         }
     }
 }
@@ -100,14 +109,12 @@ async fn serve_control(context: Arc<OperatorContext>, listener: TcpListener) {
 }
 
 /// Serves the directory until the task is dropped.
-async fn serve_discovery(context: Arc<OperatorContext>, listener: TcpListener) {
-    let (router, upstream) = (context.router.clone(), context.config.discovery.upstream.as_ref());
-    let discovery = match discovery::Discovery::new(context.reader(), router, upstream) {
-        Ok(discovery) => Arc::new(discovery),
-        Err(error) => {
-            return tracing::error!(%error, "discovery is not served: discovery.upstream is not an address");
-        }
-    };
+async fn serve_discovery(
+    context: Arc<OperatorContext>,
+    discovery: discovery::Discovery,
+    listener: TcpListener,
+) {
+    let discovery = Arc::new(discovery);
     let rest = discovery::rest(discovery.clone());
     let (consensus, pool) = (context.consensus.clone(), descriptors::discovery_pool());
     let grpc = GrpcPort::new(consensus, pool, limes_api::DISCOVERY_DESCRIPTORS)

@@ -1,219 +1,164 @@
-//! A node from its start to its end, in the order in which things must come and go.
+//! The life cycle of a node: the order in which its parts start and stop.
+//!
+//! Start:
+//! 1. bind every port, so that a taken address is reported before anything runs;
+//! 2. serve the metrics, the mesh port and the operators' ports: Raft needs the mesh port;
+//! 3. start the replica, which finds or founds the cluster;
+//! 4. start the background tasks, which use the replica;
+//! 5. wait for the quorum, then accept edges and services, and print the ready line.
+//!
+//! Stop: [`drain::leave`], then every task that is left ends ([`Tasks::stop`]).
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use limes_raft::{Config, PeerAddr, RaftMetrics, Replica};
-use limes_routing::NodeAddrs;
-use limes_wire::frame::Role;
-use limes_wire::transport::tls::TlsServer;
-use tokio::net::TcpListener;
+use limes_raft::Replica;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::assemble::Components;
-use super::operator_ports::OperatorPorts;
+use super::memory_watch::MemoryWatch;
+use super::ports::Ports;
 use super::quorum_watch::QuorumWatch;
-use super::{drain, memory_watch};
-use crate::accept::peers::{PeerPort, tls};
-use crate::accept::{self, bind, nodes};
-use crate::config::{Addr, NodeConfig};
+use super::{drain, raft_config};
+use crate::accept::nodes;
+use crate::config::NodeConfig;
 use crate::consensus::{departure, leader_log};
 use crate::control::status;
 use crate::limits::descriptors;
 use crate::mesh::dialer::keep_links;
+use crate::presence;
 use crate::presence::applier::Applier;
-use crate::transport::passthrough::Passthrough;
-use crate::{presence, tasks};
+use crate::tasks::{Kind, Tasks};
 
 /// Connections of other nodes that may wait for Raft's server.
-const RAFT_WAITING: usize = 64;
-/// Why a node could not start, or not go on.
+const RAFT_BACKLOG: usize = 64;
+/// How long the tasks that are left at the end may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a node that waits for a quorum logs that it does.
+const WAIT_LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a node could not start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address is not to be had.
+    /// An address cannot be bound, or a TLS file cannot be used.
     #[error(transparent)]
     Listen(#[from] io::Error),
-    /// The member could not start.
+    /// The Raft member could not start.
     #[error(transparent)]
     Raft(#[from] limes_raft::StartError),
-    /// It ran, and cannot go on.
+    /// The node ran, and its Raft member failed.
     #[error("this node stops: {0}")]
     Failed(String),
 }
 
-/// Runs a node until `shutdown` is ready, then drains and leaves. Prints one ready line on stdout.
+/// Runs a node until `shutdown` is ready, then drains it. Prints one ready line on stdout.
 ///
 /// # Errors
-/// [`StartError`], in one line: nothing runs any more when it is returned.
+/// [`StartError`]. No task of the node runs any more when it is returned.
+///
+/// # Cancel safety
+/// Dropping the future leaves the node's tasks running.
 pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
     let config = Arc::new(config);
     descriptors::raise();
     let ports = Ports::bind(&config).await?;
-    let node = Components::new(config.clone());
-    let (raft_io, incoming) = mpsc::channel(RAFT_WAITING);
+    let node = Components::new(config);
+    let outcome = serve(&node, ports, shutdown).await;
+    node.tasks.stop(STOP_TIMEOUT).await;
+    outcome
+}
+
+/// Starts the parts one after the other, serves, and drains.
+async fn serve(
+    node: &Components,
+    ports: Ports,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let (raft_io, incoming) = mpsc::channel(RAFT_BACKLOG);
     let status = status::serve(node.status_page(), node.http.clone(), ports.metrics);
-    tasks::vital(tasks::Kind::Listener, status);
-    let telemetry = node.telemetry.clone();
-    tasks::vital(tasks::Kind::Control, async move { telemetry.metrics.upkeep().await });
-    tasks::vital(tasks::Kind::Listener, nodes::serve(node.node_port(), ports.mesh, raft_io));
-    ports.operators.serve(node.operator_ports());
+    node.tasks.spawn_critical(Kind::Listener, status);
+    node.tasks.spawn_critical(Kind::Listener, nodes::serve(node.node_port(), ports.mesh, raft_io));
+    ports.operators.serve(node.operator_ports(), &node.tasks);
     tokio::pin!(shutdown);
     let observer = Arc::new(Applier(node.presence.clone()));
     let replica = tokio::select! {
-        started = Replica::start(raft_config(&config, node.telemetry.metrics.raft()), incoming, observer) => started?,
+        started = Replica::start(raft_config(&node.config, node.telemetry.metrics.raft()), incoming, observer) => started?,
         () = &mut shutdown => {
             info!("stopped before the cluster was found");
             return Ok(());
         }
     };
     node.consensus.attach(replica.clone());
-    start_tasks(&node);
+    start_background(node, &replica);
     tokio::select! {
-        () = ready(&node, &replica) => {}
+        () = ready(node, &replica) => {}
         why = replica.failed() => return Err(StartError::Failed(why)),
         () = &mut shutdown => {
             replica.shutdown().await;
             return Ok(());
         }
     }
-    let accept = [ports.edges.serve(&node), ports.services.serve(&node)];
+    let accepting = node.tasks.group();
+    accept(node, &accepting, [ports.edges, ports.services]);
     departure::announce(&replica, false).await;
-    announce_ready(&node, &replica);
+    announce_ready(node, &replica);
     tokio::select! {
         () = shutdown => {}
-        // Its peers notice at once, for its sockets close; nothing that it announced now could be relied on.
+        // The sockets close now, so peers notice at once; an announcement could not be committed.
         why = replica.failed() => return Err(StartError::Failed(why)),
     }
-    accept.iter().for_each(tokio::task::JoinHandle::abort);
-    drain::leave(&node, &replica).await;
+    drain::leave(node, &replica, &accepting).await;
     Ok(())
 }
 
-/// The listeners of a node, bound before anything else starts.
-struct Ports {
-    edges: BoundPort,
-    services: BoundPort,
-    mesh: TcpListener,
-    metrics: TcpListener,
-    operators: OperatorPorts,
-}
-
-/// A port of edges or services.
-struct BoundPort {
-    role: Role,
-    listener: TcpListener,
-    tls: Option<TlsServer>,
-    passthrough: Option<Arc<Passthrough>>,
-}
-
-impl Ports {
-    async fn bind(config: &NodeConfig) -> Result<Self, StartError> {
-        let edge_tls = tls("edges", &config.edgebound.listen.tls)?;
-        let service_tls = tls("services", &config.servicebound.listen.tls)?;
-        let passthrough = Passthrough::of(&config.edgebound)
-            .map_err(|error| io::Error::other(format!("cannot set up TLS for the bypass: {error}")))?;
-        let edges = bind("edges", &config.edgebound.listen.addr.to_string()).await?;
-        let services = bind("services", &config.servicebound.listen.addr.to_string()).await?;
-        Ok(Ports {
-            edges: BoundPort {
-                role: Role::Edge,
-                listener: edges,
-                tls: edge_tls,
-                passthrough: passthrough.map(Arc::new),
-            },
-            services: BoundPort {
-                role: Role::Service,
-                listener: services,
-                tls: service_tls,
-                passthrough: None,
-            },
-            mesh: bind("nodes", &config.cluster.listen.addr.to_string()).await?,
-            metrics: bind("metrics", &config.metrics.listen.addr.to_string()).await?,
-            operators: OperatorPorts::bind(config).await?,
-        })
-    }
-}
-
-impl BoundPort {
-    fn serve(self, node: &Components) -> tokio::task::JoinHandle<()> {
-        let BoundPort { role, listener, tls, passthrough } = self;
-        let port = PeerPort {
-            role,
-            tls,
-            ctx: node.session.clone(),
-            descriptors: node.descriptors.clone(),
-            connections: node.connections.clone(),
-            passthrough,
-        };
-        tasks::vital(tasks::Kind::Listener, port.serve(listener))
-    }
-}
-
-/// Starts the background tasks that need the replica.
-fn start_tasks(node: &Components) {
-    presence::start(&node.presence);
-    tasks::vital(tasks::Kind::Mesh, keep_links(node.mesh.clone()));
+/// Starts the tasks that need the replica and run for as long as the node does.
+fn start_background(node: &Components, replica: &Replica) {
+    let tasks = &node.tasks;
+    presence::start(&node.presence, replica, tasks);
+    tasks.spawn_critical(Kind::Dialer, keep_links(node.mesh.clone()));
     let watch = QuorumWatch {
         cluster: node.config.cluster.clone(),
         consensus: node.consensus.clone(),
+        replica: replica.clone(),
         sessions: node.sessions.clone(),
         peers: node.peers.clone(),
     };
-    tasks::vital(tasks::Kind::Control, watch.run());
-    let leader = leader_log::watch(node.consensus.clone(), node.config.cluster.heartbeat);
-    tasks::vital(tasks::Kind::Control, leader);
-    let mark = node.config.limits.memory;
-    let memory = memory_watch::run(mark, node.memory.clone(), node.sessions.clone());
-    tasks::vital(tasks::Kind::Control, memory);
-}
-
-/// What the settings mean to the member, which records its figures through these handles.
-pub(crate) fn raft_config(config: &NodeConfig, metrics: RaftMetrics) -> Config {
-    let addresses = config.addresses();
-    // As the reference does it: an address that nobody could dial is not told.
-    let told = |what: &str, addr: &Addr| {
-        let addr = addr.clone().dialable(accept::own_address);
-        if addr.is_unspecified() {
-            warn!(%addr, "others are told an address that they cannot dial; set {what}.listen.advertised_addr");
-        }
-        addr.to_string()
-    };
-    let mut initial: Vec<PeerAddr> = config
-        .cluster
-        .initial
-        .iter()
-        .map(|member| PeerAddr { name: member.name.clone(), addr: member.addr.to_string() })
-        .collect();
-    if initial.is_empty() {
-        initial.push(PeerAddr { name: config.cluster.name.clone(), addr: addresses.mesh.to_string() });
-    }
-    Config {
-        dir: config.data.clone(),
-        name: config.cluster.name.clone(),
-        addrs: NodeAddrs {
-            mesh: addresses.mesh.to_string(),
-            edges: told("edgebound", &addresses.edges),
-            services: told("servicebound", &addresses.services),
-            control: told("controlplane", &addresses.control),
-        },
-        initial,
-        timing: config.cluster.timing(),
-        metrics,
+    tasks.spawn_critical(Kind::QuorumWatch, watch.run());
+    let (leader, consensus) = (replica.clone(), node.consensus.clone());
+    let heartbeat = node.config.cluster.heartbeat;
+    tasks.spawn_restarting(Kind::LeaderLog, move || {
+        leader_log::watch(leader.clone(), consensus.clone(), heartbeat)
+    });
+    let telemetry = node.telemetry.clone();
+    tasks.spawn_restarting(Kind::MetricsUpkeep, move || {
+        let telemetry = telemetry.clone();
+        async move { telemetry.metrics.upkeep().await }
+    });
+    if let Some(watch) = MemoryWatch::new(node.config.limits.memory, &node.memory, &node.sessions) {
+        tasks.spawn_restarting(Kind::MemoryWatch, move || watch.clone().run());
     }
 }
 
-/// Waits until this node is up in the tables; says now and then what it waits for.
+/// Starts the listeners of edges and services.
+fn accept(node: &Components, accepting: &Tasks, ports: [super::ports::PeerListener; 2]) {
+    for port in ports {
+        let (port, listener) = port.into_port(node);
+        accepting.spawn_critical(Kind::Listener, port.serve(listener));
+    }
+}
+
+/// Waits until this node is up in the tables and has the quorum; logs now and then that it waits.
 async fn ready(node: &Components, replica: &Replica) {
-    while replica.wait_up(Duration::from_secs(5)).await.is_err() {
+    while replica.wait_up(WAIT_LOG_INTERVAL).await.is_err() {
         warn!(node = node.config.cluster.name, leader = ?replica.leader(), "waiting for a quorum");
     }
     node.consensus.wait_ready().await;
 }
 
-/// The one line on stdout that scripts wait for.
+/// Prints the line on stdout that scripts wait for.
 fn announce_ready(node: &Components, replica: &Replica) {
     let status = replica.status();
     let leader = replica.read(|tables| {

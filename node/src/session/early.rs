@@ -9,9 +9,9 @@ const EARLY_MAX: usize = 1_024;
 
 /// Deliveries that arrived before the session was admitted, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Early(Vec<Delivery>);
+pub(crate) struct EarlyDeliveries(Vec<Delivery>);
 
-impl Early {
+impl EarlyDeliveries {
     /// Keeps a request or a stream until the session is admitted; refuses it if too many wait.
     pub(crate) fn push(&mut self, delivery: Delivery) {
         if self.0.len() < EARLY_MAX {

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use limes_wire::Code;
+use limes_wire::frame::Role;
 
 use super::context::SessionContext;
 use crate::router::message::{Delivery, Failure, Key, Kind, Receiver};
+use crate::telemetry::labels::{Direction, Path};
+use crate::telemetry::metrics::Metrics;
 
 /// Deadlines are looked at no finer than this: one scan serves all that end within it.
 const GRAIN: Duration = Duration::from_millis(5);
@@ -16,11 +19,21 @@ const GRAIN: Duration = Duration::from_millis(5);
 pub(crate) struct Sent {
     /// Reply or acknowledgement.
     pub(crate) kind: Kind,
+    began: Instant,
     deadline: Instant,
     bytes: usize,
     to: Option<Receiver>,
     /// The peer no longer waits. It counts until its answer comes: so long somebody still holds it.
     given_up: bool,
+}
+
+impl Sent {
+    /// Records how long its peer, of this role, has waited until now, when the request ended with this code.
+    pub(crate) fn measure(&self, metrics: &Metrics, sender: Role, code: Code, now: Instant) {
+        let path = if matches!(self.to, Some(Receiver::Link(_))) { Path::Remote } else { Path::Local };
+        let took = now.saturating_duration_since(self.began);
+        metrics.answered(self.kind, (Direction::of(sender), path), code, took);
+    }
 }
 
 /// The peer's own requests by the peer's own id. Lives in the session's task.
@@ -74,7 +87,7 @@ impl Outgoing {
         ctx: &SessionContext,
         id: u64,
         kind: Kind,
-        deadline: Instant,
+        (now, deadline): (Instant, Instant),
         bytes: usize,
     ) -> Result<(), Failure> {
         let limits = &ctx.limits;
@@ -93,17 +106,23 @@ impl Outgoing {
         if let Some(text) = ctx.memory.refusal() {
             return Err(Failure::not_run(Code::BUSY, text));
         }
-        self.insert(id, kind, deadline, bytes);
+        self.insert(id, kind, (now, deadline), bytes);
         Ok(())
     }
 
     /// Notes a request with a payload of so many bytes; false if the id is in use.
-    pub(crate) fn insert(&mut self, id: u64, kind: Kind, deadline: Instant, bytes: usize) -> bool {
+    pub(crate) fn insert(
+        &mut self,
+        id: u64,
+        kind: Kind,
+        (began, deadline): (Instant, Instant),
+        bytes: usize,
+    ) -> bool {
         if self.sent.contains_key(&id) {
             return false;
         }
         self.bytes += bytes;
-        self.sent.insert(id, Sent { kind, deadline, bytes, to: None, given_up: false });
+        self.sent.insert(id, Sent { kind, began, deadline, bytes, to: None, given_up: false });
         if self.earliest.is_none_or(|earliest| deadline < earliest) {
             self.earliest = Some(deadline);
         }
@@ -161,6 +180,13 @@ impl Outgoing {
         ended
     }
 
+    /// Records the latency of a request that [`Outgoing::expired`] has returned.
+    pub(crate) fn measure_expired(&self, id: u64, metrics: &Metrics, sender: Role, now: Instant) {
+        if let Some(sent) = self.sent.get(&id) {
+            sent.measure(metrics, sender, Code::TIMEOUT, now);
+        }
+    }
+
     /// Cancels everything: the peer that asked is gone.
     pub(crate) fn cancel_all(&mut self) {
         let ids: Vec<u64> = self.sent.keys().copied().collect();
@@ -182,12 +208,12 @@ mod tests {
         let ctx = crate::server::assemble::Components::new(Default::default()).session;
         let deadline = Instant::now() + Duration::from_secs(5);
         for (mut outgoing, most) in [(Outgoing::new(7), 16), (Outgoing::with_bytes(7, 256 << 20), 256)] {
-            let mut ask = |id| outgoing.admit(&ctx, id, Kind::Call, deadline, 1 << 20);
+            let mut ask = |id| outgoing.admit(&ctx, id, Kind::Call, (deadline, deadline), 1 << 20);
             assert!((0..most).all(|id| ask(id).is_ok()));
             let refused = ask(most).unwrap_err();
             assert!(refused.code == Code::BUSY && refused.text.contains("limits.queued"), "{refused:?}");
             assert!(outgoing.complete(0).is_some());
-            assert!(outgoing.admit(&ctx, most, Kind::Call, deadline, 1 << 20).is_ok());
+            assert!(outgoing.admit(&ctx, most, Kind::Call, (deadline, deadline), 1 << 20).is_ok());
         }
     }
 
@@ -195,8 +221,8 @@ mod tests {
     fn ends_at_its_deadline_and_not_before() {
         let start = Instant::now();
         let mut outgoing = Outgoing::new(7);
-        assert!(outgoing.insert(1, Kind::Call, start + Duration::from_millis(100), 8));
-        assert!(outgoing.insert(2, Kind::Message, start + Duration::from_secs(5), 8));
+        assert!(outgoing.insert(1, Kind::Call, (start, start + Duration::from_millis(100)), 8));
+        assert!(outgoing.insert(2, Kind::Message, (start, start + Duration::from_secs(5)), 8));
         assert!(outgoing.expired(start + Duration::from_millis(50)).is_empty());
         assert_eq!(outgoing.expired(start + Duration::from_millis(100)), vec![(1, Kind::Call)]);
         assert_eq!(outgoing.next_deadline(), Some(start + Duration::from_secs(5)));
@@ -210,9 +236,9 @@ mod tests {
         let (now, mailbox) = (Instant::now(), Mailbox::new());
         let receiver = Receiver::Link(LinkHandle::new(mailbox.clone()));
         let mut outgoing = Outgoing::new(7);
-        assert!(outgoing.insert(1, Kind::Call, now, 8));
+        assert!(outgoing.insert(1, Kind::Call, (now, now), 8));
         assert!(outgoing.cancel(1).is_some());
-        assert!(!outgoing.insert(1, Kind::Call, now, 8), "the cancel would hit the wrong one");
+        assert!(!outgoing.insert(1, Kind::Call, (now, now), 8), "the cancel would hit the wrong one");
         outgoing.sent_to(1, receiver.clone());
         let told: Vec<Delivery> = mailbox.take_all().into_iter().filter_map(Message::into_delivery).collect();
         assert!(matches!(told[..], [Delivery::Cancel(Key { origin: 7, id: 1 })]), "{told:?}");
@@ -220,18 +246,18 @@ mod tests {
         assert_eq!((outgoing.len(), outgoing.bytes()), (1, 8), "the receiver has it");
         assert!(outgoing.complete(1).is_none());
         assert_eq!((outgoing.len(), outgoing.bytes()), (0, 0));
-        assert!(outgoing.insert(1, Kind::Call, now, 8) && !outgoing.is_empty());
+        assert!(outgoing.insert(1, Kind::Call, (now, now), 8) && !outgoing.is_empty());
     }
 
     #[test]
     fn an_id_in_use_is_refused_until_it_is_answered() {
         let now = Instant::now();
         let mut outgoing = Outgoing::new(7);
-        assert!(outgoing.insert(1, Kind::Call, now, 8));
-        assert!(!outgoing.insert(1, Kind::Call, now, 8));
+        assert!(outgoing.insert(1, Kind::Call, (now, now), 8));
+        assert!(!outgoing.insert(1, Kind::Call, (now, now), 8));
         assert_eq!(outgoing.bytes(), 8);
         assert!(outgoing.complete(1).is_some());
         assert_eq!(outgoing.bytes(), 0);
-        assert!(outgoing.insert(1, Kind::Call, now, 8));
+        assert!(outgoing.insert(1, Kind::Call, (now, now), 8));
     }
 }

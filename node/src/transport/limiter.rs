@@ -211,7 +211,7 @@ impl Permit {
     }
 
     /// The connection has said who it is: it is not shed any more.
-    pub(crate) fn spoke(&self) {
+    pub(crate) fn identified(&self) {
         if let Some(newcomer) = &self.newcomer {
             let _ = newcomer.phase.compare_exchange(SILENT, SPOKE, Ordering::AcqRel, Ordering::Acquire);
         }
@@ -279,13 +279,13 @@ mod tests {
     fn the_longest_silent_makes_room_and_who_has_spoken_does_not() {
         let gate = ConnectionLimiter::new(Cap::Unlimited, 3);
         let first = gate.enter(ip(1)).unwrap();
-        first.spoke();
+        first.identified();
         let second = gate.enter(ip(2)).unwrap();
         let third = gate.enter(ip(3)).unwrap();
         let fourth = gate.enter(ip(4)).unwrap();
         assert!(!is_shed(&first) && is_shed(&second) && !is_shed(&third));
-        third.spoke();
-        fourth.spoke();
+        third.identified();
+        fourth.identified();
         assert_eq!(gate.enter(ip(5)).unwrap_err(), Full::Handshakes(3));
         drop(second);
         assert!(gate.enter(ip(5)).is_err(), "it was counted out when it was shed");
@@ -320,7 +320,7 @@ mod tests {
         let gate = ConnectionLimiter::new(Cap::At(100_000), 10);
         let _stuck = gate.enter(ip(9)).unwrap();
         for _ in 0..10_000 {
-            gate.enter(ip(1)).unwrap().spoke();
+            gate.enter(ip(1)).unwrap().identified();
         }
         let state = gate.state();
         assert!(state.queue.len() <= 21 && state.greeting == 1 && state.addresses.len() == 1, "{state:?}");

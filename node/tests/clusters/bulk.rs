@@ -11,7 +11,7 @@ const BLOCK: usize = 64 << 10;
 /// Blocks of the stream of every run, 40 MiB, and of the long one, 200 MiB.
 pub(crate) const BLOCKS: usize = 640;
 pub(crate) const MANY_BLOCKS: usize = 3_200;
-/// Blocks for which the reader takes its time: everything on the way fills up.
+/// Blocks that the reader reads slowly, so that everything on the way fills up.
 const SLOW: usize = 64;
 /// What one stream may add to each gateway's memory.
 const BOUND_KB: u64 = 16 << 10;
@@ -55,7 +55,7 @@ pub(crate) async fn a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_sm
         number_it(number, &mut wanted);
         assert!(got == wanted, "block {number} is not what was sent");
     }
-    assert_eq!(far.stream.read(&mut got).await.unwrap(), 0, "an end, and nothing after the last block");
+    assert_eq!(far.stream.read(&mut got).await.unwrap(), 0, "the stream ends after the last block");
     writer.await.unwrap();
     for (before, most) in before.iter().zip(&most) {
         println!("a gateway grew from {before} to {most} KiB");

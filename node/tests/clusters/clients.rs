@@ -1,8 +1,9 @@
-//! Programs of others against real nodes: the client in Python, and the examples of the SDK.
+//! Client programs against real nodes: the Python client and the examples of the SDK.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::program::{Program, output};
 use crate::support::{Bed, PATIENCE, brisk, until};
@@ -15,11 +16,11 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-fn room(path: &str) -> PathBuf {
+fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// A Python that is new enough; where there is none, the tests that want it say so and do nothing.
+/// A Python that is new enough; `None` without one, in which case the test prints that it is skipped.
 async fn python(test: &str) -> Option<Command> {
     let mut check = Command::new("python3");
     check.args(["-c", "import sys; sys.exit(sys.version_info < (3, 11))"]);
@@ -33,13 +34,13 @@ async fn python(test: &str) -> Option<Command> {
 }
 
 #[tokio::test]
-async fn the_client_in_python_reads_and_writes_the_golden_bytes() {
+async fn the_python_client_reads_and_writes_the_golden_bytes() {
     let Some(mut python) = python("golden bytes in Python").await else { return };
-    Program::start(python.arg(room("sdk/python/tests/test_golden.py"))).finish().await;
+    Program::start(python.arg(in_repository("sdk/python/tests/test_golden.py"))).finish().await;
 }
 
 #[tokio::test]
-async fn the_client_in_python_lives_with_real_nodes() {
+async fn the_python_client_works_with_real_nodes() {
     let Some(mut python) = python("the client in Python").await else { return };
     let bed = Bed::start_with(3, |config| {
         brisk(config);
@@ -50,7 +51,7 @@ async fn the_client_in_python_lives_with_real_nodes() {
     .await;
     let all =
         |at: fn(&Bed, usize) -> String| (1..=3).map(|node| at(&bed, node)).collect::<Vec<_>>().join(",");
-    let script = python.arg(room("sdk/python/tests/live.py"));
+    let script = python.arg(in_repository("sdk/python/tests/live.py"));
     let mut client = Program::start(script.args([all(Bed::edges), all(Bed::services)]));
     let (mut held, mut stopped) = (Vec::new(), None);
     let number = |name: &str| name.strip_prefix("node-").unwrap().parse::<usize>().unwrap();
@@ -68,7 +69,7 @@ async fn the_client_in_python_lives_with_real_nodes() {
             }
             ("kill", node) => {
                 let killed = number(node);
-                // It may take its time to leave.
+                // It ends when its clients have left.
                 if let Some(node) = stopped.take() {
                     bed.cluster.node(node).ended().await;
                     bed.cluster.restart(node).unwrap();
@@ -94,7 +95,7 @@ async fn the_client_in_python_lives_with_real_nodes() {
     assert_eq!(held, wanted);
 }
 
-/// A service of the SDK calls the edge in Python; a stream to it is refused, and soon.
+/// A native service calls the Python edge. Its stream to the edge is refused, before it times out.
 async fn meet(bed: &Bed, edge: u64) {
     let service = bed.service(2, "visitor").await;
     let reply = service.call_within(edge, "greet", "rust", PATIENCE).await.unwrap();
@@ -104,7 +105,7 @@ async fn meet(bed: &Bed, edge: u64) {
     service.close().await;
 }
 
-/// An example of the SDK, as its first lines say to run it.
+/// An example of the SDK, run as its documentation says.
 fn example(name: &str, bed: &Bed, node: usize) -> Command {
     let folder = Path::new(env!("CARGO_BIN_EXE_limes")).parent().unwrap().join("examples");
     let program = folder.join(name);
@@ -115,7 +116,7 @@ fn example(name: &str, bed: &Bed, node: usize) -> Command {
 }
 
 #[tokio::test]
-async fn the_examples_do_what_they_say() {
+async fn the_examples_print_what_they_document() {
     let bed = Bed::start(1).await;
     hello(&bed).await;
     chatroom(&bed).await;
@@ -149,7 +150,7 @@ async fn chatroom(bed: &Bed) {
 }
 
 async fn port_forward(bed: &Bed) {
-    // What the site has: a server that sends back in capitals what it is sent, to its end.
+    // The server at the site: reads to the end and answers in capitals.
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = server.local_addr().unwrap().to_string();
     let echo = tokio::spawn(async move {
@@ -187,14 +188,14 @@ async fn port_forward(bed: &Bed) {
         );
     }
     echo.abort();
-    // Nobody listens at the site any more: the desk's caller learns that by a closed connection.
+    // Without the server, the caller's connection is closed.
     let mut socket = TcpStream::connect(&here).await.unwrap();
     socket.write_all(b"anybody?").await.unwrap();
     let ended = timeout(PATIENCE, socket.read(&mut [0; 8])).await.expect("it ends in time");
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
 }
 
-/// The spans of this program's clients.
+/// The spans of the clients in this process.
 #[derive(Clone, Default)]
 struct Traced(Arc<Mutex<Vec<u8>>>);
 
@@ -211,9 +212,9 @@ impl std::io::Write for Traced {
     }
 }
 
-/// What a closed service had taken is finished, and what it had asked.
+/// A client that closes finishes the calls that it handles and waits for those that it made.
 #[tokio::test]
-async fn a_client_that_closes_lets_what_is_in_flight_end() {
+async fn clients_lose_no_request_on_close_and_cancel_dropped_ones() {
     let traced = Traced::default();
     let writer = traced.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -222,7 +223,7 @@ async fn a_client_that_closes_lets_what_is_in_flight_end() {
         .with_span_events(FmtSpan::NEW)
         .with_writer(move || writer.clone())
         .finish();
-    // Not for this thread alone: which spans anybody wants is remembered for the whole program.
+    // For the whole process: the interest in spans is cached globally.
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let bed = Bed::start(1).await;
     let edge = bed.edge(1).await;
@@ -233,8 +234,13 @@ async fn a_client_that_closes_lets_what_is_in_flight_end() {
     {
         assert!(text.contains(span), "no span {span} in {text}");
     }
-    let _other = what_is_dropped_is_cancelled_and_what_is_too_much_waits(&bed, &edge).await;
-    until("nothing is left", || async { (bed.figure(1, "sessions").await == Some(2)).then_some(()) }).await;
+    let service = bed.service(1, "other").await;
+    a_dropped_call_is_cancelled_at_its_handler(&service, &edge).await;
+    calls_over_the_limit_wait(&edge).await;
+    until("the edge and the service are left", || async {
+        (bed.figure(1, "sessions").await == Some(2)).then_some(())
+    })
+    .await;
 }
 
 async fn nothing_is_lost_when_a_service_leaves(bed: &Bed, edge: &Edge) {
@@ -256,53 +262,58 @@ async fn nothing_is_lost_when_a_service_leaves(bed: &Bed, edge: &Edge) {
     });
     begun.recv().await.unwrap();
     service.close().await;
-    assert_eq!(call.await.unwrap().unwrap(), "yes", "the call was cut off");
-    // What is on its way to a service that leaves is not lost: others serve it.
+    assert_eq!(call.await.unwrap().unwrap(), "yes", "the call failed because the service closed");
+    // Calls on their way to a service that closes are served by another.
     let (first, second) = (bed.service(1, "first").await, bed.service(1, "second").await);
+    let answers = Arc::<AtomicU64>::default();
     let load: Vec<_> = (0..32)
         .map(|_| {
-            let edge = edge.clone();
+            let (edge, answers) = (edge.clone(), answers.clone());
             tokio::spawn(async move {
                 for _ in 0..50 {
                     edge.call("echo", "x").await?;
+                    answers.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok::<_, limes_sdk::CallError>(())
             })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    until("calls are served", || async { (answers.load(Ordering::Relaxed) > 100).then_some(()) }).await;
     first.close().await;
     for load in load {
-        load.await.unwrap().expect("a call failed because a service left in order");
+        load.await.unwrap().expect("a call failed because a service shut down gracefully");
     }
     second.close().await;
-    // It is gone at once, though: nobody else is sent there.
+    // Its method is gone at once.
     let error = edge.call("slow", "more").await.unwrap_err();
     assert!(matches!(error.kind(), Kind::NoMethod), "{error}");
 }
 
-/// Gives the service that is left.
-async fn what_is_dropped_is_cancelled_and_what_is_too_much_waits(bed: &Bed, edge: &Edge) -> Service {
-    // Dropping a call's future cancels it at the receiver.
-    let (tell, told) = tokio::sync::oneshot::channel::<()>();
-    let held = Mutex::new(Some(tell));
+async fn a_dropped_call_is_cancelled_at_its_handler(service: &Service, edge: &Edge) {
+    let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+    let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let held = Mutex::new(Some(alive));
     let hang = move |_: limes_sdk::Call| {
         let held = held.lock().unwrap().take();
+        let begin = begin.clone();
         async move {
             let _held = held;
+            let _ = begin.send(());
             std::future::pending::<()>().await;
             Ok("".into())
         }
     };
-    let service = bed.service(1, "other").await;
     service.register("hang", hang).await.unwrap();
-    let dropped = timeout(Duration::from_millis(300), edge.call("hang", "")).await;
-    assert!(dropped.is_err());
-    assert!(timeout(PATIENCE, told).await.expect("the handler is dropped").is_err());
+    tokio::select! {
+        answer = edge.call("hang", "") => panic!("answered: {answer:?}"),
+        begun = timeout(PATIENCE, begun.recv()) => assert!(begun.is_ok(), "the handler begins"),
+    }
+    assert!(timeout(PATIENCE, ended).await.expect("the handler is dropped").is_err());
+}
 
-    // More than the gateway takes at once: whoever sends waits, nobody is told "busy".
+/// The SDK holds back what the gateway would refuse as busy.
+async fn calls_over_the_limit_wait(edge: &Edge) {
     let body = limes_sdk::Bytes::from(vec![7; 1 << 20]);
-    let began = Instant::now();
     let calls: Vec<_> = (0..40)
         .map(|_| {
             let (edge, body) = (edge.clone(), body.clone());
@@ -312,6 +323,4 @@ async fn what_is_dropped_is_cancelled_and_what_is_too_much_waits(bed: &Bed, edge
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap().len(), 1 << 20);
     }
-    println!("40 calls of 1 MiB took {:?}", began.elapsed());
-    service
 }

@@ -1,4 +1,4 @@
-//! What clients of the reference's control plane and directory see, over gRPC and REST, on any node.
+//! The reference's control plane and directory, over gRPC, on any node.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn alarms(bed: &Bed, node: usize) -> Service {
 }
 
 #[tokio::test]
-async fn a_cluster_answers_as_one_and_its_last_node_does_not_guess() {
+async fn a_cluster_answers_as_one_and_an_isolated_node_with_an_error() {
     let bed = Bed::start_with(3, |config| {
         brisk(config);
         config.cluster.down_after = Some(Duration::from_millis(1_500));
@@ -58,7 +58,7 @@ async fn a_cluster_answers_as_one_and_its_last_node_does_not_guess() {
     any_node_lists_and_kicks_edges_of_the_whole_cluster(&bed).await;
     services_are_listed_by_what_they_offer_and_kicked(&bed).await;
     let last = names_stay_listed_and_lead_to_live_nodes(&bed).await;
-    an_isolated_node_answers_with_an_error_and_not_with_a_guess(&bed, last).await;
+    an_isolated_node_answers_with_an_error(&bed, last).await;
 }
 
 async fn any_node_lists_and_kicks_edges_of_the_whole_cluster(bed: &Bed) {
@@ -82,7 +82,7 @@ async fn any_node_lists_and_kicks_edges_of_the_whole_cluster(bed: &Bed) {
     let beta = control.list_edges(list("beta", 2, 1)).await.unwrap().into_inner();
     assert_eq!((beta.edges.len(), beta.edges[0].meta.as_str(), beta.count), (1, "beta-2", 2));
     let request = KickEdgeRequest { edge_id: edges[2].id() };
-    // A kicked edge of ours may come back at once: what ends is the session.
+    // A kicked native edge may reconnect at once: what ends is its session.
     let mut state = edges[2].state();
     control.kick_edge(request).await.unwrap();
     tokio::time::timeout(support::PATIENCE, state.changed()).await.expect("kicked").unwrap();
@@ -95,7 +95,7 @@ async fn any_node_lists_and_kicks_edges_of_the_whole_cluster(bed: &Bed) {
     }
 }
 
-/// What ordinary gRPC clients expect of a port: health of each service, and both reflections.
+/// What generic gRPC clients expect of a port: the health of each service, and reflection v1 and v1alpha.
 async fn ordinary(addr: &str, services: &[&str]) {
     let channel = Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap();
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
@@ -133,7 +133,7 @@ async fn ordinary(addr: &str, services: &[&str]) {
     grpcurl(addr, services).await;
 }
 
-/// The same by a tool that knows nothing but the address, where it is installed.
+/// The same with grpcurl, where it is installed.
 async fn grpcurl(addr: &str, services: &[&str]) {
     let run = async |arguments: &[&str]| {
         let mut command = tokio::process::Command::new("grpcurl");
@@ -144,8 +144,8 @@ async fn grpcurl(addr: &str, services: &[&str]) {
                 None
             }
             Ok(output) => {
-                let complaint = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "{arguments:?}: {complaint}");
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{arguments:?}: {stderr}");
                 Some(String::from_utf8(output.stdout).unwrap())
             }
         }
@@ -196,7 +196,7 @@ async fn services_are_listed_by_what_they_offer_and_kicked(bed: &Bed) {
     }
 }
 
-/// Gives the node that was asked; one of the others is dead afterwards.
+/// Returns the node that was asked; one of the others is dead afterwards.
 async fn names_stay_listed_and_lead_to_live_nodes(bed: &Bed) -> usize {
     let (_, home, other) = bed.roles().await;
     let edge = edge(bed, home, "cached").await;
@@ -230,7 +230,7 @@ async fn names_stay_listed_and_lead_to_live_nodes(bed: &Bed) -> usize {
 }
 
 #[tokio::test]
-async fn the_directory_pages_counts_and_knows_ids() {
+async fn the_directory_lists_pages_and_counts() {
     let (old, old_addr) = old_directory().await;
     let upstream = Addr::new("127.0.0.1", old_addr.port());
     let bed = Bed::start_with(1, move |config| {
@@ -269,8 +269,8 @@ async fn the_directory_pages_counts_and_knows_ids() {
     beside_the_old_directory(&mut asked, ids[0], old).await;
 }
 
-/// Both systems side by side: names of both, edges of limes first, and the last list while the old
-/// directory is away.
+/// Both systems side by side: the names of both, edges of limes first, and the last known list while the old
+/// directory is unavailable.
 async fn beside_the_old_directory(
     asked: &mut ClusterServiceClient<Channel>,
     edge: u64,
@@ -288,7 +288,7 @@ async fn beside_the_old_directory(
     let by_names = ListFrontiersRequest { frontier_ids: vec!["old-1".into()], ..Default::default() };
     let everyone = ["node-1", "old-1", "node-1@upstream"];
     assert_eq!(list(asked, ListFrontiersRequest::default()).await, everyone);
-    // An old node of one name with ours is another all the same, and so are its edges' homes.
+    // An old node with the name of one of our nodes is a node of its own, also as the home of edges.
     let twin = ListFrontiersRequest { edge_ids: vec![TWINS_EDGE], ..Default::default() };
     assert_eq!(list(asked, twin).await, ["node-1@upstream"]);
     let twin = ListFrontiersRequest { frontier_ids: vec!["node-1@upstream".into()], ..Default::default() };
@@ -303,24 +303,24 @@ async fn beside_the_old_directory(
     assert_eq!(home(asked, OLD_EDGE).await.unwrap(), "old-1");
     let row = asked.get_edge_by_id(GetEdgeByIdRequest { edge_id: OLD_EDGE }).await.unwrap().into_inner();
     assert_eq!(row.edge.unwrap().addr, "192.0.2.1:7");
-    let nobody = home(asked, 5).await.unwrap_err();
-    assert_eq!((nobody.code(), nobody.message()), (Code::NotFound, "redis: nil"));
+    let unknown = home(asked, 5).await.unwrap_err();
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "redis: nil"));
     drop(old);
-    until("the old directory is away", || {
+    until("the old directory is unavailable", || {
         let mut asked = asked.clone();
         async move { home(&mut asked, 5).await.is_err_and(|e| e.code() == Code::Unavailable).then_some(()) }
     })
     .await;
-    assert_eq!(list(asked, ListFrontiersRequest::default()).await, everyone, "names stay");
+    assert_eq!(list(asked, ListFrontiersRequest::default()).await, everyone, "the names stay listed");
     assert_eq!(home(asked, edge).await.unwrap(), "node-1");
 }
 
 /// An edge that only the old directory knows.
 const OLD_EDGE: u64 = 424_242;
-/// And one that is at an old node of our node's name.
+/// An edge of the old node that has the name of our node.
 const TWINS_EDGE: u64 = 424_243;
 
-/// Stands for the reference's directory, as far as it is asked; in its words.
+/// Stands for the reference's directory, with its error texts.
 struct OldDirectory;
 
 #[tonic::async_trait]
@@ -329,7 +329,7 @@ impl ClusterService for OldDirectory {
         &self,
         _: tonic::Request<ListFrontiersRequest>,
     ) -> Result<tonic::Response<discovery::ListFrontiersResponse>, tonic::Status> {
-        // After a loss of its store some have no address; and one goes by a name of ours.
+        // One has no address, as after a loss of the directory's store, and one has the name of our node.
         let frontiers = vec![old("old-1", "192.0.2.9:30011"), old("old-2", ""), old("node-1", "192.0.2.8:1")];
         Ok(tonic::Response::new(discovery::ListFrontiersResponse { cursor: None, frontiers }))
     }
@@ -417,7 +417,7 @@ async fn old_directory() -> (oneshot::Sender<()>, std::net::SocketAddr) {
     (stop, addr)
 }
 
-async fn an_isolated_node_answers_with_an_error_and_not_with_a_guess(bed: &Bed, last: usize) {
+async fn an_isolated_node_answers_with_an_error(bed: &Bed, last: usize) {
     let addr = bed.cluster.node(last).addresses().discovery;
     let mut asked = directory(bed, last).await;
     let health = || async {
@@ -426,11 +426,11 @@ async fn an_isolated_node_answers_with_an_error_and_not_with_a_guess(bed: &Bed, 
     };
     let serving = discovery::health_check_response::ServingStatus::Serving;
     assert_eq!(health().await, Some(serving));
-    // One message, and the end: as there, also while nothing changes.
+    // The watch sends one message and ends, as the reference's does.
     let mut watcher = HealthClient::connect(format!("http://{addr}")).await.unwrap();
-    let mut told = watcher.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
-    assert_eq!(told.message().await.unwrap().map(|told| told.status()), Some(serving));
-    let end = tokio::time::timeout(support::PATIENCE, told.message()).await.expect("it never ends");
+    let mut statuses = watcher.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(statuses.message().await.unwrap().map(|status| status.status()), Some(serving));
+    let end = tokio::time::timeout(support::PATIENCE, statuses.message()).await.expect("the watch ends");
     assert_eq!(end.unwrap(), None);
     for node in (1..=3).filter(|node| *node != last && bed.cluster.node(*node).pid().is_some()) {
         bed.cluster.kill9(node).await.unwrap();

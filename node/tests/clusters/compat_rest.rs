@@ -1,7 +1,7 @@
 //! REST as scripts use it: plain HTTP/1.1, compared with `golden/rest/*.json`, a file a route.
 //!
-//! In those, `{edge.NAME}`, `{service.NAME}`, `{edges}` and `{services}` stand for ids and addresses
-//! of this run, `"<addr>"` for any address and `"<time>"` for a time of the last hour, in seconds.
+//! In these files, `{edge.NAME}`, `{service.NAME}`, `{edges}` and `{services}` stand for the ids and addresses of
+//! the run, `"<addr>"` for any address and `"<time>"` for a time within the last hour, in seconds.
 
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -23,7 +23,7 @@ struct Exchange {
     body: Value,
 }
 
-/// What is asked and what must be answered, with the ids of this run.
+/// Requests and expected answers, with the ids of this run.
 fn golden(file: &Path, known: &[(String, String)]) -> Vec<Exchange> {
     let mut text = std::fs::read_to_string(file).unwrap();
     for (name, value) in known {
@@ -32,7 +32,7 @@ fn golden(file: &Path, known: &[(String, String)]) -> Vec<Exchange> {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// One request on a connection of its own; gives the status, the headers and the body.
+/// Sends one request on its own connection; returns the status, the headers and the body.
 async fn ask(addr: &str, request: &str) -> (u16, String, Vec<u8>) {
     let mut socket = TcpStream::connect(addr).await.unwrap();
     let text = format!("{request} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
@@ -45,7 +45,7 @@ async fn ask(addr: &str, request: &str) -> (u16, String, Vec<u8>) {
     (status, head, answer.split_off(end + 4))
 }
 
-/// The same for each of these, as curl asks them, on one connection; nothing where there is no curl.
+/// Sends requests with curl on one connection; returns nothing where curl is not installed.
 async fn curl(addr: &str, requests: &[&str]) -> Vec<(u16, String, Vec<u8>)> {
     let (mut command, end) = (Command::new("curl"), "\n-- %{http_code} %{content_type} %{num_connects}\n");
     for (at, request) in requests.iter().enumerate() {
@@ -62,8 +62,8 @@ async fn curl(addr: &str, requests: &[&str]) -> Vec<(u16, String, Vec<u8>)> {
         }
         Ok(output) => output,
     };
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{requests:?}: {complaint}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{requests:?}: {stderr}");
     let (mut answers, mut body) = (Vec::new(), Vec::new());
     for line in output.stdout.split(|byte| *byte == b'\n') {
         let Some(end) = line.strip_prefix(b"-- ") else {
@@ -73,7 +73,7 @@ async fn curl(addr: &str, requests: &[&str]) -> Vec<(u16, String, Vec<u8>)> {
         let end = String::from_utf8(end.to_vec()).unwrap();
         let (status, rest) = end.split_once(' ').unwrap();
         let (kind, connects) = rest.rsplit_once(' ').unwrap();
-        assert_eq!(connects == "1", answers.is_empty(), "a connection serves many requests: {end}");
+        assert_eq!(connects == "1", answers.is_empty(), "one connection serves all requests: {end}");
         answers.push((status.parse().unwrap(), kind.to_owned(), std::mem::take(&mut body)));
     }
     assert_eq!(answers.len(), requests.len());
@@ -116,7 +116,8 @@ async fn compare(file: &Path, addr: &str, known: &[(String, String)]) {
 }
 
 async fn service(bed: &Bed, name: &str, methods: &[&str], topics: &[&str]) -> Service {
-    let service = Service::builder(name).address(bed.services(1)).connect().await.unwrap();
+    let service = Service::builder(name).address(bed.services(1)).connect_timeout(PATIENCE);
+    let service = service.connect().await.unwrap();
     for method in methods {
         service.register(method, |call| async move { Ok(call.body) }).await.unwrap();
     }
@@ -130,7 +131,8 @@ async fn every_route_answers_as_its_golden_file_says() {
     let mut known = vec![("edges".to_owned(), bed.edges(1)), ("services".to_owned(), bed.services(1))];
     let mut edges = Vec::new();
     for meta in ["beta-1", "beta-2", "gamma"] {
-        let edge = Edge::builder().address(bed.edges(1)).meta(meta).connect().await.unwrap();
+        let edge = Edge::builder().address(bed.edges(1)).meta(meta).connect_timeout(PATIENCE);
+        let edge = edge.connect().await.unwrap();
         known.push((format!("edge.{meta}"), edge.id().to_string()));
         edges.push(edge);
     }
@@ -144,7 +146,7 @@ async fn every_route_answers_as_its_golden_file_says() {
     let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     // Kicks come last: they change what the others show.
     files.sort_by_key(|file| (file.ends_with("control-kick.json"), file.clone()));
-    assert_eq!(files.len(), 17, "a file a route, the kicks in one");
+    assert_eq!(files.len(), 17, "one file for each route, and one for both kicks");
     for file in files {
         let control = file.file_name().unwrap().to_string_lossy().starts_with("control-");
         let addr = if control { &addresses.control } else { &addresses.discovery };
@@ -153,7 +155,7 @@ async fn every_route_answers_as_its_golden_file_says() {
     }
 }
 
-/// What `curl` shows of each route that changes nothing.
+/// Compares the answers of the routes that change nothing, as curl gets them.
 async fn compare_curl(file: &Path, addr: &str, known: &[(String, String)]) {
     let mut exchanges = golden(file, known);
     exchanges.retain(|exchange| exchange.request.starts_with("GET "));
@@ -174,7 +176,7 @@ async fn compare_curl(file: &Path, addr: &str, known: &[(String, String)]) {
 }
 
 #[tokio::test]
-async fn a_read_only_control_plane_kicks_nobody() {
+async fn a_read_only_control_plane_refuses_kicks() {
     let bed = Bed::start(1).await;
     let file = bed.cluster.node(1).folder().join("limes.yaml");
     let text = std::fs::read_to_string(&file).unwrap();

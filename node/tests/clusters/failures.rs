@@ -1,4 +1,4 @@
-//! Nodes that are asleep, killed and brought back, each in its turn, on one cluster.
+//! Nodes that are stopped, killed and restarted, one after another, in one cluster.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use limes_wire::frame::Hello;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-/// The silence after which a node is declared down: longer than a process stands still on a busy machine.
+/// The silence after which a node is declared down: longer than a process stalls on a loaded machine.
 const DOWN_AFTER: Duration = Duration::from_secs(2);
 /// Edges whose node dies.
 const CROWD: usize = 2_000;
@@ -22,7 +22,7 @@ const CROWD: usize = 2_000;
 const AT_ONCE: usize = 1_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_fall_asleep_are_killed_and_come_back() {
+async fn nodes_are_stopped_killed_and_restarted() {
     let bed = Bed::start_with(3, |config| {
         brisk(config);
         config.cluster.down_after = Some(DOWN_AFTER);
@@ -30,7 +30,7 @@ async fn nodes_fall_asleep_are_killed_and_come_back() {
     })
     .await;
     let before = until("a status", || status(&bed, 1)).await;
-    a_leader_that_was_asleep_declares_nobody_dead(&bed).await;
+    a_leader_that_was_stopped_declares_no_node_down(&bed).await;
     let (leader, a, b) = bed.roles().await;
     killed_under_load(&bed, leader, async || {
         until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
@@ -44,7 +44,7 @@ async fn nodes_fall_asleep_are_killed_and_come_back() {
     };
     assert_eq!((&after.cluster, members(&after)), (&before.cluster, members(&before)));
     assert!(after.nodes.iter().all(|node| node.up), "{after:?}");
-    all_killed_at_once_come_back_without_ghosts(&bed).await;
+    all_nodes_killed_at_once_restart_without_orphaned_rows(&bed).await;
 }
 
 async fn status(bed: &Bed, node: usize) -> Option<StatusReply> {
@@ -53,7 +53,7 @@ async fn status(bed: &Bed, node: usize) -> Option<StatusReply> {
     Some(client.status(StatusRequest { local: false }).await.ok()?.into_inner())
 }
 
-async fn a_leader_that_was_asleep_declares_nobody_dead(bed: &Bed) {
+async fn a_leader_that_was_stopped_declares_no_node_down(bed: &Bed) {
     let (leader, a, b) = bed.roles().await;
     let edges = [bed.edge(leader).await, bed.edge(a).await];
     let service = bed.service(b, "greeter").await;
@@ -63,8 +63,8 @@ async fn a_leader_that_was_asleep_declares_nobody_dead(bed: &Bed) {
     bed.cluster.stop_signal(leader).unwrap();
     let stopped = Instant::now();
     until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
-    // Longer than twice the longest election timeout, and than the silence after which it would have
-    // declared the others down.
+    // Longer than twice the longest election timeout, and longer than the silence after which a leader declares
+    // a node down.
     tokio::time::sleep((DOWN_AFTER * 3 / 2).saturating_sub(stopped.elapsed())).await;
     bed.cluster.cont_signal(leader).unwrap();
     for edge in &edges {
@@ -84,7 +84,7 @@ async fn a_leader_that_was_asleep_declares_nobody_dead(bed: &Bed) {
     bed.all_show(&[1, 2, 3], "edges", 0).await;
 }
 
-/// Calls both ways between two nodes, none of which may fail.
+/// Calls in both directions between two nodes; none may fail.
 struct Load {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicU64>,
@@ -113,7 +113,7 @@ impl Load {
         Load { stop, count, callers }
     }
 
-    /// Waits for more calls.
+    /// Waits until so many more calls have succeeded.
     async fn flows(&self, more: u64) {
         let goal = self.count.load(Ordering::Relaxed) + more;
         until("calls flow", || async {
@@ -131,7 +131,7 @@ impl Load {
     }
 }
 
-/// A node is killed and comes back; calls between the two others never notice.
+/// A node is killed and restarted; no call between the two others fails.
 async fn killed_under_load(bed: &Bed, killed: usize, meanwhile: impl AsyncFnOnce()) {
     let mut others = (1..=3).filter(|node| *node != killed);
     let (a, b) = (others.next().unwrap(), others.next().unwrap());
@@ -141,7 +141,7 @@ async fn killed_under_load(bed: &Bed, killed: usize, meanwhile: impl AsyncFnOnce
     bed.cluster.kill9(killed).await.unwrap();
     meanwhile().await;
     load.flows(200).await;
-    // What needs agreement works again too, whoever leads now.
+    // Admission, which needs a leader, works again too.
     let newcomer = bed.edge(b).await;
     callable(&service, newcomer.id()).await;
     bed.cluster.restart(killed).unwrap();
@@ -154,10 +154,10 @@ async fn killed_under_load(bed: &Bed, killed: usize, meanwhile: impl AsyncFnOnce
     bed.all_show(&[1, 2, 3], "edges", 0).await;
 }
 
-/// One of them comes back elsewhere with its id; the others never do, and each one's end is told.
+/// One edge reconnects elsewhere with its id; the others do not, and there is an offline callback for each.
 async fn edges_of_a_killed_node(bed: &Bed, home: usize) {
     let other = 1 + home % 3;
-    let (service, mut gone) = bed.mourner(other).await;
+    let (service, mut gone) = bed.offline_watcher(other).await;
     let edge = bed.edge(home).await;
     let id = edge.id();
     callable(&service, id).await;
@@ -171,18 +171,18 @@ async fn edges_of_a_killed_node(bed: &Bed, home: usize) {
         crowd.extend(some.join_all().await.into_iter().map(|came| came.expect("welcomed")));
     }
     let mut missing: BTreeSet<u64> = crowd.iter().map(|bare| bare.welcome.id).collect();
-    assert_eq!(missing.len(), CROWD, "each has an id of its own");
+    assert_eq!(missing.len(), CROWD, "all ids differ");
     bed.all_show(&[other], "edges", CROWD as u64 + 1).await;
     bed.cluster.kill9(home).await.unwrap();
     callable(&service, id).await;
     assert_eq!(edge.id(), id);
     bed.all_show(&[other], "edges", 1).await;
     while !missing.is_empty() {
-        let told = timeout(PATIENCE, gone.recv()).await;
-        let told = told.unwrap_or_else(|_| panic!("{} ends were never told", missing.len()));
-        // The one that came back has left its first session behind, which may be told too.
-        let told = told.unwrap();
-        assert!(missing.remove(&told) || crowd.iter().any(|bare| bare.welcome.id == told) || told == id);
+        let edge = timeout(PATIENCE, gone.recv()).await;
+        let edge =
+            edge.unwrap_or_else(|_| panic!("no offline callback for {} edges", missing.len())).unwrap();
+        // There may also be one for the first session of the edge that reconnected.
+        assert!(missing.remove(&edge) || crowd.iter().any(|bare| bare.welcome.id == edge) || edge == id);
     }
     bed.cluster.restart(home).unwrap();
     bed.cluster.wait_ready(PATIENCE).await.unwrap();
@@ -191,7 +191,7 @@ async fn edges_of_a_killed_node(bed: &Bed, home: usize) {
     bed.all_show(&[1, 2, 3], "edges", 0).await;
 }
 
-async fn all_killed_at_once_come_back_without_ghosts(bed: &Bed) {
+async fn all_nodes_killed_at_once_restart_without_orphaned_rows(bed: &Bed) {
     let edge = bed.edge(1).await;
     let stranger = bed.edge(2).await;
     let service = bed.service(3, "greeter").await;
@@ -209,5 +209,5 @@ async fn all_killed_at_once_come_back_without_ghosts(bed: &Bed) {
     until("the edge calls", || async { edge.call_within("echo", "still here", PATIENCE).await.ok() }).await;
     bed.all_show(&[1, 2, 3], "edges", 1).await;
     let newcomer = bed.edge(1).await;
-    assert!(newcomer.id() > stranger.id(), "ids are not given out again");
+    assert!(newcomer.id() > stranger.id(), "ids are not reused");
 }

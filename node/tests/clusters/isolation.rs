@@ -1,5 +1,5 @@
-//! Nodes that do not reach each other: behind proxies that stop passing bytes, as a network that
-//! drops packets does.
+//! Nodes that do not reach each other: the proxies between them stop passing bytes, like a network that drops
+//! packets.
 
 use std::time::{Duration, Instant};
 
@@ -17,22 +17,22 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_do_not_reach_each_other_are_honest() {
+async fn isolated_nodes_serve_known_sessions_and_refuse_the_rest() {
     let bed = Bed::start_netted(3, |config| {
         brisk(config);
         config.cluster.down_after = Some(Duration::from_secs(2));
-        // Its sessions are kept until it is back, however slow this machine is.
+        // Its sessions are kept until it is back, also on a slow machine.
         config.cluster.suspend_grace = PATIENCE;
         config.cluster.isolated_close = IsolatedClose::After(Duration::from_millis(200));
     })
     .await;
-    a_node_whose_links_are_not_up_yet_denies_nobody(&bed).await;
-    alone_then_outvoted_then_back(&bed).await;
-    who_cannot_look_elsewhere_is_closed(&bed).await;
+    a_node_without_links_answers_that_known_peers_are_out_of_reach(&bed).await;
+    clients_of_an_isolated_node_move_or_stay_served(&bed).await;
+    geminio_edges_of_an_isolated_node_are_closed(&bed).await;
 }
 
-/// R4: what the tables know is reached, or said to be out of reach; never "no such method".
-async fn a_node_whose_links_are_not_up_yet_denies_nobody(bed: &Bed) {
+/// R4: a request to a peer in the tables succeeds or fails as retryable, never as "no such method".
+async fn a_node_without_links_answers_that_known_peers_are_out_of_reach(bed: &Bed) {
     let (service, far) = (bed.service(3, "greeter").await, bed.edge(3).await);
     service.subscribe(["alarms"]).await.unwrap();
     bed.cluster.kill9(1).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_node_whose_links_are_not_up_yet_denies_nobody(bed: &Bed) {
     let edge = bed.edge(1).await;
     let near = bed.service(1, "caller").await;
     near.withdraw("echo").await.unwrap();
-    let ((), (called, told, opened), (called_back, opened_back)) = tokio::join!(
+    let ((), (called, published, opened), (called_back, opened_back)) = tokio::join!(
         async {
             let absent = edge.call_within("nothing", "", PATIENCE).await.unwrap_err();
             assert_eq!(absent.kind(), Kind::NoMethod, "{absent}");
@@ -63,7 +63,7 @@ async fn a_node_whose_links_are_not_up_yet_denies_nobody(bed: &Bed) {
     );
     let errors = [
         called.unwrap_err(),
-        told.unwrap_err(),
+        published.unwrap_err(),
         opened.map(drop).unwrap_err(),
         called_back.unwrap_err(),
         opened_back.map(drop).unwrap_err(),
@@ -72,7 +72,7 @@ async fn a_node_whose_links_are_not_up_yet_denies_nobody(bed: &Bed) {
         assert_eq!((error.kind(), error.retryable()), (Kind::Gone, true), "{error}");
     }
     bed.net().heal();
-    until("it is reached", || async { edge.call_within("echo", "x", PATIENCE).await.ok() }).await;
+    until("the service is reached", || async { edge.call_within("echo", "x", PATIENCE).await.ok() }).await;
     for client in [&edge, &far] {
         client.close().await;
     }
@@ -83,9 +83,9 @@ async fn a_node_whose_links_are_not_up_yet_denies_nobody(bed: &Bed) {
     bed.all_show(&[1, 2, 3], "services", 0).await;
 }
 
-/// R10: a node without Raft that still hears the others say that they have the quorum closes edges of the
-/// reference's dialect, so that they dial anew.
-async fn who_cannot_look_elsewhere_is_closed(bed: &Bed) {
+/// R10: geminio edges cannot move by themselves. A node that has no connection to Raft, and that learns from the
+/// others that they have the quorum, closes them, so that they connect elsewhere.
+async fn geminio_edges_of_an_isolated_node_are_closed(bed: &Bed) {
     let mut edge = TcpStream::connect(bed.edges(1)).await.unwrap();
     let hello = Body::Conn { acquire: true, heartbeat: 3, client: 0, data: ConnData::default() };
     let mut bytes = BytesMut::new();
@@ -96,7 +96,7 @@ async fn who_cannot_look_elsewhere_is_closed(bed: &Bed) {
     timeout(PATIENCE, edge.read_exact(&mut byte)).await.expect("an answer").expect("accepted");
     bed.net().hold_raft_of(1);
     let end = timeout(PATIENCE, edge.read_to_end(&mut Vec::new())).await;
-    let _ = end.expect("it is closed, long before it is silent for two heartbeats");
+    let _ = end.expect("the node closes it before two heartbeats are missing");
     assert!(!is_ready(bed, 1).await);
     bed.net().heal();
     bed.cluster.wait_ready(PATIENCE).await.unwrap();
@@ -106,12 +106,12 @@ async fn who_cannot_look_elsewhere_is_closed(bed: &Bed) {
 struct Clients {
     edge: Edge,
     service: Service,
-    /// Cannot go elsewhere.
+    /// Cannot move to another node.
     bare_edge: Bare,
     bare_service: Bare,
 }
 
-async fn alone_then_outvoted_then_back(bed: &Bed) {
+async fn clients_of_an_isolated_node_move_or_stay_served(bed: &Bed) {
     let mut clients = Clients {
         edge: bed.edge(1).await,
         service: bed.service(1, "greeter").await,
@@ -126,20 +126,20 @@ async fn alone_then_outvoted_then_back(bed: &Bed) {
     bed.net().cut_off(&[1, 2, 3]);
     alone(bed, &mut clients).await;
 
-    // The two others find each other again, and may take what node 1 cannot.
+    // The two others have a quorum again.
     bed.net().cut_off(&[1]);
     let elsewhere = |state: watch::Receiver<State>| matches!(&*state.borrow(), State::Connected(node) if node != "node-1");
     let moved = |clients: &Clients| elsewhere(clients.edge.state()) && elsewhere(clients.service.state());
     let end = Instant::now() + PATIENCE;
     while !moved(&clients) {
-        assert!(Instant::now() < end, "the edge and the service never went elsewhere");
-        // Who cannot is served all the time.
+        assert!(Instant::now() < end, "the edge and the service never moved");
+        // The clients that cannot move are served all the time.
         known_path(&mut clients).await;
         sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(clients.edge.id(), id, "it has kept its id");
+    assert_eq!(clients.edge.id(), id, "it keeps its id");
     callable(&far, id).await;
-    // The bare edge is hidden with its node, which still serves it.
+    // The bare edge is hidden like its node, which still serves it.
     bed.all_show(&[2, 3], "edges", 1).await;
     let hidden = far.call_within(clients.bare_edge.welcome.id, "x", "", PATIENCE).await.unwrap_err();
     assert_eq!(hidden.kind(), Kind::NoEdge, "{hidden}");
@@ -148,7 +148,7 @@ async fn alone_then_outvoted_then_back(bed: &Bed) {
 
     bed.net().heal();
     bed.cluster.wait_ready(PATIENCE).await.unwrap();
-    // Both edges, the one that stayed revived; services: far, the one that moved, the bare one.
+    // Edges: the one that moved, and the bare one, revived. Services: far, the one that moved, and the bare one.
     bed.all_show(&[1, 2, 3], "edges", 2).await;
     bed.all_show(&[1, 2, 3], "services", 3).await;
     callable(&far, id).await;
@@ -161,12 +161,12 @@ async fn alone_then_outvoted_then_back(bed: &Bed) {
     bed.edge(1).await;
 }
 
-/// Node 1 has no quorum, and nor has anybody else.
+/// No node has a quorum.
 async fn alone(bed: &Bed, clients: &mut Clients) {
-    let goaway = clients.bare_edge.told_to_go().await;
+    let goaway = clients.bare_edge.goaway().await;
     assert_eq!(goaway.code, Code::ISOLATED);
-    assert_eq!(goaway.peers.len(), 2, "told where the others are: {goaway:?}");
-    assert_eq!(clients.bare_service.told_to_go().await.code, Code::ISOLATED);
+    assert_eq!(goaway.peers.len(), 2, "the goaway names the other nodes: {goaway:?}");
+    assert_eq!(clients.bare_service.goaway().await.code, Code::ISOLATED);
     assert!(!is_ready(bed, 1).await);
     for _ in 0..100 {
         assert_eq!(clients.edge.call("echo", "there").await.unwrap(), "there");
@@ -174,7 +174,7 @@ async fn alone(bed: &Bed, clients: &mut Clients) {
         assert_eq!(back.unwrap(), "back");
         known_path(clients).await;
     }
-    // What needs agreement: a miss, a registration, a newcomer.
+    // What needs the quorum: a miss, a registration, an admission.
     let (miss, named, newcomer) = tokio::join!(
         clients.edge.call_within("nothing", "", PATIENCE),
         clients.service.register("more", |call| async move { Ok(call.body) }),

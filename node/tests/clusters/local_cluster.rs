@@ -16,9 +16,9 @@ use tokio::process::Command;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-/// How long a cluster may take to become ready on a busy machine.
+/// How long a cluster may take to become ready on a loaded machine.
 const READY: Duration = Duration::from_secs(120);
-/// How long everything may take to end there; 5 s are promised where nothing else runs.
+/// How long a cluster may take to end there; documented are 5 s on an idle machine.
 const END: Duration = Duration::from_secs(50);
 
 fn binary() -> PathBuf {
@@ -39,7 +39,7 @@ async fn limes(args: &[&str]) -> Output {
     output(Command::new(binary()).args(args)).await.unwrap()
 }
 
-/// Whether a process is gone; one that only waits for its parent to notice counts.
+/// Whether a process has ended; a zombie counts.
 fn is_gone(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z')))
@@ -78,7 +78,7 @@ impl Dev {
     }
 }
 
-/// The fourth of four only learns; edges and services do not see a difference.
+/// The fourth of four nodes is a learner; its clients see no difference.
 async fn a_learner_serves(cluster: &Cluster) {
     let addresses = |i: usize| cluster.node(i).addresses();
     let mut services = Vec::new();
@@ -105,7 +105,7 @@ async fn a_learner_serves(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_serve_are_killed_and_frozen() {
+async fn a_cluster_of_processes_serves_and_survives_kills() {
     let _turn = turn(3).await;
     let dir = tempfile::tempdir().unwrap();
     let _logs = LogsOnFailure(dir.path().into());
@@ -120,19 +120,19 @@ async fn nodes_serve_are_killed_and_frozen() {
     assert_eq!(exit.node, "node-1");
     assert!(exit.to_string().contains("signal: 9"), "{exit}");
     assert_eq!(cluster.node(1).pid(), None);
-    assert!(!cluster.node(1).folder().join("limes.pid").exists(), "a dead process's id is left");
+    assert!(!cluster.node(1).folder().join("limes.pid").exists(), "the pid file of a dead process is left");
     assert!(cluster.kill9(1).await.is_err(), "a dead node cannot be killed");
     cluster.restart(1).unwrap();
-    assert!(cluster.restart(1).is_err(), "a node is not started twice");
+    assert!(cluster.restart(1).is_err(), "a running node is started again");
     cluster.wait_ready(READY).await.unwrap();
 
     cluster.stop_signal(2).unwrap();
     timeout(END, cluster.shutdown()).await.expect("the cluster ends");
-    assert!(cluster.nodes().iter().all(|node| node.pid().is_none()), "a frozen node ends too");
+    assert!(cluster.nodes().iter().all(|node| node.pid().is_none()), "a stopped node ends too");
 }
 
 #[tokio::test]
-async fn dev_ends_its_cluster_on_a_signal_and_starts_it_again_and_nothing_outlives_it() {
+async fn dev_ends_its_cluster_on_a_signal_and_its_nodes_end_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let addresses = || {
         let file = |i| std::fs::read_to_string(dir.path().join(format!("node-{i}/limes.yaml"))).unwrap();
@@ -184,7 +184,7 @@ async fn a_failed_start_is_one_line_and_an_exit_code() {
     assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
 }
 
-/// One node whose metrics port is taken and whose other ports are the system's choice.
+/// The settings of a node with this metrics port; the system chooses the other ports.
 fn every_listener(metrics: u16) -> String {
     let other = |name: &str| format!("{name}: {{listen: {{addr: '127.0.0.1:0'}}}}\n");
     let others = ["edgebound", "servicebound"].map(other).concat();
@@ -194,14 +194,14 @@ fn every_listener(metrics: u16) -> String {
 }
 
 #[tokio::test]
-async fn the_sample_of_deploy_can_be_served() {
+async fn the_sample_configuration_is_valid() {
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/limes.yaml");
     let output = limes(&["config", "check", sample]).await;
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[tokio::test]
-async fn config_commands_print_what_can_be_served() {
+async fn config_default_is_valid_and_config_check_lists_all_errors() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("limes.yaml");
     let path = file.to_str().unwrap();

@@ -1,5 +1,5 @@
-//! Clusters of real nodes and whoever talks to them; one program, so that what waits in one cluster waits beside
-//! another.
+//! Clusters of real nodes and their clients. One program for all tests, so that the waits of one test overlap
+//! with those of others.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod bulk;
@@ -9,10 +9,10 @@ mod compat;
 mod compat_rest;
 mod crashes;
 mod failures;
-mod gates;
 mod geminio;
 mod isolation;
 mod local_cluster;
+mod ports;
 mod support;
 mod takeover;
 mod traffic;

@@ -1,4 +1,4 @@
-//! Calls, messages and streams, both ways, on one node and across nodes; and what goes wrong.
+//! Calls, messages and streams in both directions, on one node and across nodes, and their errors.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use limes_wire::frame::{Call, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Calls that one connection may have in flight here.
+/// Calls that one connection may have in flight.
 const CALLS: usize = 256;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_edges_and_services_say_to_each_other() {
+async fn calls_messages_and_streams_work_and_fail_exactly() {
     let bed = Bed::start_with(3, |config| {
         patient(config);
         config.limits.calls = CALLS;
     })
     .await;
     both_ways_on_one_node_and_across_nodes(&bed).await;
-    what_goes_wrong_is_said_at_once_and_truly(&bed).await;
+    errors_are_immediate_and_exact(&bed).await;
     a_dropped_call_is_cancelled_at_its_handler(&bed).await;
-    what_was_cancelled_makes_room_when_its_receiver_is_rid_of_it(&bed).await;
+    cancelled_calls_release_their_slots(&bed).await;
     bulk::a_stream_to_a_slow_reader_arrives_whole_and_gateways_stay_small(&bed, bulk::BLOCKS).await;
 }
 
@@ -95,7 +95,7 @@ async fn both_ways_on_one_node_and_across_nodes(bed: &Bed) {
         timeout(PATIENCE, all).await.expect("stuck");
         edge.close().await;
         service.close().await;
-        // The next round's service must be the only one of its name.
+        // In the next round there must be one service of this name.
         until("the service is gone", || async {
             (bed.figure(service_node, "services").await == Some(0)).then_some(())
         })
@@ -103,7 +103,7 @@ async fn both_ways_on_one_node_and_across_nodes(bed: &Bed) {
     }
 }
 
-async fn what_goes_wrong_is_said_at_once_and_truly(bed: &Bed) {
+async fn errors_are_immediate_and_exact(bed: &Bed) {
     let edge = bed.edge(1).await;
     let service = bed.service(3, "greeter").await;
     service
@@ -158,18 +158,18 @@ async fn a_dropped_call_is_cancelled_at_its_handler(bed: &Bed) {
     timeout(PATIENCE, told.recv()).await.expect("the handler is dropped");
 }
 
-/// Across nodes, for a method that answers nothing and for one that nobody offers.
-async fn what_was_cancelled_makes_room_when_its_receiver_is_rid_of_it(bed: &Bed) {
+/// Across nodes, for a method that does not answer and for one that no service has registered.
+async fn cancelled_calls_release_their_slots(bed: &Bed) {
     let service = bed.service(3, "greeter").await;
     service.register("never", |_| std::future::pending()).await.unwrap();
     let mut edge = Bare::edge(&bed.edges(2)).await;
     for id in 0..4 * CALLS as u64 {
-        let method = if id % 2 == 0 { "never" } else { "nobody's" };
+        let method = if id % 2 == 0 { "never" } else { "unregistered" };
         let call = Call { id, deadline: PATIENCE, peer: 0, method: method.into(), body: Bytes::new() };
         edge.send(Frame::Call(call)).await;
         edge.send(Frame::Cancel { id }).await;
     }
-    // Some had no room, for others were still being cancelled.
+    // Some were refused while others were still being cancelled.
     let busy = |frame: &Frame| matches!(frame, Frame::Error(error) if error.code == Code::BUSY);
     loop {
         match edge.call(0, "echo", PATIENCE).await {

@@ -1,5 +1,5 @@
-//! What clients may rely on: acknowledged means visible, the newest session wins, changes are watched in
-//! one order everywhere, and nobody guesses without a quorum.
+//! What clients may rely on: acknowledged means visible, the newest session wins, every node shows the changes in
+//! one order, and a node without a quorum does not answer from stale tables.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use limes_wire::Code;
 use limes_wire::frame::{Ack, Frame, Message};
 use tokio::time::timeout;
 
-/// How long a process may stand still while it should hear of a takeover.
+/// How long a process may stall before it learns of a takeover.
 const NOTICE: Duration = Duration::from_secs(3);
-/// Calls from every node that are to be judged.
+/// Calls from every node that are judged.
 const CALLS: usize = 400;
 
 fn addrs(bed: &Bed, node: usize) -> NodeAddrs {
@@ -45,7 +45,7 @@ async fn watch(bed: &Bed, node: usize, from: &str, revision: u64) -> Vec<Change>
     let mut changes = Vec::new();
     let all = async {
         loop {
-            let change = stream.message().await.unwrap().expect("a watch does not end");
+            let change = stream.message().await.unwrap().expect("the watch stays open");
             let upto = matches!(&change.what, Some(What::Synced(synced)) if synced.revision >= revision);
             changes.push(change);
             if upto {
@@ -57,7 +57,7 @@ async fn watch(bed: &Bed, node: usize, from: &str, revision: u64) -> Vec<Change>
     changes
 }
 
-/// The edges that a watcher knows after these changes, by id.
+/// The edges after these changes, by id.
 fn edges(changes: &[Change]) -> BTreeMap<u64, Row> {
     let mut edges: BTreeMap<u64, Row> = BTreeMap::new();
     for change in changes {
@@ -86,7 +86,7 @@ async fn listed(bed: &Bed, node: usize) -> (u64, BTreeMap<u64, Row>) {
     (revision, edges)
 }
 
-/// Changes without what only says how far a node was when it had nothing to say.
+/// The changes without those that only report a revision.
 fn news(changes: &[Change]) -> Vec<&Change> {
     changes.iter().filter(|change| !matches!(change.what, Some(What::Synced(_)))).collect()
 }
@@ -94,18 +94,17 @@ fn news(changes: &[Change]) -> Vec<&Change> {
 fn judge(record: &Record) {
     assert_eq!(record.judge(NOTICE), Vec::<String>::new());
     let late = record.judge(Duration::ZERO).len();
-    assert!(late * 50 <= record.probes.len(), "{late} calls of {} came to old sessions", record.probes.len());
+    assert!(late * 50 <= record.probes.len(), "{late} calls of {} reached old sessions", record.probes.len());
     let answered = record.probes.iter().filter(|probe| matches!(probe.outcome, Outcome::Answered(_))).count();
     let welcomed = record.sessions.iter().filter(|session| session.welcomed.is_some()).count();
     assert!(answered * 2 > record.probes.len(), "only {answered} of {} calls", record.probes.len());
     assert!(welcomed > 50, "only {welcomed} sessions");
 }
 
-/// Messages at once in each round.
+/// Messages of each round.
 const AT_ONCE: u64 = 50;
 
-/// Those that find their way only after a look at the cluster, because this node has not applied the
-/// subscription yet, are not overtaken.
+/// Also when the first of them waits for a read barrier, because this node has not applied the subscription yet.
 async fn messages_of_one_sender_keep_their_order(bed: &Bed) {
     let mut sender = Hand::edge(&bed.edges(1)).await;
     let mut reader = Hand::service(&bed.services(3), "reader", "read").await;
@@ -133,23 +132,23 @@ async fn what_clients_may_rely_on() {
     let bed = Bed::start_with(3, brisk).await;
     messages_of_one_sender_keep_their_order(&bed).await;
     bed.all_show(&[1, 2, 3], "edges", 0).await;
-    acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_changes(&bed).await;
-    without_a_quorum_nobody_guesses_and_what_ended_meanwhile_is_gone_afterwards(&bed).await;
+    acknowledged_is_visible_and_all_nodes_show_the_same_changes(&bed).await;
+    without_a_quorum_misses_are_errors_and_ended_sessions_go_later(&bed).await;
 }
 
-async fn acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_changes(bed: &Bed) {
+async fn acknowledged_is_visible_and_all_nodes_show_the_same_changes(bed: &Bed) {
     let (before, _) = listed(bed, 1).await;
     let begin = watch(bed, 1, "", before).await.pop().unwrap().position;
 
     let nodes: Vec<_> = (1..=3).map(|node| addrs(bed, node)).collect();
     let takeovers = Takeovers::start(&nodes, 3).await.unwrap();
     until("calls", || async { (takeovers.calls() > CALLS).then_some(()) }).await;
-    // Somebody begins to watch in the middle of it.
+    // A watch that begins in the middle.
     let middle = watch(bed, 2, "", 0).await;
     judge(&takeovers.finish().await.unwrap());
 
-    // All are gone in the end, and each node says so.
-    let revision = until("nobody is left", || async {
+    // In the end all edges are gone, on each node.
+    let revision = until("all edges are gone", || async {
         let (revision, edges) = listed(bed, 1).await;
         edges.is_empty().then_some(revision)
     })
@@ -159,8 +158,8 @@ async fn acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_cha
     let (all, other) = (news(&all), news(&other));
     assert!(all.len() > 100, "only {} changes", all.len());
     let shared = all.len().min(other.len());
-    assert_eq!(all[..shared], other[..shared], "two nodes tell different changes");
-    // Whoever goes on elsewhere misses nothing and sees nothing twice.
+    assert_eq!(all[..shared], other[..shared], "two nodes show different changes");
+    // A watch that continues on another node misses no change and repeats none.
     for cut in [0, 1, shared / 3, shared / 2, shared - 2] {
         let rest = watch(bed, 1 + cut % 3, &all[cut].position, revision).await;
         let rest = news(&rest);
@@ -168,40 +167,40 @@ async fn acknowledged_is_visible_the_newest_wins_and_all_nodes_show_the_same_cha
         assert_eq!(rest[..shared], all[cut + 1..][..shared], "after change {cut}");
         assert!(cut + 1 + shared + 5 > all.len(), "after change {cut} some are missing");
     }
-    // The state of the middle and the changes since are the state of the end.
+    // The state in the middle plus the changes since are the state at the end.
     let at = middle.iter().rfind(|change| !change.position.is_empty()).unwrap();
     assert!(!edges(&middle).is_empty());
     let since = watch(bed, 1, &at.position, revision).await;
     let folded = edges(&[middle, since].concat());
-    assert_eq!(folded, BTreeMap::new(), "a watcher still knows edges that are gone");
+    assert_eq!(folded, BTreeMap::new(), "the watch still shows edges that are gone");
 
-    // An edge that hangs up at once, before or after it is admitted, is not left behind (R11).
+    // An edge that disconnects at once, before or after its admission, leaves no row behind (R11).
     for at in 0..60_u64 {
         let node = &nodes[at as usize % 3];
         let _ = Bare::connect(&node.edges, Default::default(), false, Duration::from_millis(at % 12)).await;
     }
-    until("no ghosts", || async { listed(bed, 2).await.1.is_empty().then_some(()) }).await;
+    until("no orphaned rows", || async { listed(bed, 2).await.1.is_empty().then_some(()) }).await;
     for node in 1..=3 {
         until("no sessions", || async { (bed.figure(node, "sessions").await == Some(0)).then_some(()) })
             .await;
     }
 }
 
-async fn without_a_quorum_nobody_guesses_and_what_ended_meanwhile_is_gone_afterwards(bed: &Bed) {
+async fn without_a_quorum_misses_are_errors_and_ended_sessions_go_later(bed: &Bed) {
     let service = bed.service(1, "greeter").await;
     let (edge, leaves) = (bed.edge(1).await, bed.edge(1).await);
     assert_eq!(service.call(edge.id(), "echo", "x").await.unwrap(), "x");
     for other in [2, 3] {
         bed.cluster.stop_signal(other).unwrap();
     }
-    // A path that is known needs nobody; a miss is not believed.
-    let nobody = edge.id() + 5_000;
-    let (to_nobody, to_none, late) = tokio::join!(
-        service.call_within(nobody, "echo", "", PATIENCE),
+    // A known route needs no quorum; a miss does.
+    let unknown = edge.id() + 5_000;
+    let (to_unknown, to_none, late) = tokio::join!(
+        service.call_within(unknown, "echo", "", PATIENCE),
         edge.call_within("none", "", PATIENCE),
         service.register("late", |call| async move { Ok(call.body) }),
     );
-    for error in [to_nobody.unwrap_err(), to_none.unwrap_err()] {
+    for error in [to_unknown.unwrap_err(), to_none.unwrap_err()] {
         assert_eq!((error.kind(), error.may_have_run()), (Kind::NoQuorum, false), "{error}");
     }
     let error = late.unwrap_err();
@@ -212,7 +211,7 @@ async fn without_a_quorum_nobody_guesses_and_what_ended_meanwhile_is_gone_afterw
     for other in [2, 3] {
         bed.cluster.cont_signal(other).unwrap();
     }
-    until("it is gone", || async {
+    until("the edge is gone", || async {
         let error = service.call_within(left, "echo", "", PATIENCE).await.err()?;
         (error.kind() == Kind::NoEdge).then_some(())
     })

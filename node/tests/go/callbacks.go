@@ -18,7 +18,7 @@ type facts struct {
 	Net, Str string
 }
 
-// callbacks is a service that gives ids, refuses edges, and is told when edges connect and disconnect.
+// callbacks is a service that gives ids, refuses edges, and gets callbacks when edges connect and disconnect.
 func callbacks(nodes []node) {
 	svc := mustService(nodes[len(nodes)-1].services, "ids")
 	var log callbackLog

@@ -22,7 +22,7 @@ const ROWS: [(usize, usize); 9] =
     [(1, 1), (1, 16), (1, 128), (1, 384), (10, 16), (10, 192), (100, 16), (500, 3), (500, 24)];
 
 pub(crate) fn run(options: &Options) {
-    println!("| events a batch | proposers | events/s | p50 ms | p99 ms | bytes/event |");
+    println!("| events per batch | proposers | events/s | p50 ms | p99 ms | bytes/event |");
     println!("|---|---|---|---|---|---|");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for (events, proposers) in ROWS {
@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options) {
     }
 }
 
-/// As Raft's core does it: one appends, in order, and does not wait for the disk.
+/// Appends as Raft's core does: in order, and without waiting for the disk.
 struct Core {
     log: SegmentLog,
     next: u64,
@@ -54,14 +54,14 @@ async fn row(options: &Options, events: usize, proposers: usize) {
                 let mut times = Times::default();
                 while begin.elapsed() < time {
                     let asked = Instant::now();
-                    let (tell, told) = TypeConfig::oneshot();
+                    let (flushed, synced) = TypeConfig::oneshot();
                     let mut core = core.lock().await;
                     let log_id = LogId::new(LeaderId::new(1, 1).to_committed(), core.next);
                     core.next += 1;
                     let entry = Entry { log_id, payload: EntryPayload::Normal(data.clone()) };
-                    core.log.append([entry], IOFlushed::<TypeConfig>::signal(tell)).await.unwrap();
+                    core.log.append([entry], IOFlushed::<TypeConfig>::signal(flushed)).await.unwrap();
                     drop(core);
-                    told.await.unwrap().unwrap();
+                    synced.await.unwrap().unwrap();
                     times.push(asked.elapsed());
                     done.fetch_add(1, Ordering::Relaxed);
                 }

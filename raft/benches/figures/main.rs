@@ -1,14 +1,14 @@
-//! What the log and the consensus can do: `cargo bench -p limes-raft --bench figures -- WHAT`.
+//! Figures of the log and the consensus: `cargo bench -p limes-raft --bench figures -- WHAT`.
 //!
-//! - `log`: the segment log alone, by events a batch and proposers. Real disk; no network, no tables.
+//! - `log`: the segment log alone, by events per batch and proposers. Real disk; no network, no tables.
 //! - `presence`: three processes over TCP on this machine, from the proposer of each node to the tables
 //!   of each node. Real disks (one, shared); no sockets of edges.
-//! - `pause`: how long apply stands still while a snapshot of a million edges is taken, and what else
-//!   depends on their number.
-//! - `rows`: what the tables take of memory by themselves.
+//! - `pause`: how long apply is stalled while a snapshot of a million edges is taken, and other figures that
+//!   depend on their number.
+//! - `rows`: the memory that the tables take by themselves.
 //!
-//! `--dir D` says on which file system (else the temporary folder's), `--seconds N` how long each row.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a figure or a loud end")]
+//! `--dir D` selects the file system (default: that of the temporary directory), `--seconds N` the time per row.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic ends the benchmark")]
 
 mod log;
 mod member;
@@ -20,7 +20,7 @@ mod times;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How to measure.
+/// The options of a run.
 struct Options {
     dir: PathBuf,
     time: Duration,
@@ -45,7 +45,7 @@ fn main() {
         Some("presence") => presence::run(&options),
         Some("pause") => pause::run(&options),
         Some("rows") => rows::run(&options),
-        // `cargo bench` of the whole workspace asks for nothing in particular.
+        // `cargo bench` of the whole workspace selects nothing.
         _ => println!("figures: log | presence | pause | rows [--dir D] [--seconds N] [--edges N]"),
     }
 }

@@ -11,7 +11,7 @@ use limes_routing::{Batch, EdgeId, Effect, Event, NodeAddrs, NodeId, Revision, S
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Remembers when it was told last, and the longest time between.
+/// An observer that measures the longest time between two applied batches.
 #[derive(Default)]
 pub(crate) struct Gaps {
     last: AtomicU64,

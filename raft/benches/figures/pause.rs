@@ -1,4 +1,4 @@
-//! Snapshots of many edges, beside a steady load.
+//! Snapshots of many edges, under a steady load.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::times::memory;
 
 /// Submitters that keep apply busy.
 const LOAD: u64 = 64;
-/// Snapshots that are taken.
-const SHOTS: usize = 5;
+/// The number of snapshots.
+const SNAPSHOTS: usize = 5;
 
 pub(crate) fn run(options: &Options) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -44,25 +44,12 @@ async fn alone(dir: &Path, observer: Arc<dyn Observer>) -> Replica {
 async fn measure(options: &Options, dir: &Path, gaps: &Arc<Gaps>) {
     let before = memory();
     let replica = alone(dir, gaps.clone()).await;
-    let begin = Instant::now();
-    let mut waiting: VecDeque<oneshot::Receiver<Result<Verdict, ProposeError>>> = VecDeque::new();
-    for edge in 0..options.edges {
-        if waiting.len() >= 8_000
-            && let Some(first) = waiting.pop_front()
-        {
-            first.await.unwrap().unwrap();
-        }
-        waiting.push_back(replica.proposer().begin(online(edge)).unwrap());
-    }
-    for last in waiting {
-        last.await.unwrap().unwrap();
-    }
-    let seconds = begin.elapsed().as_secs_f64();
+    let seconds = connect(&replica, options.edges).await;
     println!("| {} edges online | {seconds:.1} s, memory {} MB more |", options.edges, memory() - before);
     let stop = Arc::new(AtomicBool::new(false));
     let load: Vec<_> =
         (0..LOAD).map(|at| tokio::spawn(work(replica.clone(), options.edges + at, stop.clone()))).collect();
-    // How long a reader of the tables waits at most: what holds them is apply, or a copy of them.
+    // The longest time that a reader waits for the tables: apply holds them, or a copy of them.
     let waited = Arc::new(AtomicU64::new(0));
     let reader = std::thread::spawn({
         let (replica, stop, waited) = (replica.clone(), stop.clone(), waited.clone());
@@ -76,31 +63,10 @@ async fn measure(options: &Options, dir: &Path, gaps: &Arc<Gaps>) {
         }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let ms = |micros: u64| micros as f64 / 1e3;
     let quiet: Vec<f64> = quiet(gaps).await;
     waited.store(0, Ordering::Relaxed);
     println!("| longest gap between two applied batches without a snapshot | {} |", list(&quiet));
-    let (mut took, mut longest) = (Vec::new(), Vec::new());
-    let file = dir.join("node/snapshot");
-    for _ in 0..SHOTS {
-        gaps.take();
-        let begin = micros();
-        let old = std::fs::metadata(&file).and_then(|file| file.modified()).ok();
-        replica.snapshot().await;
-        while std::fs::metadata(&file).and_then(|file| file.modified()).ok() == old {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        longest.push(ms(gaps.take()));
-        took.push(ms(micros() - begin));
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    println!("| the same while one is taken, {SHOTS} times | {} |", list(&longest));
-    println!(
-        "| longest wait of a reader for the tables meanwhile | {:.2} ms |",
-        ms(waited.load(Ordering::Relaxed))
-    );
-    println!("| a snapshot takes | {} |", list(&took));
-    println!("| a snapshot has | {} bytes |", std::fs::metadata(&file).map_or(0, |file| file.len()));
+    snapshots(&replica, &dir.join("node/snapshot"), gaps, &waited).await;
     stop.store(true, Ordering::Relaxed);
     for load in load {
         load.await.unwrap();
@@ -108,10 +74,51 @@ async fn measure(options: &Options, dir: &Path, gaps: &Arc<Gaps>) {
     reader.join().unwrap();
 }
 
-/// The longest gap of each second, some times.
+/// Brings edges online; returns the seconds that it took.
+async fn connect(replica: &Replica, edges: u64) -> f64 {
+    let begin = Instant::now();
+    let mut waiting: VecDeque<oneshot::Receiver<Result<Verdict, ProposeError>>> = VecDeque::new();
+    for edge in 0..edges {
+        if waiting.len() >= 8_000
+            && let Some(first) = waiting.pop_front()
+        {
+            first.await.unwrap().unwrap();
+        }
+        waiting.push_back(replica.proposer().begin(online(edge)).unwrap());
+    }
+    for last in waiting {
+        last.await.unwrap().unwrap();
+    }
+    begin.elapsed().as_secs_f64()
+}
+
+/// Takes snapshots under load, and prints their figures.
+async fn snapshots(replica: &Replica, file: &Path, gaps: &Gaps, waited: &AtomicU64) {
+    let ms = |micros: u64| micros as f64 / 1e3;
+    let (mut took, mut longest) = (Vec::new(), Vec::new());
+    for _ in 0..SNAPSHOTS {
+        gaps.take();
+        let begin = micros();
+        let old = std::fs::metadata(file).and_then(|file| file.modified()).ok();
+        replica.snapshot().await;
+        while std::fs::metadata(file).and_then(|file| file.modified()).ok() == old {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        longest.push(ms(gaps.take()));
+        took.push(ms(micros() - begin));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let wait = ms(waited.load(Ordering::Relaxed));
+    println!("| the same during a snapshot, {SNAPSHOTS} times | {} |", list(&longest));
+    println!("| longest wait of a reader for the tables during the snapshots | {wait:.2} ms |");
+    println!("| time of a snapshot | {} |", list(&took));
+    println!("| size of a snapshot | {} bytes |", std::fs::metadata(file).map_or(0, |file| file.len()));
+}
+
+/// The longest gaps of some intervals without a snapshot.
 async fn quiet(gaps: &Gaps) -> Vec<f64> {
     let mut longest = Vec::new();
-    for _ in 0..SHOTS {
+    for _ in 0..SNAPSHOTS {
         gaps.take();
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         longest.push(gaps.take() as f64 / 1e3);
@@ -124,7 +131,7 @@ fn list(times: &[f64]) -> String {
     format!("{} ms", times.join(", "))
 }
 
-/// Comes online again and again; a takeover of its own session each time.
+/// One edge comes online repeatedly; each time it takes over its own session.
 async fn work(replica: Replica, edge: u64, stop: Arc<AtomicBool>) {
     while !stop.load(Ordering::Relaxed) {
         replica.proposer().submit(online(edge)).await.unwrap();

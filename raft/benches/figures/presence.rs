@@ -13,24 +13,24 @@ use crate::Options;
 use crate::member::{Gaps, online, start};
 use crate::times::{Times, cpu};
 
-/// Says which node a process is.
+/// The variable that tells a process which node it is.
 pub(crate) const NODE: &str = "LIMES_FIGURES_NODE";
 const ADDRS: &str = "LIMES_FIGURES_ADDRS";
 const DIR: &str = "LIMES_FIGURES_DIR";
 const NODES: usize = 3;
-/// Submitters on each node: each has one event on its way.
+/// Submitters on each node: each has one event in flight.
 const ROWS: [usize; 5] = [1, 16, 128, 640, 4_000];
 
 struct Node {
     child: Child,
-    tell: ChildStdin,
-    says: BufReader<ChildStdout>,
+    commands: ChildStdin,
+    output: BufReader<ChildStdout>,
 }
 
 impl Node {
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.says.read_line(&mut line).unwrap();
+        self.output.read_line(&mut line).unwrap();
         assert!(!line.is_empty(), "a node has ended");
         line.trim().to_owned()
     }
@@ -45,7 +45,7 @@ impl Drop for Node {
 
 pub(crate) fn run(options: &Options) {
     let dir = tempfile::tempdir_in(&options.dir).unwrap();
-    // Taken again by the nodes a moment later.
+    // The nodes bind these ports again.
     let held: Vec<_> = (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let addrs: Vec<String> = held.iter().map(|held| held.local_addr().unwrap().to_string()).collect();
     drop(held);
@@ -59,18 +59,19 @@ pub(crate) fn run(options: &Options) {
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let (tell, says) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-            Node { child, tell, says }
+            let (commands, output) =
+                (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+            Node { child, commands, output }
         })
         .collect();
     nodes.iter_mut().for_each(|node| assert_eq!(node.line(), "ready"));
     println!(
-        "| submitters | events/s | p50 ms | p99 ms | events a batch | CPU µs/event, all nodes | bytes/event and node |"
+        "| submitters | events/s | p50 ms | p99 ms | events per batch | CPU µs/event, all nodes | bytes/event and node |"
     );
     println!("|---|---|---|---|---|---|---|");
     for submitters in ROWS {
         let seconds = options.time.as_secs();
-        nodes.iter_mut().for_each(|node| writeln!(node.tell, "{submitters} {seconds}").unwrap());
+        nodes.iter_mut().for_each(|node| writeln!(node.commands, "{submitters} {seconds}").unwrap());
         let figures: Vec<Vec<f64>> = nodes
             .iter_mut()
             .map(|node| node.line().split(' ').map(|figure| figure.parse().unwrap()).collect())
@@ -90,7 +91,7 @@ pub(crate) fn run(options: &Options) {
     }
 }
 
-/// One node's process: it does what its standard input says.
+/// The process of one node: it executes the lines of its standard input.
 pub(crate) fn node(at: usize) {
     let addrs: Vec<SocketAddr> =
         std::env::var(ADDRS).unwrap().split(',').map(|addr| addr.parse().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! What the tables take by themselves: no log, no history, no sessions.
+//! The tables by themselves: no log, no history, no sessions.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(options: &Options) {
     for (revision, event) in [(1, made), (2, up)] {
         tables.apply(Revision(revision), &Batch { origin: None, time_ms: 0, events: vec![event] });
     }
-    let epoch: Epoch = tables.live_epoch(NodeId(1)).expect("it is up");
+    let epoch: Epoch = tables.live_epoch(NodeId(1)).expect("the node is up");
     let (before, begin) = (memory(), Instant::now());
     for number in 0..options.edges / BATCH {
         let origin = Origin { node: NodeId(1), epoch, number: number + 1 };
@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options) {
     }
     println!("| figure | value |\n|---|---|");
     println!("| rows in the tables | {} |", tables.edge_count());
-    println!("| memory that they take | {} MB |", memory() - before);
+    println!("| memory of the tables | {} MB |", memory() - before);
     println!("| applied in | {:.2} s |", begin.elapsed().as_secs_f64());
     let begin = Instant::now();
     let copy = tables.clone();

@@ -1,8 +1,8 @@
-//! Times in order, and what a process has used.
+//! Percentiles, and the resources that a process has used.
 
 use std::time::Duration;
 
-/// Some times.
+/// A set of times.
 #[derive(Default)]
 pub(crate) struct Times(Vec<Duration>);
 
@@ -19,7 +19,7 @@ impl Times {
         self.0.len()
     }
 
-    /// In milliseconds, by parts of a thousand.
+    /// A quantile in thousandths, in milliseconds.
     pub(crate) fn at(&mut self, thousandths: usize) -> f64 {
         self.0.sort_unstable();
         let last = self.0.len().saturating_sub(1);

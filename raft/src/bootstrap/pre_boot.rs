@@ -1,113 +1,138 @@
-//! What a member answers from while it is not running yet: its identity, once it has one.
+//! The pre-boot state: what this node answers before Raft runs, and how it takes an identity.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::consensus::member::Member;
-use crate::storage::data_dir::Disk;
+use crate::storage::data_dir::DataDir;
 use crate::storage::identity::{self, Identity};
-use crate::storage::member_cache::Known;
-use crate::storage::quarantine as aside;
+use crate::storage::member_cache::MemberCache;
+use crate::storage::quarantine;
 
-/// The door of a member: shut to Raft's messages until it runs.
-pub(crate) struct Door {
-    dir: PathBuf,
-    /// Its number if it founds, by its own list of founders.
-    founder: Option<u64>,
-    held: Mutex<Held>,
-    member: OnceLock<Arc<Member>>,
+/// Why a node cannot take an identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A node that had data founds no cluster.
+    #[error("the data of this node was damaged and is in quarantine: it founds no cluster")]
+    LostData,
+    /// The founders do not have the same list in the same order.
+    #[error("by its own cluster.initial this node is not founder {0}")]
+    NotThisFounder(u64),
+    /// It has another identity.
+    #[error("this node already belongs to a cluster")]
+    OtherIdentity,
+    /// The identity cannot be written.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
 }
 
-/// What the disk holds.
+/// What this node answers before Raft runs: its identity, once it has one.
+pub(crate) struct PreBoot {
+    dir: PathBuf,
+    /// This node's number if it is a founder, by its own list of founders.
+    founder: Option<u64>,
+    disk: Mutex<Disk>,
+    identified: Notify,
+}
+
+/// What the data directory holds.
 #[derive(Default)]
-struct Held {
-    /// Whether the disk has been read.
+struct Disk {
+    /// Whether the directory has been read.
     read: bool,
     identity: Option<Identity>,
     log: u64,
-    lost: bool,
+    lost_data: bool,
     unused: bool,
-    known: Known,
+    cache: MemberCache,
 }
 
-impl Door {
+impl PreBoot {
     pub(crate) fn new(config: &Config) -> Self {
         let founder = config.initial.iter().zip(1..).find(|(peer, _)| peer.name == config.name);
-        let founder = founder.map(|(_, number)| number);
-        Door { dir: config.dir.clone(), founder, held: Mutex::default(), member: OnceLock::new() }
+        PreBoot {
+            dir: config.dir.clone(),
+            founder: founder.map(|(_, number)| number),
+            disk: Mutex::default(),
+            identified: Notify::new(),
+        }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Answers from this directory from now on, in place of the one before.
+    pub(super) fn set_data(&self, data: &DataDir) {
+        let DataDir { identity, log, lost_data, unused, .. } = data;
+        let cache = MemberCache::read(&self.dir);
+        let (identity, log, lost_data, unused) = (*identity, log.id(), *lost_data, *unused);
+        *self.disk.lock() = Disk { read: true, identity, log, lost_data, unused, cache };
     }
 
-    /// Answers from a disk that was opened, in place of one before.
-    pub(crate) fn show(&self, disk: &Disk) {
-        let Disk { identity, log, lost, unused, .. } = disk;
-        let known = Known::read(&self.dir);
-        let (identity, log, lost, unused) = (*identity, log.id(), *lost, *unused);
-        *self.held() = Held { read: true, identity, log, lost, unused, known };
-    }
-
-    /// Whether the disk has been read: before, nobody knows whether there is an identity on it, and none
-    /// may be given.
+    /// Whether the directory has been read. Before, it is unknown whether it holds an identity, and the node
+    /// must not take one.
     pub(crate) fn has_read(&self) -> bool {
-        self.held().read
-    }
-
-    /// Lets Raft's messages in.
-    pub(crate) fn open(&self, member: Arc<Member>) {
-        let _ = self.member.set(member);
-    }
-
-    pub(crate) fn member(&self) -> Option<&Arc<Member>> {
-        self.member.get()
+        self.disk.lock().read
     }
 
     pub(crate) fn identity(&self) -> Option<Identity> {
-        self.held().identity
+        self.disk.lock().identity
     }
 
-    /// Whether it had data that was set aside, and has not been let in again.
-    pub(crate) fn has_lost(&self) -> bool {
-        self.held().lost
+    /// Waits until an identity is taken.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn identified(&self) {
+        self.identified.notified().await;
     }
 
-    /// Whether it has an identity, and its log has never held anything.
+    /// Whether the node had data that is in quarantine, and has not joined again.
+    pub(crate) fn has_lost_data(&self) -> bool {
+        self.disk.lock().lost_data
+    }
+
+    /// Whether the node has an identity and a log that has never held anything.
     pub(crate) fn is_unused(&self) -> bool {
-        let held = self.held();
-        held.identity.is_some() && held.unused
+        let disk = self.disk.lock();
+        disk.identity.is_some() && disk.unused
     }
 
-    pub(crate) fn known(&self) -> Known {
-        self.held().known.clone()
+    pub(crate) fn member_cache(&self) -> MemberCache {
+        self.disk.lock().cache.clone()
     }
 
-    /// Takes the number that the first founder gives.
-    pub(crate) fn found(&self, cluster: [u8; 16], node: u64) -> Result<(), String> {
-        if self.has_lost() {
-            return Err("its data was damaged and set aside: it founds nothing".to_owned());
+    /// Takes the number that the first founder assigns.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub(crate) fn accept_founding(&self, cluster: [u8; 16], node: u64) -> Result<(), IdentityError> {
+        if self.has_lost_data() {
+            return Err(IdentityError::LostData);
         }
         match self.founder {
             Some(founder) if founder == node => self.accept(cluster, node),
-            _ => Err(format!("by its own cluster.initial this node is not founder {node}")),
+            _ => Err(IdentityError::NotThisFounder(node)),
         }
     }
 
-    /// Takes an identity, durably; the same again is fine, another is refused.
-    pub(crate) fn accept(&self, cluster: [u8; 16], node: u64) -> Result<(), String> {
-        let mut held = self.held();
-        match held.identity {
+    /// Takes an identity, durably. Taking the same identity again succeeds.
+    ///
+    /// # Errors
+    /// [`IdentityError::OtherIdentity`] or [`IdentityError::Disk`].
+    pub(super) fn accept(&self, cluster: [u8; 16], node: u64) -> Result<(), IdentityError> {
+        let mut disk = self.disk.lock();
+        match disk.identity {
             Some(known) if known.cluster == cluster && known.node == node => Ok(()),
-            Some(_) => Err("this node already belongs to a cluster".to_owned()),
+            Some(_) => Err(IdentityError::OtherIdentity),
             None => {
-                let fresh = Identity { cluster, node, log: held.log, lives: 0, salt: 0 };
-                identity::write(&self.dir, fresh).map_err(|error| error.to_string())?;
-                aside::forget_loss(&self.dir);
-                held.identity = Some(fresh);
-                held.unused = true;
-                held.lost = false;
+                let fresh = Identity { cluster, node, log: disk.log, boots: 0, salt: 0 };
+                identity::write(&self.dir, fresh)?;
+                quarantine::clear_note(&self.dir);
+                disk.identity = Some(fresh);
+                disk.unused = true;
+                disk.lost_data = false;
+                self.identified.notify_one();
                 Ok(())
             }
         }

@@ -1,105 +1,133 @@
-//! A cluster of one out of what a member still has, when most of the others are lost for good.
+//! Disaster recovery: a cluster of one out of what a member still has, when most of the other members are lost
+//! for good.
 //!
-//! Nothing can say whether the lost ones had acknowledged more than this one has: that is what a quorum
-//! was for, and why a person must ask for it. The tables go on (settings, ids that were given out, keys of
-//! tickets), under a new cluster id: a directory of the old cluster that turns up later is refused,
-//! instead of finding a quorum of its own.
+//! No check can tell whether the lost members had acknowledged more than this one has. That is what the quorum
+//! was for, so a person must ask for the recovery. The tables go on (settings, assigned ids, keys of tickets)
+//! under a new cluster id. So a directory of the old cluster that turns up later is refused, instead of
+//! forming a quorum of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::BytesMut;
-use limes_routing::{Batch, NodeId, Revision, Tables};
+use limes_routing::{Batch, DecodeError, NodeId, Revision, Tables};
+use openraft::RaftLogReader;
 use openraft::entry::EntryPayload;
 use openraft::storage::RaftLogStorage;
-use openraft::{Membership, RaftLogReader};
 use rand::RngCore;
 
 use crate::config::Config;
-use crate::storage::data_dir::{self as disk, Disk};
-use crate::storage::identity::{self, Identity, hex};
-use crate::storage::log::SegmentLog;
-use crate::storage::quarantine as aside;
-use crate::storage::snapshot;
-use crate::types::{LogId, Node, SnapshotMeta, StoredMembership, Vote};
+use crate::storage::data_dir::{self, DataDir};
+use crate::storage::identity::{self, Identity};
+use crate::storage::log::{OpenError, SegmentLog};
+use crate::storage::{quarantine, snapshot};
+use crate::types::{LogId, Membership, Node, SnapshotMeta, StoredMembership, Vote};
 
-/// What came of it.
+/// The result of a recovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// The new cluster's id, in hexadecimal.
     pub cluster: String,
-    /// How far the log was read.
+    /// The newest entry that was recovered.
     pub revision: Revision,
     /// Where the directory is kept as it was.
     pub aside: PathBuf,
 }
 
-/// Why there is nothing to recover.
+/// Why a directory cannot be recovered.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct RecoverError(String);
-
-impl RecoverError {
-    fn because(error: impl std::fmt::Display) -> Self {
-        RecoverError(error.to_string())
-    }
+pub enum RecoverError {
+    /// There is no data.
+    #[error("{} holds no member's data", .0.display())]
+    NoData(PathBuf),
+    /// The data is damaged, or was written by another version.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// The disk failed.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+    /// There is no identity.
+    #[error("there is no identity")]
+    NoIdentity,
+    /// The cluster was never made, so there is nothing to recover.
+    #[error("its cluster was never made: start it with an empty directory")]
+    NeverMade,
+    /// The directory belongs to another member.
+    #[error("{} is the data of {owner}, not of {me}: recover it there", dir.display())]
+    WrongMember {
+        /// The directory.
+        dir: PathBuf,
+        /// The member that it belongs to.
+        owner: String,
+        /// This node's name.
+        me: String,
+    },
+    /// The log has a gap.
+    #[error("entry {0} of the log is missing")]
+    MissingEntry(u64),
+    /// An entry cannot be decoded.
+    #[error("{0}")]
+    Decode(DecodeError),
+    /// openraft refuses the new membership.
+    #[error("{0}")]
+    Membership(String),
 }
 
-/// Makes a member's directory the begin of a new cluster, in which it is alone until others join. The
-/// member must not run. The directory as it was is kept beside the new one, or in it where it cannot be renamed.
+/// Makes a member's directory the beginning of a new cluster, in which the member is alone until others join.
+/// The member must not run. The directory as it was is kept beside the new one, or in it where it cannot be
+/// renamed.
 ///
 /// # Errors
-/// [`RecoverError`]: there is no data, it is damaged or another node's, or the disk failed. Nothing has changed
-/// then, or it is said where everything is.
+/// [`RecoverError`]: there is no data, it is damaged or another node's, or the disk failed. Then nothing has
+/// changed, or the message says where everything is.
+///
+/// # Cancel safety
+/// Not safe between the first rename and the last.
 pub async fn recover(config: &Config) -> Result<Recovered, RecoverError> {
     if !config.dir.join("identity").exists() {
-        return Err(RecoverError(format!("{} holds no member's data", config.dir.display())));
+        return Err(RecoverError::NoData(config.dir.clone()));
     }
-    // A link stays one: what it leads to is replaced.
-    let dir = &std::fs::canonicalize(&config.dir).map_err(RecoverError::because)?;
-    let disk = disk::look(dir, &config.metrics).await.map_err(RecoverError::because)?;
-    let Some(old) = disk.identity else { return Err(RecoverError("there is no identity".to_owned())) };
-    let (mut tables, last) = replay(disk).await?;
-    let Some(last) = last.filter(|_| tables.cluster().is_some()) else {
-        return Err(RecoverError("its cluster was never made: start it with an empty directory".to_owned()));
-    };
+    // A symbolic link stays a link: the directory that it points to is replaced.
+    let dir = &std::fs::canonicalize(&config.dir)?;
+    let data = data_dir::open(dir, &config.metrics).await?;
+    let old = data.identity.ok_or(RecoverError::NoIdentity)?;
+    let (mut tables, last) = replay(data).await?;
+    let last = last.filter(|_| tables.cluster().is_some()).ok_or(RecoverError::NeverMade)?;
     let node = NodeId(old.node);
     if let Some(owner) = tables.members().find(|row| row.node == node && row.name != config.name) {
-        let (dir, owner, me) = (dir.display(), &owner.name, &config.name);
-        return Err(RecoverError(format!("{dir} is the data of {owner}, not of {me}: recover it there")));
+        let (owner, me) = (owner.name.clone(), config.name.clone());
+        return Err(RecoverError::WrongMember { dir: dir.clone(), owner, me });
     }
     let mut cluster = [0; 16];
     rand::rng().fill_bytes(&mut cluster);
     tables.adopt(cluster);
-    let fresh = aside::begin(dir).map_err(RecoverError::because)?;
-    let identity = Identity { cluster, lives: 0, salt: 0, ..old };
-    if let Err(error) = write(config, &fresh, identity, &tables, last).await {
-        let _ = std::fs::remove_dir_all(&fresh);
-        return Err(error);
-    }
-    let aside = aside::swap(dir, &fresh).map_err(RecoverError::because)?;
-    Ok(Recovered { cluster: hex(&cluster), revision: Revision(last.index), aside })
+    let fresh = scopeguard::guard(quarantine::make_replacement(dir)?, |fresh| {
+        let _ = std::fs::remove_dir_all(fresh);
+    });
+    let identity = Identity { cluster, boots: 0, salt: 0, ..old };
+    write(config, &fresh, identity, &tables, last).await?;
+    let fresh = scopeguard::ScopeGuard::into_inner(fresh);
+    let aside = quarantine::swap(dir, &fresh)?;
+    Ok(Recovered { cluster: hex::encode(cluster), revision: Revision(last.index), aside })
 }
 
-/// The tables at the end of the log, agreed on or not: what was acknowledged is in it, as far as this
-/// member has it.
-async fn replay(disk: Disk) -> Result<(Tables, Option<LogId>), RecoverError> {
-    let Disk { mut log, snapshot, .. } = disk;
+/// The tables at the end of the log, committed or not: every acknowledged entry that this member has is in it.
+async fn replay(data: DataDir) -> Result<(Tables, Option<LogId>), RecoverError> {
+    let DataDir { mut log, snapshot, .. } = data;
     let (mut tables, mut last) = match snapshot {
         Some((meta, tables)) => (tables, meta.last_log_id),
         None => (Tables::new(), None),
     };
-    let end = log.get_log_state().await.map_err(RecoverError::because)?.last_log_id;
+    let end = log.get_log_state().await?.last_log_id;
     while let Some(end) = end.filter(|end| Some(*end) > last) {
         let next = last.map_or(0, |last| last.index + 1);
-        let entries =
-            log.limited_get_log_entries(next, end.index + 1).await.map_err(RecoverError::because)?;
+        let entries = log.limited_get_log_entries(next, end.index + 1).await?;
         if entries.is_empty() {
-            return Err(RecoverError(format!("entry {next} of the log is missing")));
+            return Err(RecoverError::MissingEntry(next));
         }
         for entry in entries {
             if let EntryPayload::Normal(data) = entry.payload {
-                let batch = Batch::decode(data.0).map_err(RecoverError::because)?;
+                let batch = Batch::decode(data.0).map_err(RecoverError::Decode)?;
                 tables.apply(Revision(entry.log_id.index), &batch);
             }
             last = Some(entry.log_id);
@@ -116,18 +144,17 @@ async fn write(
     last: LogId,
 ) -> Result<(), RecoverError> {
     let node = identity.node;
-    let mut log = SegmentLog::open(&dir.join("log")).map_err(RecoverError::because)?;
-    log.purge(last).await.map_err(RecoverError::because)?;
-    // Durable when it returns, and with it what came before.
+    let mut log = SegmentLog::open(&dir.join("log"))?;
+    log.purge(last).await?;
+    // Durable when it returns, and everything before it too.
     let vote = Vote::new(last.leader_id.term + 1, node);
-    log.save_vote(&vote).await.map_err(RecoverError::because)?;
-    let mut body = BytesMut::new();
-    tables.encode_snapshot().iter().for_each(|chunk| body.extend_from_slice(chunk));
+    log.save_vote(&vote).await?;
     let nodes = BTreeMap::from([(node, Node::new(&config.addrs.mesh))]);
     let alone = Membership::new(vec![BTreeSet::from([node])], nodes);
-    let alone = alone.map_err(RecoverError::because)?;
+    let alone = alone.map_err(|error| RecoverError::Membership(error.to_string()))?;
     let last_membership = StoredMembership::new(Some(last), alone);
     let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
-    snapshot::write(dir, &meta, &body.freeze()).map_err(RecoverError::because)?;
-    identity::write(dir, Identity { log: log.id(), ..identity }).map_err(RecoverError::because)
+    snapshot::write(dir, &meta, &snapshot::encode_tables(tables))?;
+    identity::write(dir, Identity { log: log.id(), ..identity })?;
+    Ok(())
 }

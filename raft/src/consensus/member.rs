@@ -1,74 +1,73 @@
-//! What the parts of a member share.
+//! The parts of a running member that its tasks share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use limes_routing::{Epoch, NodeId, Revision};
 use openraft::ReadPolicy;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
+use super::applied::AppliedState;
+use super::state_machine::Raft;
 use crate::config::Timing;
-use crate::consensus::state_machine::Shared;
 use crate::network::Clients;
 use crate::storage::identity::Identity;
 use crate::storage::log::SegmentLog;
-use crate::types::Raft;
 
-/// What the parts of a member share.
+/// The parts of a running member that its tasks share.
 pub(crate) struct Member {
     pub(crate) identity: Identity,
     pub(crate) raft: Raft,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Arc<AppliedState>,
     pub(crate) clients: Clients,
     pub(crate) log: SegmentLog,
     pub(crate) timing: Timing,
-    /// Set when another member knows a later life of this one than its own directory does.
-    pub(crate) outdated: watch::Sender<bool>,
-    /// What keeps the cluster from agreeing, in words.
-    pub(crate) trouble: watch::Sender<Option<String>>,
-    stopping: AtomicBool,
+    /// Set once another member knows a later boot of this member than its own directory does.
+    pub(crate) stale: watch::Sender<bool>,
+    /// Why the cluster has no quorum; `None` while it has one.
+    pub(crate) quorum_loss: watch::Sender<Option<String>>,
+    /// Cancelled when the member starts to leave.
+    pub(crate) leaving: CancellationToken,
 }
 
-/// What a member looks like from outside.
+/// The state of a member, as it sees the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Its number.
     pub node: NodeId,
     /// Raft's term.
     pub term: u64,
-    /// Who leads, as far as this member knows.
+    /// The leader, as far as this member knows.
     pub leader: Option<NodeId>,
-    /// The newest entry it has applied.
+    /// The newest applied entry.
     pub applied: Revision,
-    /// The newest entry of its log, agreed on or not.
+    /// The newest entry of the log, committed or not.
     pub last_log: Revision,
-    /// The newest entry that its log no longer holds, only a snapshot; 0: it holds all.
+    /// The newest entry that the log no longer holds, only a snapshot; 0: the log holds all.
     pub purged: Revision,
-    /// Who votes.
+    /// The members that vote.
     pub voters: Vec<NodeId>,
-    /// Who only receives the log.
+    /// The members that only receive the log.
     pub learners: Vec<NodeId>,
-    /// This process's epoch; `None` until it is up, or while it is fenced.
+    /// This process's epoch; `None` until the process is registered, and while it is fenced.
     pub epoch: Option<Epoch>,
 }
 
-impl Member {
-    pub(crate) fn new(
-        identity: Identity,
-        raft: Raft,
-        shared: Arc<Shared>,
-        clients: Clients,
-        log: SegmentLog,
-        timing: Timing,
-    ) -> Self {
-        let (outdated, trouble) = (watch::Sender::new(false), watch::Sender::new(None));
-        let stopping = AtomicBool::new(false);
-        Member { identity, raft, shared, clients, log, timing, outdated, trouble, stopping }
-    }
+/// Why the leader cannot confirm its leadership for a read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReadIndexError {
+    #[error("no quorum")]
+    NoQuorum,
+    /// openraft's error: this member does not lead, a transfer is under way, or it has stopped.
+    #[error("{0}")]
+    Raft(String),
+}
 
-    /// Its number.
+impl Member {
+    /// This member's number.
     pub(crate) fn node(&self) -> NodeId {
         NodeId(self.identity.node)
     }
@@ -86,19 +85,37 @@ impl Member {
         self.raft.server_metrics().borrow_watched().current_leader == Some(self.identity.node)
     }
 
-    /// Whether a change of members is half done: two sets of voters must agree, the old and the new.
+    /// Waits until this member knows a leader that `accept` accepts. Returns `None` if Raft has stopped.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn wait_leader(&self, accept: impl Fn(u64) -> bool) -> Option<u64> {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            let leader = metrics.borrow_watched().current_leader;
+            if let Some(leader) = leader.filter(|leader| accept(*leader)) {
+                return Some(leader);
+            }
+            metrics.changed().await.ok()?;
+        }
+    }
+
+    /// Waits before a request to the leader is tried again: until a leader is known, or for `pause` if one
+    /// was known already.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn before_retry(&self, pause: Duration) {
+        if self.leader().is_some() || self.wait_leader(|_| true).await.is_none() {
+            sleep(pause).await;
+        }
+    }
+
+    /// Whether a membership change is half done: majorities of the old and of the new voters must agree.
     pub(crate) fn is_joint(&self) -> bool {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.membership().get_joint_config().len() > 1
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
     }
 
     /// The index up to which a follower has acknowledged the log, if this member leads and knows.
@@ -108,10 +125,14 @@ impl Member {
         Some(metrics.replication.as_ref()?.get(&node)?.as_ref()?.index)
     }
 
-    /// The index that a read must wait for, if this member leads with a quorum behind it.
-    pub(crate) async fn read_index_here(&self) -> Result<u64, String> {
-        let asked = timeout(self.timing.rpc(), self.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
-        let (read, _) = asked.map_err(|_| "no quorum".to_owned())?.map_err(|error| error.to_string())?;
+    /// As the leader: the index that a linearizable read must wait for.
+    ///
+    /// # Errors
+    /// [`ReadIndexError`]: this member does not lead, or no quorum confirms that it does.
+    pub(crate) async fn read_index(&self) -> Result<u64, ReadIndexError> {
+        let read = timeout(self.timing.rpc(), self.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
+        let read = read.map_err(|_| ReadIndexError::NoQuorum)?;
+        let (read, _) = read.map_err(|error| ReadIndexError::Raft(error.to_string()))?;
         Ok(read.index())
     }
 
@@ -128,12 +149,12 @@ impl Member {
             node: self.node(),
             term: metrics.vote.leader_id.term,
             leader: metrics.current_leader.map(NodeId),
-            applied: Revision(*self.shared.applied().borrow()),
+            applied: Revision(*self.state.applied().borrow()),
             last_log: Revision(last_log),
             purged: Revision(purged),
             voters: membership.voter_ids().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
-            epoch: *self.shared.epoch().borrow(),
+            epoch: *self.state.epoch().borrow(),
         }
     }
 }

@@ -1,22 +1,22 @@
-//! Some batches together, as one value of the database.
+//! A chunk: several batches as one value of the database.
 //!
-//! `version u8 | newest time u64 | marks u32 | mark u32 ... | entry ...`, an entry being
-//! `revision u64 | rejected u32 | place u32 ... | length u32 | batch`; all big-endian. The key is the
-//! first revision.
+//! `version u8 | newest time u64 | marks u32 | mark u32 ... | entry ...`, where an entry is
+//! `revision u64 | rejected u32 | place u32 ... | length u32 | batch`; all integers are big-endian. The key
+//! is the first revision.
 
 use std::collections::BTreeSet;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use limes_routing::{Batch, Event, Position, Revision};
 
+use super::model::{AppliedBatch, Filter, Record};
 use super::subject::{self, Subject};
-use super::{Entry, Filter, Record};
 
 const VERSION: u8 = 1;
-/// Bytes at which a chunk is full; sled keeps larger values in files of their own.
+/// Bytes at which a chunk is full; sled keeps larger values in separate files.
 const FULL: usize = 64 << 10;
 
-/// A chunk that is being filled.
+/// The chunk that is being filled.
 #[derive(Default)]
 pub(super) struct Chunk {
     first: Option<Revision>,
@@ -27,8 +27,8 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// Adds a batch; one that cannot be read is left out.
-    pub(super) fn push(&mut self, entry: Entry) {
+    /// Adds a batch; a batch that cannot be decoded is left out.
+    pub(super) fn push(&mut self, entry: AppliedBatch) {
         let Ok(mut batch) = Batch::decode(entry.bytes.clone()) else { return };
         let bytes = if blank(&mut batch) { batch.encode() } else { entry.bytes };
         self.first.get_or_insert(entry.revision);
@@ -47,7 +47,7 @@ impl Chunk {
         self.entries.len() + self.marks.len() * 4 >= FULL
     }
 
-    /// Key and value, if there is anything; the chunk is empty afterwards.
+    /// Takes key and value of a chunk that is not empty; the chunk is empty afterwards.
     pub(super) fn take(&mut self) -> Option<([u8; 8], Bytes)> {
         let Chunk { first, newest_ms, marks, entries, .. } = std::mem::take(self);
         let mut value = BytesMut::with_capacity(13 + marks.len() * 4 + entries.len());
@@ -60,7 +60,7 @@ impl Chunk {
     }
 }
 
-/// A key that signs tickets is never shown.
+/// Removes the keys that sign tickets: a search must not reveal them. Returns whether there was one.
 fn blank(batch: &mut Batch) -> bool {
     let mut blanked = false;
     for event in &mut batch.events {
@@ -84,7 +84,7 @@ pub(super) fn last(value: &[u8]) -> Option<Revision> {
     last
 }
 
-/// Adds what a stored chunk holds of what is looked for; `None`: it cannot be read.
+/// Adds the records of a stored chunk that match the filter; `None` if the chunk cannot be read.
 pub(super) fn search(value: &[u8], filter: &Filter, found: &mut Vec<Record>) -> Option<()> {
     let subjects = [
         filter.edge.map(Subject::Edge),
@@ -95,15 +95,15 @@ pub(super) fn search(value: &[u8], filter: &Filter, found: &mut Vec<Record>) -> 
     if filter.since_ms > Some(newest_ms(value)?) {
         return Some(());
     }
-    let mut whole = true;
+    let mut readable = true;
     walk(value, &subjects, |revision, rejected, batch| match Batch::decode(Bytes::copy_from_slice(batch)) {
-        Ok(batch) => pick(revision, &rejected, batch, &subjects, filter, found),
-        Err(_) => whole = false,
+        Ok(batch) => collect(revision, &rejected, batch, &subjects, filter, found),
+        Err(_) => readable = false,
     })?;
-    whole.then_some(())
+    readable.then_some(())
 }
 
-fn pick(
+fn collect(
     revision: Revision,
     rejected: &[u32],
     batch: Batch,
@@ -119,14 +119,16 @@ fn pick(
     for (event, ordinal) in events.into_iter().zip(0..) {
         let position = Position { revision, ordinal };
         let about = subject::of(&event);
-        let fits = |subject: &Subject| about == Some(*subject) || node.map(Subject::Node) == Some(*subject);
-        if filter.after < Some(position) && !rejected.contains(&ordinal) && subjects.iter().all(fits) {
+        let matches =
+            |subject: &Subject| about == Some(*subject) || node.map(Subject::Node) == Some(*subject);
+        if filter.after < Some(position) && !rejected.contains(&ordinal) && subjects.iter().all(matches) {
             found.push(Record { position, time_ms, node, event });
         }
     }
 }
 
-/// Goes through the entries, unless the marks say that the subjects are not in the chunk.
+/// Calls `each` for every entry, unless the marks show that the chunk lacks one of the subjects; `None` if the
+/// chunk cannot be read.
 fn walk(
     mut value: &[u8],
     subjects: &[Subject],

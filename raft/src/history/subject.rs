@@ -1,4 +1,4 @@
-//! Whom an event is about.
+//! The subject of an event.
 
 use limes_routing::{EdgeId, Event, NodeId, ServiceId};
 
@@ -11,7 +11,7 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    /// Stands for it in a chunk's head; two subjects seldom share one.
+    /// A hash that stands for the subject in the head of a chunk; two subjects rarely share one.
     pub(super) fn mark(self) -> u32 {
         let (kind, id) = match self {
             Subject::Edge(EdgeId(id)) => (1, id),
@@ -22,7 +22,7 @@ impl Subject {
     }
 }
 
-/// Whom an event is about, besides its proposer.
+/// The subject of an event; its proposer is another subject.
 pub(super) fn of(event: &Event) -> Option<Subject> {
     match event {
         Event::EdgeAdmitting { edge, .. }

@@ -1,4 +1,4 @@
-//! What an operator asks of the members, by name; whoever leads does it.
+//! The operations that an operator asks for, by name; the leader executes them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,172 +7,241 @@ use std::time::Duration;
 use limes_routing::{Event, Member as Row, NodeId};
 use openraft::ChangeMembers;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::info;
 
+use super::change::{ChangeError, change, propose};
 use crate::consensus::member::Member;
-use crate::membership::reconcile::{change, plain};
-use crate::network::Verb;
+use crate::network::{AdminRequest, InvalidRequest};
 
 /// Entries that a learner may lack when it is promoted.
 const LAG: u64 = 1_000;
-/// Pause before the leader is looked for again.
-const AGAIN: Duration = Duration::from_millis(50);
+/// Pause before a failed attempt is repeated at the same leader.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why the members were not changed.
+/// Why an operation was not executed, or not completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ChangeError(pub(crate) String);
+pub enum AdminError {
+    /// No leader within [`Timing::no_quorum_after`](crate::Timing::no_quorum_after).
+    #[error("the cluster has no leader")]
+    NoLeader,
+    /// The node that was asked no longer leads.
+    #[error("this node does not lead; ask again")]
+    NotLeader,
+    /// No member has this name.
+    #[error("there is no node {0}")]
+    UnknownNode(String),
+    /// The node is not up.
+    #[error("{0} is not up")]
+    NotUp(String),
+    /// The learner lacks too many entries.
+    #[error("{0} has not caught up with the log yet; ask again")]
+    NotCaughtUp(String),
+    /// The leader cannot be removed.
+    #[error("{0} leads: transfer the leadership first")]
+    Leads(String),
+    /// Without the member, no quorum of the voters would be up.
+    #[error("only {up} of the {voters} voters left would be up: the cluster would lose its quorum")]
+    WouldLoseQuorum {
+        /// Voters left that are up.
+        up: usize,
+        /// Voters left.
+        voters: usize,
+    },
+    /// No other voter is up.
+    #[error("no other voter is up")]
+    NoOtherVoter,
+    /// The node is not a voter that is up.
+    #[error("{0} is not a voter that is up")]
+    NotAVoter(String),
+    /// The transfer of the leadership failed.
+    #[error("the leadership cannot be transferred: {0}")]
+    Transfer(String),
+    /// The operation took too long; it may still be completed.
+    #[error("the change took too long")]
+    Timeout,
+    /// The change of the membership failed; it may still be completed.
+    #[error("{0}")]
+    Change(String),
+    /// This node is stopping.
+    #[error("this node is stopping")]
+    Stopping,
+    /// The leader's error, or the error of the connection to it.
+    #[error("{0}")]
+    Leader(String),
+}
 
-/// Has the leader do it, whoever that is.
-pub(crate) async fn ask(member: &Arc<Member>, verb: Verb, name: &str) -> Result<(), ChangeError> {
+impl From<ChangeError> for AdminError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Timeout => AdminError::Timeout,
+            error => AdminError::Change(error.to_string()),
+        }
+    }
+}
+
+impl From<InvalidRequest> for AdminError {
+    fn from(error: InvalidRequest) -> Self {
+        AdminError::Leader(error.to_string())
+    }
+}
+
+/// Has the leader execute an operation, whether it is this member or another one.
+///
+/// # Errors
+/// [`AdminError`].
+///
+/// # Cancel safety
+/// Safe: a leader that has received the request executes it anyway.
+pub(crate) async fn request(member: &Arc<Member>, request: AdminRequest) -> Result<(), AdminError> {
     let until = Instant::now() + member.timing.no_quorum_after();
     while Instant::now() < until {
         if member.is_leader() {
-            let done = timeout(member.timing.change(), member.change(verb, name)).await;
-            return done.unwrap_or_else(|_| Err("the change took too long".to_owned())).map_err(ChangeError);
+            let done = timeout(member.timing.change(), execute(member, request)).await;
+            return done.unwrap_or(Err(AdminError::Timeout));
         }
         if let Some((_, addr)) = member.leader() {
-            let asked = async { member.clients.ask(&addr)?.change(verb, name).await };
+            let asked = async { member.clients.requests(&addr)?.change(&request).await };
             match asked.await {
                 Err(error) if error.is_unreachable() => {}
-                done => return done.map_err(|error| ChangeError(error.to_string())),
+                done => return done.map_err(|error| AdminError::Leader(error.to_string())),
             }
         }
-        sleep(AGAIN).await;
+        let _ = timeout_at(until, member.before_retry(RETRY_PAUSE)).await;
     }
-    Err(ChangeError("the cluster has no leader".to_owned()))
+    Err(AdminError::NoLeader)
 }
 
-impl Member {
-    /// Does what an operator asked; only the leader can. It is done by a task of its own: a change of members is
-    /// two proposals, and whoever asked may go away between them.
-    pub(crate) async fn change(self: &Arc<Self>, verb: Verb, name: &str) -> Result<(), String> {
-        let (member, name) = (Arc::clone(self), name.to_owned());
-        let done = tokio::spawn(async move { member.do_change(verb, &name).await });
-        done.await.map_err(|error| error.to_string())?
-    }
+/// Executes an operation; only the leader can. A task of its own does it: a change of voters is two proposals,
+/// and the caller may go away between them.
+///
+/// # Errors
+/// [`AdminError`].
+///
+/// # Cancel safety
+/// Safe: the operation goes on.
+pub(crate) async fn execute(member: &Arc<Member>, request: AdminRequest) -> Result<(), AdminError> {
+    let member = Arc::clone(member);
+    let done = tokio::spawn(async move {
+        if !member.is_leader() {
+            return Err(AdminError::NotLeader);
+        }
+        match request {
+            AdminRequest::Promote { name } => promote(&member, name).await,
+            AdminRequest::Remove { name } => remove(&member, name).await,
+            AdminRequest::TransferLeader { to } => transfer_leader(&member, to.as_deref()).await,
+        }
+    });
+    done.await.unwrap_or_else(|error| Err(AdminError::Change(error.to_string())))
+}
 
-    async fn do_change(&self, verb: Verb, name: &str) -> Result<(), String> {
-        if !self.is_leader() {
-            return Err("this node does not lead; ask again".to_owned());
+/// The members of a name, the oldest first: more than one while a number is being replaced.
+fn members_named(member: &Member, name: &str) -> Vec<Row> {
+    member.state.read(|tables| tables.members().filter(|row| row.name == name).cloned().collect())
+}
+
+/// Makes a learner a voter, once it has the log.
+async fn promote(member: &Member, name: String) -> Result<(), AdminError> {
+    let Some(row) = members_named(member, &name).pop() else { return Err(AdminError::UnknownNode(name)) };
+    let NodeId(number) = row.node;
+    let votes = member.raft.voter_ids().any(|id| id == number);
+    if !votes {
+        if member.state.read(|tables| tables.live_epoch(row.node).is_none()) {
+            return Err(AdminError::NotUp(name));
         }
-        match verb {
-            Verb::Promote => self.promote(name).await,
-            Verb::Remove => self.remove(name).await,
-            Verb::Transfer => self.transfer(name).await,
-            Verb::None => Err("an unknown request".to_owned()),
+        if lag(member, number).is_none_or(|lag| lag > LAG) {
+            return Err(AdminError::NotCaughtUp(name));
         }
     }
-
-    /// The members of a name, oldest first: more than one while a number is being replaced.
-    fn named(&self, name: &str) -> Vec<Row> {
-        self.shared.read(|tables| tables.members().filter(|row| row.name == name).cloned().collect())
+    // An interrupted promotion is completed: half-way, the old voters alone must still agree too.
+    if !votes || member.is_joint() {
+        change(member, ChangeMembers::AddVoterIds(BTreeSet::from([number]))).await?;
     }
+    propose(member, Event::MemberPromoted { node: row.node }).await?;
+    Ok(())
+}
 
-    /// A learner votes from now on, once it has the log.
-    async fn promote(&self, name: &str) -> Result<(), String> {
-        let row = self.named(name).pop().ok_or_else(|| format!("there is no node {name}"))?;
-        let NodeId(number) = row.node;
-        let votes = self.raft.voter_ids().any(|id| id == number);
-        if !votes {
-            if self.shared.read(|tables| tables.live_epoch(row.node).is_none()) {
-                return Err(format!("{name} is not up"));
-            }
-            if self.lag(number).is_none_or(|lag| lag > LAG) {
-                return Err(format!("{name} has not caught up with the log yet; ask again"));
-            }
-        }
-        // One that was cut short is finished: half way through, the old voters alone still decide too.
-        if !votes || self.is_joint() {
-            change(self, ChangeMembers::AddVoterIds(BTreeSet::from([number]))).await?;
-        }
-        plain(self, Event::MemberPromoted { node: row.node }).await.map(drop)
+/// How many entries a follower lacks, as far as the leader knows.
+fn lag(member: &Member, number: u64) -> Option<u64> {
+    let last = member.raft.data_metrics().borrow_watched().last_log.map_or(0, |last| last.index);
+    Some(last.saturating_sub(member.acknowledged_by(number)?))
+}
+
+/// Removes a member for good, and its rows with it.
+async fn remove(member: &Member, name: String) -> Result<(), AdminError> {
+    let rows = members_named(member, &name);
+    if rows.is_empty() {
+        return Err(AdminError::UnknownNode(name));
     }
-
-    /// How many entries a follower lacks, as far as the leader knows.
-    fn lag(&self, number: u64) -> Option<u64> {
-        let metrics = self.raft.data_metrics();
-        let metrics = metrics.borrow_watched();
-        let last = metrics.last_log.map_or(0, |last| last.index);
-        let matched = metrics.replication.as_ref()?.get(&number)?.as_ref()?.index;
-        Some(last.saturating_sub(matched))
+    if rows.iter().any(|row| row.node == member.node()) {
+        return Err(AdminError::Leads(name));
     }
-
-    /// A member goes for good, and its rows with it.
-    async fn remove(&self, name: &str) -> Result<(), String> {
-        let rows = self.named(name);
-        if rows.is_empty() {
-            return Err(format!("there is no node {name}"));
-        }
-        if rows.iter().any(|row| row.node == self.node()) {
-            return Err(format!("{name} leads: transfer the leadership first"));
-        }
-        let gone: BTreeSet<u64> = rows.iter().map(|row| row.node.0).collect();
-        let voters: BTreeSet<u64> = self.raft.voter_ids().collect();
-        if !voters.is_disjoint(&gone) {
-            let left: BTreeSet<u64> = voters.difference(&gone).copied().collect();
-            self.check_quorum(&left)?;
-            change(self, ChangeMembers::ReplaceAllVoters(left)).await?;
-        }
-        // It hears of this as a learner; then it is dropped from Raft's configuration too.
-        for row in rows {
-            plain(self, Event::MemberRemoved { node: row.node }).await?;
-        }
-        info!(name, ?gone, "member removed");
-        Ok(())
+    let removed: BTreeSet<u64> = rows.iter().map(|row| row.node.0).collect();
+    let voters: BTreeSet<u64> = member.raft.voter_ids().collect();
+    if !voters.is_disjoint(&removed) {
+        let left: BTreeSet<u64> = voters.difference(&removed).copied().collect();
+        check_quorum(member, &left)?;
+        change(member, ChangeMembers::ReplaceAllVoters(left)).await?;
     }
-
-    /// The voters that are left must be able to agree.
-    fn check_quorum(&self, left: &BTreeSet<u64>) -> Result<(), String> {
-        let up = |id: &&u64| self.shared.read(|tables| tables.live_epoch(NodeId(**id)).is_some());
-        let up = left.iter().filter(up).count();
-        if up * 2 > left.len() {
-            return Ok(());
-        }
-        Err(format!("only {up} of the {} voters left would be up: the cluster could not go on", left.len()))
+    // The member stays a learner until it has received this; then the reconciler removes it from Raft's
+    // configuration too.
+    for row in rows {
+        propose(member, Event::MemberRemoved { node: row.node }).await?;
     }
+    info!(name, ?removed, "member removed");
+    Ok(())
+}
 
-    /// Hands the leadership to a voter; returns when that leads. If it does not take it (its log is not
-    /// on its disk in time), there is an election, which anybody may win.
-    pub(crate) async fn transfer(&self, name: &str) -> Result<(), String> {
-        let named: BTreeSet<NodeId> = self.named(name).iter().map(|row| row.node).collect();
-        let voters: Vec<NodeId> = self.raft.voter_ids().map(NodeId).collect();
-        if !name.is_empty() && named.contains(&self.node()) {
-            return Ok(());
+/// Checks that a quorum of these voters is up.
+fn check_quorum(member: &Member, voters: &BTreeSet<u64>) -> Result<(), AdminError> {
+    let is_up = |id: &&u64| member.state.read(|tables| tables.live_epoch(NodeId(**id)).is_some());
+    let up = voters.iter().filter(is_up).count();
+    if up * 2 > voters.len() {
+        return Ok(());
+    }
+    Err(AdminError::WouldLoseQuorum { up, voters: voters.len() })
+}
+
+/// Transfers the leadership to a voter, the named one or any that is up; returns when that one leads. If the
+/// voter does not take over (its log is not on its disk in time), there is an election, which any voter may
+/// win.
+///
+/// # Errors
+/// [`AdminError`].
+///
+/// # Cancel safety
+/// The transfer goes on.
+pub(crate) async fn transfer_leader(member: &Member, to: Option<&str>) -> Result<(), AdminError> {
+    let named: Option<BTreeSet<NodeId>> =
+        to.map(|name| members_named(member, name).iter().map(|row| row.node).collect());
+    if named.as_ref().is_some_and(|named| named.contains(&member.node())) {
+        return Ok(());
+    }
+    let voters: Vec<NodeId> = member.raft.voter_ids().map(NodeId).collect();
+    let target = member.state.read(|tables| {
+        voters.into_iter().find(|id| {
+            *id != member.node()
+                && named.as_ref().is_none_or(|named| named.contains(id))
+                && tables.live_epoch(*id).is_some()
+        })
+    });
+    let target = match (target, to) {
+        (Some(target), _) => target,
+        (None, None) => return Err(AdminError::NoOtherVoter),
+        (None, Some(name)) => return Err(AdminError::NotAVoter(name.to_owned())),
+    };
+    let trigger = member.raft.trigger();
+    trigger.transfer_leader(target.0).await.map_err(|error| AdminError::Transfer(error.to_string()))?;
+    let next = member.wait_leader(|leader| leader != member.identity.node);
+    match timeout(member.timing.no_quorum_after(), next).await {
+        Ok(Some(leader)) if leader == target.0 || to.is_none() => {
+            info!(to = leader, "leadership transferred");
+            Ok(())
         }
-        let to = self.shared.read(|tables| {
-            voters.into_iter().find(|id| {
-                *id != self.node()
-                    && (name.is_empty() || named.contains(id))
-                    && tables.live_epoch(*id).is_some()
-            })
-        });
-        let to = match (to, name) {
-            (Some(to), _) => to,
-            (None, "") => return Err("no other voter is up".to_owned()),
-            (None, name) => return Err(format!("{name} is not a voter that is up")),
-        };
-        let failed = |error: &dyn std::fmt::Display| format!("the leadership cannot be handed over: {error}");
-        self.raft.trigger().transfer_leader(to.0).await.map_err(|error| failed(&error))?;
-        let mut metrics = self.raft.server_metrics();
-        let next = async {
-            loop {
-                let leader = metrics.borrow_watched().current_leader;
-                if let Some(leader) = leader.filter(|leader| *leader != self.identity.node) {
-                    return Some(leader);
-                }
-                metrics.changed().await.ok()?;
-            }
-        };
-        match timeout(self.timing.no_quorum_after(), next).await {
-            Ok(Some(leader)) if leader == to.0 || name.is_empty() => {
-                info!(to = leader, "leadership handed over");
-                Ok(())
-            }
-            Ok(Some(leader)) => Err(failed(&format!("number {leader} was elected meanwhile; ask again"))),
-            Ok(None) => Err("this node is stopping".to_owned()),
-            Err(_) => Err(failed(&"the other did not take it in time; ask again")),
+        Ok(Some(leader)) => {
+            Err(AdminError::Transfer(format!("member {leader} was elected meanwhile; ask again")))
         }
+        Ok(None) => Err(AdminError::Stopping),
+        Err(_) => Err(AdminError::Transfer("the voter did not take over in time; ask again".to_owned())),
     }
 }

@@ -1,64 +1,129 @@
-//! A lost quorum in words.
+//! The report on a lost quorum: which voters are missing, and what the operator can do.
 
-use crate::storage::member_cache::Acquaintance;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::error;
+
+use super::survey::{survey, unlisted_peers};
+use crate::config::Config;
+use crate::consensus::member::Member;
+use crate::consensus::read_barrier::read_index;
+use crate::network::PeerInfo;
+use crate::storage::member_cache::{CachedMember, MemberCache};
+
+/// The shortest interval between two reports.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// A voter, and what is known of the node of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Voter {
     pub(crate) name: String,
-    pub(crate) state: State,
+    pub(crate) state: VoterState,
 }
 
 /// What is known of a voter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// It runs with its data.
-    Here,
-    /// Its node runs, but without the data it had.
+pub(crate) enum VoterState {
+    /// The node runs with its data.
+    Up,
+    /// The node runs without the data that it had.
     WithoutData,
-    /// It does not answer.
+    /// The node does not answer.
     Silent,
 }
 
-/// What is to be said of voters that cannot agree; nothing if they can.
-pub(crate) fn words(voters: &[Voter]) -> Option<String> {
+/// The voters of a cluster, by the answers of a survey. `known` gives the state of a member where that is known
+/// without an answer.
+pub(crate) fn voters(
+    cache: &MemberCache,
+    answers: &[(String, PeerInfo)],
+    known: impl Fn(&CachedMember) -> Option<VoterState>,
+) -> Vec<Voter> {
+    let answered = |member: &CachedMember| {
+        let mut answers = answers.iter().filter(|(name, _)| *name == member.name).map(|(_, info)| info);
+        match answers.next() {
+            Some(first) if first.is_member(member.node) => VoterState::Up,
+            Some(_) if answers.any(|info| info.is_member(member.node)) => VoterState::Up,
+            Some(_) => VoterState::WithoutData,
+            None => VoterState::Silent,
+        }
+    };
+    let voters = cache.members.iter().filter(|member| member.voter);
+    let voter = |member: &CachedMember| Voter {
+        name: member.name.clone(),
+        state: known(member).unwrap_or_else(|| answered(member)),
+    };
+    voters.map(voter).collect()
+}
+
+/// Reports the missing voters while there is no quorum, to the log and to
+/// [`quorum_loss`](Member::quorum_loss). Ends when the member leaves.
+pub(crate) async fn run(member: Arc<Member>, config: Config) {
+    let pause = INTERVAL.max(member.timing.no_quorum_after() * 2);
+    while member.leaving.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        let cache = member.state.read(MemberCache::of);
+        let mut report = None;
+        // A known leader is no proof of a quorum: a leader without a quorum stays in office for long, and
+        // so does the view of its followers.
+        if cache.made && read_index(&member).await.is_none() {
+            report = describe(&survey_voters(&config, &member, &cache).await);
+        }
+        if let Some(report) = &report {
+            error!("{report}");
+        }
+        member.quorum_loss.send_replace(report);
+    }
+}
+
+/// The voters, as a running member finds them: at the addresses of the configuration and of the tables.
+async fn survey_voters(config: &Config, member: &Member, cache: &MemberCache) -> Vec<Voter> {
+    let unlisted = unlisted_peers(config, cache);
+    let mut answers = survey(config, &member.clients, &config.initial, None).await.answers;
+    answers.extend(survey(config, &member.clients, &unlisted, None).await.answers);
+    voters(cache, &answers, |voter| (voter.node == member.identity.node).then_some(VoterState::Up))
+}
+
+/// Describes voters that are no quorum; `None` if they are one.
+pub(crate) fn describe(voters: &[Voter]) -> Option<String> {
     let of = |state| voters.iter().filter(move |voter| voter.state == state).map(|voter| voter.name.as_str());
-    let (here, lost, silent) =
-        (of(State::Here).count(), of(State::WithoutData).count(), of(State::Silent).count());
+    let up = of(VoterState::Up).count();
+    let lost = of(VoterState::WithoutData).count();
+    let silent = of(VoterState::Silent).count();
     let needed = voters.len() / 2 + 1;
-    if voters.is_empty() || here >= needed {
+    if voters.is_empty() || up >= needed {
         return None;
     }
     let list = |state| of(state).collect::<Vec<_>>().join(", ");
-    let mut text = format!(
-        "no quorum: {needed} of {} voters are needed, and {here} are here with their data",
-        voters.len()
-    );
-    if here > 0 {
-        text += &format!(" ({})", list(State::Here));
+    let total = voters.len();
+    let mut text =
+        format!("no quorum: {needed} of {total} voters are needed, and {up} are up with their data");
+    if up > 0 {
+        text += &format!(" ({})", list(VoterState::Up));
     }
     if silent > 0 {
-        text += &format!("; silent: {}", list(State::Silent));
+        text += &format!("; silent: {}", list(VoterState::Silent));
     }
     if lost > 0 {
-        text += &format!("; without the data that they had: {}", list(State::WithoutData));
+        text += &format!("; without the data that they had: {}", list(VoterState::WithoutData));
     }
-    text += &if here + silent >= needed {
-        "; start those that are silent".to_owned()
+    text += &if up + silent >= needed {
+        "; start the silent voters".to_owned()
     } else {
-        let back = needed - here - silent;
+        let back = needed - up - silent;
         format!(
-            "; starting the silent ones is not enough: stop {back} of those without, put the data directory back that each \
-             had when it last ran, and start them; if that is lost for good: stop all, run `limes recover` on the one with \
-             the newest data, start it, and then the others with empty directories"
+            "; starting the silent voters is not enough: stop {back} of those without data, put back the data \
+             directory that each had when it last ran, and start them; if those directories are lost for good: \
+             stop all nodes, run `limes recover` on the one with the newest data, start it, and then start the \
+             others with empty directories"
         )
     };
     Some(text)
 }
 
-/// What helps a node whose data cannot be trusted and whose `cluster.initial` names nobody but itself, by what it
-/// knows of the members. The list is that of the founders: the cluster may have grown since.
-pub(crate) fn help_alone(name: &str, members: &[Acquaintance]) -> String {
+/// What helps a node whose data cannot be trusted and whose `cluster.initial` names no other node, by the
+/// members that it knows. `cluster.initial` lists the founders: the cluster may have grown since.
+pub(crate) fn help_alone(name: &str, members: &[CachedMember]) -> String {
     let names = |voter: bool| {
         let others = members.iter().filter(|member| member.voter == voter && member.name != name);
         let mut names: Vec<&str> = others.map(|member| member.name.as_str()).collect();
@@ -67,16 +132,16 @@ pub(crate) fn help_alone(name: &str, members: &[Acquaintance]) -> String {
     };
     match (names(true), names(false)) {
         (voters, _) if !voters.is_empty() => format!(
-            "its cluster has other voters by now ({voters}): name them in cluster.initial and start it again, and it joins \
-             as a new member"
+            "its cluster has other voters by now ({voters}): name them in cluster.initial and start the node again, \
+             and it joins as a new member"
         ),
         (_, learners) if !learners.is_empty() => format!(
-            "no other node votes, so nobody can let it in again: put a sound copy of the newest directory there; if that \
-             is lost for good: stop all, run `limes recover` on one of {learners}, start that, name it in cluster.initial \
-             here, and start this one with an empty directory"
+            "no other node votes, so none can admit it again: put back an intact copy of its newest data directory; \
+             if there is none: stop all nodes, run `limes recover` on one of {learners}, start that one, name it in \
+             cluster.initial here, and start this node with an empty directory"
         ),
-        _ => "this is the only node of its cluster, so nobody can give it back: put a sound copy of the newest directory \
-              there, or move it away to begin anew"
+        _ => "this is the only node of its cluster, so no other node has its data: put back an intact copy of its \
+              newest data directory, or move the directory away to start over"
             .to_owned(),
     }
 }
@@ -85,36 +150,54 @@ pub(crate) fn help_alone(name: &str, members: &[Acquaintance]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_list_of_founders_may_be_older_than_the_cluster() {
-        let member = |node: u64, voter| {
-            let (name, mesh) = (format!("node-{node}"), String::new());
-            Acquaintance { node, name, mesh, voter, boot: bytes::Bytes::new() }
-        };
-        let help = |members: &[Acquaintance]| help_alone("node-1", members);
-        assert!(help(&[]).contains("the only node") && help(&[member(1, true)]).contains("begin anew"));
-        let grown = help(&[member(1, true), member(2, true), member(3, true), member(4, false)]);
-        assert!(grown.contains("(node-2, node-3)") && !grown.contains("begin anew"), "{grown}");
-        let learners = help(&[member(1, true), member(4, false)]);
-        assert!(learners.contains("recover` on one of node-4") && !learners.contains("anew"), "{learners}");
+    fn member(node: u64, voter: bool) -> CachedMember {
+        let (name, mesh) = (format!("node-{node}"), String::new());
+        CachedMember { node, name, mesh, voter, boot: None }
     }
 
-    fn voters(states: &[State]) -> Vec<Voter> {
-        let named = |(state, at): (&State, usize)| Voter { name: format!("node-{at}"), state: *state };
+    #[test]
+    fn only_node_is_advised_to_restore_or_start_over() {
+        let help = |members: &[CachedMember]| help_alone("node-1", members);
+        assert!(help(&[]).contains("the only node"));
+        assert!(help(&[member(1, true)]).contains("start over"));
+    }
+
+    #[test]
+    fn founder_of_a_grown_cluster_is_advised_to_name_the_other_voters() {
+        let members = [member(1, true), member(2, true), member(3, true), member(4, false)];
+        let help = help_alone("node-1", &members);
+        assert!(help.contains("(node-2, node-3)") && !help.contains("start over"), "{help}");
+    }
+
+    #[test]
+    fn only_voter_is_advised_to_recover_from_a_learner() {
+        let help = help_alone("node-1", &[member(1, true), member(4, false)]);
+        assert!(help.contains("recover` on one of node-4") && !help.contains("start over"), "{help}");
+    }
+
+    fn voters(states: &[VoterState]) -> Vec<Voter> {
+        let named = |(state, at): (&VoterState, usize)| Voter { name: format!("node-{at}"), state: *state };
         states.iter().zip(1..).map(named).collect()
     }
 
     #[test]
-    fn it_says_who_is_missing_and_what_helps() {
-        use State::{Here, Silent, WithoutData};
-        assert_eq!(words(&voters(&[Here, Here, WithoutData])), None);
-        let silent = words(&voters(&[Here, Silent, WithoutData])).unwrap_or_default();
-        assert!(
-            silent.contains("silent: node-2") && silent.ends_with("start those that are silent"),
-            "{silent}"
-        );
-        let lost = words(&voters(&[WithoutData, Here, WithoutData])).unwrap_or_default();
-        assert!(lost.contains("without the data that they had: node-1, node-3"), "{lost}");
-        assert!(lost.contains("stop 1 of those") && lost.contains("limes recover"), "{lost}");
+    fn quorum_needs_no_report() {
+        use VoterState::{Up, WithoutData};
+        assert_eq!(describe(&voters(&[Up, Up, WithoutData])), None);
+    }
+
+    #[test]
+    fn report_names_the_silent_voters() {
+        use VoterState::{Silent, Up, WithoutData};
+        let report = describe(&voters(&[Up, Silent, WithoutData])).unwrap_or_default();
+        assert!(report.contains("silent: node-2") && report.ends_with("start the silent voters"), "{report}");
+    }
+
+    #[test]
+    fn report_names_the_voters_whose_data_must_come_back() {
+        use VoterState::{Up, WithoutData};
+        let report = describe(&voters(&[WithoutData, Up, WithoutData])).unwrap_or_default();
+        assert!(report.contains("without the data that they had: node-1, node-3"), "{report}");
+        assert!(report.contains("stop 1 of those") && report.contains("limes recover"), "{report}");
     }
 }

@@ -1,91 +1,63 @@
-//! Members coming, being replaced and being promoted; done by whoever leads.
+//! The reconciler: brings the members in line, on the leader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use limes_routing::{Event, Founder, Member as Row, NodeId, Verdict};
+use limes_routing::{Event, Founder, Member as Row, NodeId};
 use openraft::ChangeMembers;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use rand::RngCore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::config::Config;
+use super::change::{ChangeError, change, propose};
+use crate::config::PeerAddr;
 use crate::consensus::member::Member;
-use crate::consensus::proposer::propose_plain;
-use crate::types::{LogId, Node, StoredMembership};
+use crate::types::{LogId, StoredMembership};
 
-/// How often the leader looks whether something is to be done.
-const TICK: Duration = Duration::from_millis(250);
+/// The interval of the leader's rounds.
+const INTERVAL: Duration = Duration::from_millis(250);
 
-impl Member {
-    /// Makes a node a member under a new number, as a learner; only the leader can.
-    pub(crate) async fn admit(&self, name: &str, mesh: &str, nonce: [u8; 16]) -> Result<u64, String> {
-        if !self.is_leader() {
-            return Err("this node does not lead; ask again".to_owned());
-        }
-        self.check_newcomer(name, mesh).await?;
-        let event = Event::MemberAdded { name: name.into(), mesh: mesh.into(), nonce };
-        let verdict = plain(self, event).await?;
-        let Verdict::Member(NodeId(number)) = verdict else {
-            return Err(format!("the node cannot be added: {verdict:?}"));
-        };
-        let added = self.raft.add_learner(number, Node::new(mesh), false);
-        timeout(self.timing.change(), added)
-            .await
-            .map_err(|_| "adding the learner took too long".to_owned())?
-            .map_err(|error| error.to_string())?;
-        Ok(number)
-    }
-
-    /// Whoever wants to join must be where it says, under its name, without an identity. A name
-    /// that is in use may be taken over only by a node that has lost its disk: its old process is
-    /// gone, for another answers at its address, or it has been declared down.
-    async fn check_newcomer(&self, name: &str, mesh: &str) -> Result<(), String> {
-        let asked = async { self.clients.ask(mesh)?.identify().await };
-        let answer = asked.await.map_err(|error| format!("nobody answers at {mesh}: {error}"))?;
-        if answer.name != name || !answer.cluster.is_empty() {
-            return Err(format!("{mesh} is not a new node of the name {name}"));
-        }
-        let elsewhere = self.shared.read(|tables| {
-            let namesakes = tables.members().filter(|member| member.name == name && member.mesh != mesh);
-            namesakes.map(|member| member.node).find(|node| tables.live_epoch(*node).is_some())
-        });
-        match elsewhere {
-            Some(node) => Err(format!("a node of the name {name} is up, as number {node} elsewhere")),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Tends the cluster while this member leads it.
-pub(crate) async fn tend(member: Arc<Member>, config: Config) {
-    let mut tick = interval(TICK);
+/// Reconciles the members in rounds, while this member leads. Ends when the member leaves, after the round
+/// that runs.
+pub(crate) async fn run(member: Arc<Member>, founders: Vec<PeerAddr>) {
+    let me = member.identity.node;
+    let mut tick = interval(INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut half = None;
+    let mut joint = None;
     loop {
-        tick.tick().await;
-        if member.is_leader() && !member.is_stopping() {
-            make(&member, &config).await;
-            if let Err(error) = replace(&member).await {
-                warn!(%error, "a member could not be replaced yet");
-            }
-            if let Err(error) = reconcile(&member, &mut half).await {
-                warn!(%error, "the members could not be brought in line yet");
-            }
+        tokio::select! {
+            biased;
+            () = member.leaving.cancelled() => return,
+            leader = member.wait_leader(|leader| leader == me) => if leader.is_none() {
+                // Raft has stopped.
+                return member.leaving.cancelled().await;
+            },
+        }
+        tokio::select! {
+            biased;
+            () = member.leaving.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        make_cluster(&member, &founders).await;
+        if let Err(error) = replace_lost_members(&member).await {
+            warn!(%error, "cannot replace a member that lost its disk yet");
+        }
+        if let Err(error) = reconcile(&member, &mut joint).await {
+            warn!(%error, "cannot bring the members in line yet");
         }
     }
 }
 
-/// The first event of a cluster; a second one is refused by the tables.
-async fn make(member: &Member, config: &Config) {
-    if member.shared.read(|tables| tables.cluster().is_some()) {
+/// Proposes the first event of a cluster; the tables reject a second one.
+async fn make_cluster(member: &Member, founders: &[PeerAddr]) {
+    if member.state.read(|tables| tables.cluster().is_some()) {
         return;
     }
     let mut key = vec![0; 32];
     rand::rng().fill_bytes(&mut key);
-    let founders = config.initial.iter().zip(1..).map(|(peer, node)| Founder {
+    let founders = founders.iter().zip(1..).map(|(peer, node)| Founder {
         node: NodeId(node),
         name: peer.name.clone(),
         mesh: peer.addr.clone(),
@@ -95,58 +67,60 @@ async fn make(member: &Member, config: &Config) {
         key: key.into(),
         founders: founders.collect(),
     };
-    if propose_plain(member, event, member.timing.no_quorum_after()).await.is_ok() {
+    if propose(member, event).await.is_ok() {
         info!("the cluster is made");
     }
 }
 
-/// A node that came back under its old name with an empty disk takes the place of its old number.
-async fn replace(member: &Member) -> Result<(), String> {
+/// Replaces the old numbers of nodes that came back under the same name with an empty disk.
+async fn replace_lost_members(member: &Member) -> Result<(), ChangeError> {
     let mut by_name: BTreeMap<String, Vec<Row>> = BTreeMap::new();
-    let (lives, seen): (BTreeMap<NodeId, u64>, BTreeSet<NodeId>) = member.shared.read(|tables| {
+    let (epochs, seen): (BTreeMap<NodeId, u64>, BTreeSet<NodeId>) = member.state.read(|tables| {
         for row in tables.members() {
             by_name.entry(row.name.clone()).or_default().push(row.clone());
         }
-        let lives = tables.nodes().filter(|(_, row)| !row.down).map(|(node, row)| (node, row.epoch.0));
-        (lives.collect(), tables.nodes().map(|(node, _)| node).collect())
+        let up = tables.nodes().filter(|(_, row)| !row.down).map(|(node, row)| (node, row.epoch.0));
+        (up.collect(), tables.nodes().map(|(node, _)| node).collect())
     });
     for (name, mut rows) in by_name {
         let Some(newest) = rows.pop().filter(|_| !rows.is_empty()) else { continue };
-        if !lives.contains_key(&newest.node) {
-            // Let in, but the directory that was lost is back and has come up since: the number is nobody's.
-            let back = |row: &Row| lives.get(&row.node).is_some_and(|epoch| *epoch > newest.node.0);
-            if !seen.contains(&newest.node) && rows.iter().any(back) {
-                info!(%name, number = newest.node.0, "dropping a number that was never taken up");
-                plain(member, Event::MemberRemoved { node: newest.node }).await?;
+        if !epochs.contains_key(&newest.node) {
+            // The node was admitted under a new number, but then its old directory came back and the old
+            // number has registered since: the new number will never be used.
+            let is_back = |row: &Row| epochs.get(&row.node).is_some_and(|epoch| *epoch > newest.node.0);
+            if !seen.contains(&newest.node) && rows.iter().any(is_back) {
+                info!(%name, number = newest.node.0, "removing a number that was never used");
+                propose(member, Event::MemberRemoved { node: newest.node }).await?;
             }
             continue;
         }
         let voters: BTreeSet<u64> = member.raft.voter_ids().collect();
         let old: BTreeSet<u64> = rows.iter().map(|row| row.node.0).collect();
         info!(%name, new = newest.node.0, ?old, "replacing a member that lost its disk");
-        // In a cluster that was recovered, Raft no longer knows those that are to vote again.
+        // In a recovered cluster Raft no longer knows the old voters, but their successors must vote.
         if !voters.is_disjoint(&old) || rows.iter().any(|row| row.voter) {
             let mut next: BTreeSet<u64> = voters.difference(&old).copied().collect();
             next.insert(newest.node.0);
             change(member, ChangeMembers::ReplaceAllVoters(next)).await?;
         }
         for row in rows {
-            plain(member, Event::MemberRemoved { node: row.node }).await?;
+            propose(member, Event::MemberRemoved { node: row.node }).await?;
         }
     }
     Ok(())
 }
 
-/// What an earlier leader has left half done: a change of voters, voters that the tables call learners, and
-/// learners that have been removed. `half` is the half done change of the last look.
-async fn reconcile(member: &Member, half: &mut Option<LogId>) -> Result<(), String> {
+/// Completes what an earlier leader left half done: a change of voters, voters that are learners in the
+/// tables, and learners that were removed from the tables. `joint` is the half-done change that the last round
+/// found.
+async fn reconcile(member: &Member, joint: &mut Option<LogId>) -> Result<(), ChangeError> {
     let (effective, committed) = {
         let metrics = member.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         (metrics.membership_config.clone(), metrics.committed_membership_config.clone())
     };
-    if is_left(half, &effective, &committed) {
-        info!("finishing a change of voters that was left half done");
+    if is_abandoned(joint, &effective, &committed) {
+        info!("completing a change of voters that was left half done");
         change(member, ChangeMembers::AddVoterIds(BTreeSet::new())).await?;
     }
     if member.is_joint() {
@@ -154,56 +128,48 @@ async fn reconcile(member: &Member, half: &mut Option<LogId>) -> Result<(), Stri
     }
     let voters: BTreeSet<u64> = member.raft.voter_ids().collect();
     let learners: BTreeSet<u64> = member.raft.learner_ids().collect();
-    let unsaid: Vec<NodeId> = member.shared.read(|tables| {
-        let unsaid = tables.members().filter(|row| !row.voter && voters.contains(&row.node.0));
-        unsaid.map(|row| row.node).collect()
+    let unpromoted: Vec<NodeId> = member.state.read(|tables| {
+        let rows = tables.members().filter(|row| !row.voter && voters.contains(&row.node.0));
+        rows.map(|row| row.node).collect()
     });
-    for node in unsaid {
-        plain(member, Event::MemberPromoted { node }).await?;
+    for node in unpromoted {
+        propose(member, Event::MemberPromoted { node }).await?;
     }
     if without_row(member, &learners).is_empty() {
         return Ok(());
     }
     // The tables of a new leader may lag behind Raft's configuration.
-    let index = member.read_index_here().await?;
-    let mut applied = member.shared.applied();
+    let index = member.read_index().await?;
+    let mut applied = member.state.applied();
     let caught_up = timeout(member.timing.rpc(), applied.wait_for(|applied| *applied >= index)).await;
-    caught_up.map_err(|_| "the tables lag")?.map_err(|error| error.to_string())?;
-    let gone = without_row(member, &learners);
-    if gone.is_empty() {
+    caught_up.ok().and_then(Result::ok).ok_or(ChangeError::TablesLag)?;
+    let removed = without_row(member, &learners);
+    if removed.is_empty() {
         return Ok(());
     }
-    change(member, ChangeMembers::RemoveNodes(gone)).await
+    change(member, ChangeMembers::RemoveNodes(removed)).await
 }
 
-/// Whether a change of voters was left half done: both sets of voters count by the same entry, agreed on, as at the
-/// last look. Whoever makes a change goes on with its second half at once.
-fn is_left(half: &mut Option<LogId>, effective: &StoredMembership, committed: &StoredMembership) -> bool {
-    let joint = effective.membership().get_joint_config().len() > 1;
-    let agreed = effective.log_id() == committed.log_id();
-    let before = std::mem::replace(half, effective.log_id().filter(|_| joint && agreed));
-    half.is_some() && before == *half
+/// Whether a change of voters was left half done: the same joint configuration is committed as in the last
+/// round. A leader that makes a change continues with the second half at once.
+fn is_abandoned(
+    joint: &mut Option<LogId>,
+    effective: &StoredMembership,
+    committed: &StoredMembership,
+) -> bool {
+    let is_joint = effective.membership().get_joint_config().len() > 1;
+    let is_committed = effective.log_id() == committed.log_id();
+    let before = std::mem::replace(joint, effective.log_id().filter(|_| is_joint && is_committed));
+    joint.is_some() && before == *joint
 }
 
+/// The learners that have no row in the tables.
 fn without_row(member: &Member, learners: &BTreeSet<u64>) -> BTreeSet<u64> {
-    member.shared.read(|tables| {
+    member.state.read(|tables| {
         let rows: BTreeSet<u64> = tables.members().map(|row| row.node.0).collect();
         // Before the cluster is made there are no rows at all.
         if rows.is_empty() { BTreeSet::new() } else { learners.difference(&rows).copied().collect() }
     })
-}
-
-pub(crate) async fn plain(member: &Member, event: Event) -> Result<Verdict, String> {
-    let decided = propose_plain(member, event, member.timing.no_quorum_after()).await;
-    decided.map(|(_, verdict)| verdict).map_err(|error| error.to_string())
-}
-
-pub(crate) async fn change(member: &Member, change: ChangeMembers<u64, Node>) -> Result<(), String> {
-    timeout(member.timing.change(), member.raft.change_membership(change, true))
-        .await
-        .map_err(|_| "the change took too long".to_owned())?
-        .map(drop)
-        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -212,7 +178,7 @@ mod tests {
     use openraft::vote::RaftLeaderId;
 
     use super::*;
-    use crate::types::Membership;
+    use crate::types::{Membership, Node};
 
     fn stored(index: u64, configs: &[&[u64]]) -> StoredMembership {
         let log_id = LogId::new(LeaderId::new(1, 1).to_committed(), index);
@@ -222,18 +188,19 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_finished_when_nobody_goes_on_with_it() {
+    fn joint_change_is_abandoned_when_two_rounds_find_it_committed() {
         let flat = stored(5, &[&[1, 2]]);
         let (joint, next) = (stored(6, &[&[1, 2], &[1, 2, 3]]), stored(8, &[&[1, 2], &[1, 2, 3]]));
-        let mut half = None;
-        assert!(!is_left(&mut half, &flat, &flat) && !is_left(&mut half, &flat, &flat));
+        let mut last = None;
+        assert!(!is_abandoned(&mut last, &flat, &flat) && !is_abandoned(&mut last, &flat, &flat));
         assert!(
-            !is_left(&mut half, &joint, &flat) && !is_left(&mut half, &joint, &flat),
-            "not agreed on yet"
+            !is_abandoned(&mut last, &joint, &flat) && !is_abandoned(&mut last, &joint, &flat),
+            "the change is not committed"
         );
-        assert!(!is_left(&mut half, &joint, &joint), "its second half may be on its way");
-        assert!(!is_left(&mut half, &next, &next), "another change");
-        assert!(is_left(&mut half, &next, &next) && is_left(&mut half, &next, &next), "until it is done");
-        assert!(!is_left(&mut half, &flat, &flat) && !is_left(&mut half, &joint, &joint));
+        assert!(!is_abandoned(&mut last, &joint, &joint), "the second half may be on its way");
+        assert!(!is_abandoned(&mut last, &next, &next), "this is another change");
+        assert!(is_abandoned(&mut last, &next, &next), "two rounds have found the change");
+        assert!(is_abandoned(&mut last, &next, &next), "the change is still half done");
+        assert!(!is_abandoned(&mut last, &flat, &flat) && !is_abandoned(&mut last, &joint, &joint));
     }
 }

@@ -1,9 +1,9 @@
-//! What openraft defines, as bytes on the disk and between members: big-endian numbers, lengths of
-//! 32 bits, a tag for each alternative.
+//! The encoding of openraft's types on disk and between members: big-endian integers, 32-bit lengths, a
+//! tag byte for each alternative.
 //!
-//! The order of fields is the format. It changes only together with a number that stands in front:
-//! the kind of a log's record, the version of a snapshot, the name of the gRPC service. A tag that is
-//! not known is an error, never skipped: others may act on it.
+//! The order of fields is the format. It changes only together with a format number in front: the kind of a
+//! log record, the version of a snapshot, the name of the gRPC service. An unknown tag is an error and is
+//! never skipped, because other members may know it and act on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,39 +17,42 @@ use openraft::raft::{
 
 use crate::types::{Data, Entry, LogId, Membership, Node, SnapshotMeta, StoredMembership, TypeConfig, Vote};
 
-/// Why bytes are not what they should be.
+/// Why bytes cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
-    #[error("cut short")]
+    #[error("truncated")]
     Short,
     #[error("{0} bytes too many")]
     Trailing(usize),
     #[error("text is not UTF-8")]
     NotText,
-    #[error("no membership: {0}")]
+    #[error("invalid membership: {0}")]
     Membership(String),
-    /// The work of other software.
+    /// Written by another version.
     #[error("{0} {1} is not known to this version")]
     Unknown(&'static str, u8),
 }
 
-/// Something with one fixed encoding.
+/// A type with one fixed encoding.
 pub(crate) trait Encode: Sized {
+    /// Appends the encoding.
     fn put(&self, out: &mut BytesMut);
+
+    /// Takes one value from the front.
     fn get(from: &mut Bytes) -> Result<Self, DecodeError>;
 }
 
-/// A value as bytes.
+/// The encoding of a value.
 pub(crate) fn encode(value: &impl Encode) -> Bytes {
     let mut out = BytesMut::new();
     value.put(&mut out);
     out.freeze()
 }
 
-/// The value that bytes hold, and nothing else. Payloads are slices of them.
+/// Decodes the one value that `bytes` hold. Payloads in it are slices of `bytes`, not copies.
 ///
 /// # Errors
-/// They hold something else.
+/// The bytes hold something else, or more than one value.
 pub(crate) fn decode<T: Encode>(mut bytes: Bytes) -> Result<T, DecodeError> {
     let value = T::get(&mut bytes)?;
     if bytes.is_empty() { Ok(value) } else { Err(DecodeError::Trailing(bytes.len())) }
@@ -143,7 +146,7 @@ impl<T: Encode> Encode for Vec<T> {
 
     fn get(from: &mut Bytes) -> Result<Self, DecodeError> {
         let count = u32::get(from)? as usize;
-        // Each takes a byte at least: no room is made for what cannot be there.
+        // Each item takes at least a byte: no memory is reserved for items that cannot follow.
         let mut items = Vec::with_capacity(count.min(from.len()).min(1_024));
         for _ in 0..count {
             items.push(T::get(from)?);

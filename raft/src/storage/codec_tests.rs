@@ -1,8 +1,7 @@
-//! Golden bytes: what is written today must be what was written yesterday.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+//! Golden bytes: today's encoding must equal the stored one.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 use std::fmt::Debug;
-use std::fmt::Write as _;
 
 use openraft::vote::RaftLeaderId;
 
@@ -23,14 +22,8 @@ fn entry(index: u64, payload: EntryPayload<Data, u64, Node>) -> Entry {
     Entry { log_id: id(7, 2, index), payload }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
-/// Its bytes as a line, after a look that they read back, and that none of them can be missing.
+/// One line of the golden file. Also checks that the bytes decode to the value, and that neither fewer nor
+/// more bytes do.
 fn line<T: Encode + Debug>(name: &str, value: &T) -> String {
     let bytes = encode(value);
     let back: T = decode(bytes.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -40,11 +33,11 @@ fn line<T: Encode + Debug>(name: &str, value: &T) -> String {
     }
     let longer = [&bytes[..], &[0]].concat();
     assert_eq!(decode::<T>(longer.into()).err(), Some(DecodeError::Trailing(1)), "{name}");
-    format!("{name} {}\n", hex(&bytes))
+    format!("{name} {}\n", hex::encode(&bytes))
 }
 
 #[test]
-fn the_bytes_are_those_of_format_2() {
+fn encoding_is_that_of_format_2() {
     let vote = Vote { leader_id: LeaderId { term: 7, node_id: 2 }, committed: true };
     let batch = Data(Bytes::from_static(b"batch"));
     let entries = vec![
@@ -94,11 +87,11 @@ fn the_bytes_are_those_of_format_2() {
     }
     lines += &line("snapshot-answer", &SnapshotResponse::<TypeConfig>::new(vote));
     let golden = include_str!("../../golden/format-2.hex");
-    assert_eq!(lines, golden, "the format has changed; it must not without a new number");
+    assert_eq!(lines, golden, "the format has changed without a new format number");
 }
 
 #[test]
-fn what_is_not_known_is_named() {
+fn unknown_tag_is_named_in_the_error() {
     let mut bytes = encode(&entry(9, EntryPayload::Blank)).to_vec();
     *bytes.last_mut().unwrap() = 77;
     let error = decode::<Entry>(bytes.into()).unwrap_err();

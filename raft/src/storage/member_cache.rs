@@ -1,115 +1,112 @@
-//! What this member knows of all members and their lives, kept beside the log.
+//! The member cache: all members and their newest boots, as this member last knew them.
 //!
-//! A member that starts is asked by others that start too, before it has read its own log. So what
-//! it knows is written down whenever it changes, which is when a node starts or the members change.
-//! Losing it costs an answer, nothing else.
+//! A member that starts is asked about its peers before it has read its own log, by members that start at
+//! the same time. It answers from this file, which is rewritten whenever a node boots or the membership
+//! changes. A lost cache costs an answer, nothing else.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use limes_routing::{NodeId, Tables};
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::warn;
 
-use crate::consensus::member::Member;
-use crate::storage::codec::{DecodeError, Encode, decode, encode};
-use crate::storage::identity::replace;
+use super::atomic::replace;
+use super::codec::{DecodeError, Encode, decode, encode};
 
 const NAME: &str = "members";
 const MAGIC: &[u8; 16] = b"limes-members-01";
-/// How often it is seen whether it has changed.
-const LOOK: Duration = Duration::from_millis(100);
 
-/// A member as others know it.
+/// A member as another member knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Acquaintance {
+pub(crate) struct CachedMember {
     pub(crate) node: u64,
     pub(crate) name: String,
     pub(crate) mesh: String,
     pub(crate) voter: bool,
-    /// The nonce of its newest life; empty before the first.
-    pub(crate) boot: Bytes,
+    /// The nonce of its newest boot; `None` before the first.
+    pub(crate) boot: Option<[u8; 16]>,
 }
 
-/// All members, as of a revision.
+/// All members at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct MemberCache {
     pub(crate) revision: u64,
-    /// Whether the cluster has been made.
+    /// Whether the cluster has been made, that is, its first event has been applied.
     pub(crate) made: bool,
-    pub(crate) members: Vec<Acquaintance>,
+    pub(crate) members: Vec<CachedMember>,
 }
 
-impl Known {
-    /// What the tables say.
+impl MemberCache {
+    /// The members in the tables.
     pub(crate) fn of(tables: &Tables) -> Self {
         let members = tables.members().map(|row| {
-            let life = tables.node(row.node);
-            let addrs = life.map(|life| life.addrs.mesh.clone()).filter(|mesh| !mesh.is_empty());
-            Acquaintance {
+            let node = tables.node(row.node);
+            let mesh = node.map(|node| node.addrs.mesh.clone()).filter(|mesh| !mesh.is_empty());
+            CachedMember {
                 node: row.node.0,
                 name: row.name.clone(),
-                mesh: addrs.unwrap_or_else(|| row.mesh.clone()),
+                mesh: mesh.unwrap_or_else(|| row.mesh.clone()),
                 voter: row.voter,
-                boot: life.map_or_else(Bytes::new, |life| Bytes::copy_from_slice(&life.boot)),
+                boot: node.map(|node| node.boot),
             }
         });
         let members = members.collect();
-        Known { revision: tables.revision().0, made: tables.cluster().is_some(), members }
+        MemberCache { revision: tables.revision().0, made: tables.cluster().is_some(), members }
     }
 
-    /// The nonce of a member's newest life: by the tables, or by this if they have not come as far yet.
-    pub(crate) fn boot(&self, tables: &Tables, node: u64) -> Bytes {
-        let known = self.members.iter().find(|member| member.node == node);
-        match known.filter(|_| tables.revision().0 < self.revision) {
-            Some(known) => known.boot.clone(),
-            None => {
-                tables.node(NodeId(node)).map_or_else(Bytes::new, |row| Bytes::copy_from_slice(&row.boot))
-            }
+    /// The nonce of a member's newest boot: from this cache if it is newer than the tables, else from the
+    /// tables.
+    pub(crate) fn newest_boot(&self, tables: &Tables, node: u64) -> Option<[u8; 16]> {
+        let cached = self.members.iter().find(|member| member.node == node);
+        match cached.filter(|_| tables.revision().0 < self.revision) {
+            Some(cached) => cached.boot,
+            None => tables.node(NodeId(node)).map(|row| row.boot),
         }
     }
 
-    /// What was written down last; nothing if it is missing or damaged.
+    /// Reads the file; the empty cache if it is missing or damaged.
     pub(crate) fn read(dir: &Path) -> Self {
         let file = std::fs::read(dir.join(NAME)).map(Bytes::from).unwrap_or_default();
-        let known = || {
+        let cache = || {
             let (body, sum) = file.split_last_chunk::<4>()?;
             let sound = crc32c::crc32c(body).to_be_bytes() == *sum && body.starts_with(MAGIC);
             sound.then(|| decode(file.slice(MAGIC.len()..body.len())).ok())?
         };
-        known().unwrap_or_default()
+        cache().unwrap_or_default()
     }
 
-    fn write(&self, dir: &Path) -> std::io::Result<()> {
+    /// Writes the file; durable when it returns.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(crate) fn write(&self, dir: &Path) -> std::io::Result<()> {
         let body = encode(self);
         let sum = crc32c::crc32c_append(crc32c::crc32c(MAGIC), &body).to_be_bytes();
         replace(dir, NAME, &[MAGIC, &body, &sum])
     }
 }
 
-impl Encode for Acquaintance {
+impl Encode for CachedMember {
     fn put(&self, out: &mut BytesMut) {
         self.node.put(out);
         self.name.put(out);
         self.mesh.put(out);
         self.voter.put(out);
-        self.boot.put(out);
+        let boot: &[u8] = self.boot.as_ref().map_or(&[], |boot| boot);
+        Bytes::copy_from_slice(boot).put(out);
     }
 
     fn get(from: &mut Bytes) -> Result<Self, DecodeError> {
-        Ok(Acquaintance {
+        Ok(CachedMember {
             node: Encode::get(from)?,
             name: Encode::get(from)?,
             mesh: Encode::get(from)?,
             voter: Encode::get(from)?,
-            boot: Encode::get(from)?,
+            boot: Bytes::get(from)?.as_ref().try_into().ok(),
         })
     }
 }
 
-impl Encode for Known {
+impl Encode for MemberCache {
     fn put(&self, out: &mut BytesMut) {
         self.revision.put(out);
         self.made.put(out);
@@ -117,31 +114,35 @@ impl Encode for Known {
     }
 
     fn get(from: &mut Bytes) -> Result<Self, DecodeError> {
-        Ok(Known { revision: Encode::get(from)?, made: Encode::get(from)?, members: Encode::get(from)? })
+        Ok(MemberCache {
+            revision: Encode::get(from)?,
+            made: Encode::get(from)?,
+            members: Encode::get(from)?,
+        })
     }
 }
 
-/// Writes it down whenever it has changed.
-pub(crate) async fn keep(member: Arc<Member>) {
-    let mut tick = interval(LOOK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut kept = Known::read(&member.shared.dir);
-    let mut seen = None;
-    loop {
-        tick.tick().await;
-        let revision = *member.shared.applied().borrow();
-        if seen == Some(revision) {
-            continue;
-        }
-        seen = Some(revision);
-        let known = member.shared.read(Known::of);
-        if known.members == kept.members && known.made == kept.made {
-            continue;
-        }
-        let (dir, stored) = (member.shared.dir.clone(), known.clone());
-        match tokio::task::spawn_blocking(move || stored.write(&dir)).await {
-            Ok(Ok(())) => kept = known,
-            other => warn!(?other, "what is known of the members cannot be written down"),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of format 01: a boot is a length and its bytes, an unknown boot a length of zero.
+    #[test]
+    fn member_before_its_first_boot_has_an_empty_boot_field() {
+        let member = |boot| CachedMember { node: 3, name: "n".into(), mesh: "m".into(), voter: true, boot };
+        let head = [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, b'n', 0, 0, 0, 1, b'm', 1];
+        assert_eq!(encode(&member(None)), [&head[..], &[0, 0, 0, 0]].concat());
+        assert_eq!(encode(&member(Some([9; 16]))), [&head[..], &[0, 0, 0, 16], &[9; 16]].concat());
+    }
+
+    #[test]
+    fn member_cache_survives_a_round_trip() {
+        let member =
+            |node, boot| CachedMember { node, name: "n".into(), mesh: "m".into(), voter: true, boot };
+        let cache =
+            MemberCache { revision: 7, made: true, members: vec![member(1, None), member(2, Some([9; 16]))] };
+        let dir = tempfile::tempdir().unwrap();
+        cache.write(dir.path()).unwrap();
+        assert_eq!(MemberCache::read(dir.path()), cache);
     }
 }

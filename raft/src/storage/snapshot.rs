@@ -1,80 +1,48 @@
-//! Snapshots on disk: one file, checked, replaced whole.
+//! The snapshot file: checksummed, and replaced as a whole.
 
-use std::io::{self, Cursor};
+use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use limes_routing::Tables;
-use openraft::RaftSnapshotBuilder;
 
-use crate::consensus::state_machine::Shared;
-use crate::storage::codec::{decode, encode};
-use crate::storage::identity;
-use crate::types::{LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig};
+use super::atomic::replace;
+use super::codec::{decode, encode};
+use crate::types::SnapshotMeta;
 
-const NAME: &str = "snapshot";
-/// What the file begins with; the number is the format's. Then: checksum of all that follows, length
-/// of the meta, meta, tables.
+/// The file's name in the data directory.
+pub(crate) const NAME: &str = "snapshot";
+/// The first bytes; the digit is the format's number. Behind them: the checksum of all that follows, the
+/// length of the meta data, the meta data, the tables.
 const MAGIC: &[u8; 16] = b"limes-snapshot-2";
+/// Bytes in front of the meta data.
+const HEAD: usize = 24;
 
-/// Builds one snapshot from a cheap copy of the tables, beside apply.
-pub struct Builder {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) tables: Tables,
-    pub(crate) applied: Option<LogId>,
-    pub(crate) membership: StoredMembership,
-}
-
-impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    type SnapshotData = SnapshotData;
-
-    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let began = Instant::now();
-        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
-        let (tables, shared) = (self.tables.clone(), self.shared.clone());
-        let stored = meta.clone();
-        let body = tokio::task::spawn_blocking(move || {
-            let mut body = BytesMut::new();
-            for chunk in tables.encode_snapshot() {
-                body.extend_from_slice(&chunk);
-            }
-            let body = body.freeze();
-            save(&shared, &stored, &body).map(|()| body)
-        })
-        .await
-        .map_err(io::Error::other)??;
-        self.shared.metrics.snapshot_build_seconds.record(began.elapsed());
-        tracing::info!(applied = ?self.applied, bytes = body.len(), "snapshot written");
-        Ok(Snapshot { meta, snapshot: Cursor::new(body) })
+/// The tables as the bytes that a snapshot holds.
+pub(crate) fn encode_tables(tables: &Tables) -> Bytes {
+    let mut body = BytesMut::new();
+    for chunk in tables.encode_snapshot() {
+        body.extend_from_slice(&chunk);
     }
+    body.freeze()
 }
 
-/// Replaces the snapshot on disk, unless that is newer; durable when it returns.
-pub(crate) fn save(shared: &Shared, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
-    let index = meta.last_log_id.map_or(0, |last| last.index);
-    let mut saved = shared.saved.lock().unwrap_or_else(PoisonError::into_inner);
-    if index < *saved {
-        return Ok(());
-    }
-    write(&shared.dir, meta, body)?;
-    *saved = index;
-    Ok(())
-}
-
-/// Writes a snapshot's file; durable when it returns.
+/// Writes the file; durable when it returns.
+///
+/// # Errors
+/// The disk failed.
 pub(crate) fn write(dir: &Path, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
     let meta = encode(meta);
     let len = (meta.len() as u32).to_be_bytes();
     let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&len), &meta), body);
-    identity::replace(dir, NAME, &[MAGIC, &sum.to_be_bytes(), &len, &meta, body])
+    replace(dir, NAME, &[MAGIC, &sum.to_be_bytes(), &len, &meta, body])
 }
 
-/// Reads the snapshot on disk; `None` if there is none.
+/// Reads the file; `None` if there is none.
 ///
 /// # Errors
-/// It cannot be read, or it is damaged.
+/// The file cannot be read, is damaged ([`io::ErrorKind::InvalidData`]), or has the format of another
+/// version ([`io::ErrorKind::Unsupported`]).
 pub(crate) fn read(dir: &Path) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
     let file = match std::fs::read(dir.join(NAME)) {
         Ok(file) => Bytes::from(file),
@@ -83,25 +51,26 @@ pub(crate) fn read(dir: &Path) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
     };
     let damaged =
         |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot is damaged: {what}"));
-    let (magic, rest) = file.split_first_chunk::<16>().ok_or_else(|| damaged("cut"))?;
-    let (sum, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("cut"))?;
+    let (magic, rest) = file.split_first_chunk::<16>().ok_or_else(|| damaged("truncated"))?;
+    let (sum, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("truncated"))?;
     if magic != MAGIC {
         let ours = magic.starts_with(&MAGIC[..15]);
         let text = "the snapshot has a format that this version does not know";
         return Err(if ours {
             io::Error::new(io::ErrorKind::Unsupported, text)
         } else {
-            damaged("a wrong begin")
+            damaged("wrong magic bytes")
         });
     }
     if crc32c::crc32c(rest) != u32::from_be_bytes(*sum) {
-        return Err(damaged("a wrong checksum"));
+        return Err(damaged("wrong checksum"));
     }
-    let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("cut"))?;
+    let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("truncated"))?;
     let len = u32::from_be_bytes(*len) as usize;
     if rest.len() < len {
-        return Err(damaged("cut"));
+        return Err(damaged("truncated"));
     }
-    let meta: SnapshotMeta = decode(file.slice(24..24 + len)).map_err(|error| damaged(&error.to_string()))?;
-    Ok(Some((meta, file.slice(24 + len..))))
+    let meta: SnapshotMeta =
+        decode(file.slice(HEAD..HEAD + len)).map_err(|error| damaged(&error.to_string()))?;
+    Ok(Some((meta, file.slice(HEAD + len..))))
 }

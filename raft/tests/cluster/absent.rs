@@ -1,13 +1,13 @@
-//! A quorum that is lost with its disks. What it takes is mostly waiting, longer than anything else here: by its name
-//! it comes first, and the others run beside it.
+//! A quorum that is lost with its disks. This test waits longest; by its name it starts first, and the other tests
+//! run at the same time.
 
 use std::time::Duration;
 
 use crate::support::{BRISK, Cluster, LIMIT, eventually, online};
 
-/// Two of three directories are gone: nobody can agree, and it is said why. One of them comes back.
+/// Two of three data directories are lost: there is no quorum, and the report says why. Then one is put back.
 #[test]
-fn two_lost_disks_are_a_lost_quorum_until_one_is_back() {
+fn quorum_lost_with_two_disks_returns_with_one_of_them() {
     let mut cluster = Cluster::start_with(3, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     let stays = cluster.leader();
@@ -19,27 +19,30 @@ fn two_lost_disks_are_a_lost_quorum_until_one_is_back() {
     cluster.wipe(lost[1]);
     let starting: Vec<_> = lost.iter().map(|at| cluster.begin(*at)).collect();
     let replica = cluster.at(stays).replica.clone();
-    eventually("it says what is missing, and what to do", || {
-        replica.trouble().is_some_and(|words| {
-            words.contains("2 of 3 voters are needed, and 1 are here with their data")
-                && words.contains(&format!("without the data that they had: {}", names.join(", ")))
-                && words.contains("put the data directory back")
+    eventually("the report names the missing voters and the remedy", || {
+        replica.trouble().is_some_and(|report| {
+            report.contains("2 of 3 voters are needed, and 1 are up with their data")
+                && report.contains(&format!("without the data that they had: {}", names.join(", ")))
+                && report.contains("put back the data directory")
         })
     });
-    assert!(starting.iter().all(|one| one.is_waiting(Duration::from_millis(1))), "nobody may let them in");
+    assert!(
+        starting.iter().all(|one| one.is_waiting(Duration::from_millis(1))),
+        "a node was admitted without a quorum"
+    );
     let mut starting = starting.into_iter();
     starting.next().unwrap().kill();
-    eventually("it can be removed", || {
+    eventually("the new directory can be removed", || {
         let _ = std::fs::remove_dir_all(&cluster.places[lost[0]].dir);
         std::fs::rename(&kept, &cluster.places[lost[0]].dir).is_ok()
     });
     cluster.restart(lost[0]);
-    // The third is let in now, in the place of its old number; no number is left over.
+    // The third is admitted now, in place of its old number; no number is left over.
     cluster.places[lost[1]].running = Some(starting.next().unwrap().finish(LIMIT).unwrap());
     eventually("three vote again", || {
         let tables = cluster.agree();
         tables.members().count() == 3 && tables.members().all(|member| member.voter)
     });
-    assert!(cluster.at(lost[0]).replica.node().0 <= 3, "what came back goes on");
-    eventually("it is said no more", || replica.trouble().is_none());
+    assert!(cluster.at(lost[0]).replica.node().0 <= 3, "the restored member has a new number");
+    eventually("the report ends", || replica.trouble().is_none());
 }

@@ -1,24 +1,24 @@
-//! Members agree: founding, verdicts in order, deaths, restarts.
+//! Agreement: founding, verdicts in order, crashes, restarts.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::support::{BRISK, Cluster, LIMIT, Seen, at_once, eventually, online, tests};
+use crate::support::{BRISK, Cluster, LIMIT, Seen, concurrently, eventually, online, tests};
 use limes_raft::{BarrierError, ProposeError, Timing};
 use limes_routing::{EdgeId, Event, Verdict};
 
-/// What mostly waits for an election.
+/// Tests that mostly wait for an election.
 #[test]
 fn without_a_leader() {
-    at_once(tests! {
-        the_cluster_outlives_its_leader
-        nothing_acknowledged_is_lost_when_all_are_killed
-        a_minority_says_so_soon
+    concurrently(tests! {
+        cluster_survives_the_crash_of_its_leader
+        no_acknowledged_event_is_lost_when_all_members_crash
+        minority_reports_no_quorum_in_time
     });
 }
 
 #[test]
-fn one_member_founds_its_cluster_and_decides() {
+fn one_member_founds_its_cluster_and_commits() {
     let cluster = Cluster::start(1);
     let verdict = cluster.at(0).submit(online(7)).unwrap();
     assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");
@@ -26,7 +26,7 @@ fn one_member_founds_its_cluster_and_decides() {
 }
 
 #[test]
-fn founders_that_start_at_once_make_one_cluster() {
+fn founders_that_start_together_make_one_cluster() {
     let cluster = Cluster::start(3);
     let tables = cluster.agree();
     let id = tables.cluster().unwrap().id;
@@ -37,26 +37,26 @@ fn founders_that_start_at_once_make_one_cluster() {
     assert_eq!(tables.members().count(), 3);
 }
 
-fn the_cluster_outlives_its_leader() {
+fn cluster_survives_the_crash_of_its_leader() {
     let mut cluster = Cluster::start_with(3, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     let leader = cluster.leader();
     cluster.kill(leader);
     let at = cluster.running().next().unwrap().0;
-    eventually("those that are left decide", || {
+    eventually("the remaining members commit", || {
         matches!(cluster.at(at).submit(online(2)), Ok(Verdict::Accepted(_)))
     });
     cluster.restart(leader);
-    eventually("the one that was killed catches up", || {
+    eventually("the crashed member catches up", || {
         cluster.at(leader).replica.read(|tables| tables.edge(EdgeId(2)).is_some())
     });
     cluster.agree();
 }
 
 #[test]
-fn all_members_see_the_same_batches_in_the_same_order() {
+fn members_apply_the_same_batches_in_the_same_order() {
     let cluster = Cluster::start(3);
-    let told: Vec<_> = (0..300u64)
+    let results: Vec<_> = (0..300u64)
         .map(|edge| {
             let running = cluster.at(edge as usize % 3);
             let replica = running.replica.clone();
@@ -64,8 +64,8 @@ fn all_members_see_the_same_batches_in_the_same_order() {
         })
         .collect();
     let mut positions = BTreeMap::new();
-    for told in told {
-        let (edge, verdict) = told.recv_timeout(LIMIT).unwrap();
+    for result in results {
+        let (edge, verdict) = result.recv_timeout(LIMIT).unwrap();
         let Ok(Verdict::Accepted(position)) = verdict else { panic!("edge {edge}: {verdict:?}") };
         assert!(positions.insert(position, edge).is_none(), "two events at {position}");
     }
@@ -84,7 +84,7 @@ fn all_members_see_the_same_batches_in_the_same_order() {
 }
 
 #[test]
-fn while_a_batch_is_in_flight_the_next_gathers() {
+fn events_gather_while_a_batch_is_in_flight() {
     let cluster = Cluster::start(3);
     let follower = cluster.at(cluster.follower());
     let replica = follower.replica.clone();
@@ -99,14 +99,14 @@ fn while_a_batch_is_in_flight_the_next_gathers() {
     assert!((accepted..=400).contains(&events), "{accepted} were accepted and {events} applied");
     assert!(batches < 20, "{batches} batches");
     let order: Vec<u64> = own().flat_map(|seen| seen.batch.events.iter().map(edge_of)).collect();
-    assert!(order.is_sorted(), "in the order in which they were submitted");
+    assert!(order.is_sorted(), "the order differs from that of submission");
 }
 
-/// Leaders change under load; what was retried is applied once, and nothing is lost.
+/// Leaders change under load: retried batches are applied once, and none is lost.
 #[test]
-fn each_event_is_applied_once_while_leaders_change() {
+fn event_is_applied_once_while_leaders_change() {
     let cluster = Cluster::start(3);
-    let told: Vec<_> = cluster
+    let results: Vec<_> = cluster
         .running()
         .map(|(at, running)| {
             let replica = running.replica.clone();
@@ -115,7 +115,7 @@ fn each_event_is_applied_once_while_leaders_change() {
                 for edge in (0..150).map(|edge| edge * 3 + at as u64) {
                     match replica.proposer().submit(online(edge)).await {
                         Ok(Verdict::Accepted(position)) => accepted.push((edge, position)),
-                        // Nobody led for long, on a busy machine: it may be applied, once at most.
+                        // There was no leader for long, on a busy machine: the event is applied once or not at all.
                         Err(ProposeError::NoQuorum) => {}
                         other => panic!("edge {edge}: {other:?}"),
                     }
@@ -125,13 +125,13 @@ fn each_event_is_applied_once_while_leaders_change() {
         })
         .collect();
     for name in ["node-2", "node-3", "node-1", "node-3"] {
-        // A disk that stands still makes an attempt fail; then there is an election, and another attempt.
-        eventually("the leadership is handed over", || {
+        // An attempt fails if a disk stalls; then there is an election, and another attempt.
+        eventually("the leadership is transferred", || {
             let replica = cluster.at(0).replica.clone();
-            cluster.at(0).run(async move { replica.transfer_leader(name).await }).is_ok()
+            cluster.at(0).run(async move { replica.transfer_leader(Some(name)).await }).is_ok()
         });
     }
-    let accepted: Vec<_> = told.into_iter().map(|told| told.recv_timeout(LIMIT).unwrap()).collect();
+    let accepted: Vec<_> = results.into_iter().map(|result| result.recv_timeout(LIMIT).unwrap()).collect();
     cluster.agree();
     let seen = cluster.at(0).recorder.seen();
     let mut applied = BTreeMap::new();
@@ -144,11 +144,15 @@ fn each_event_is_applied_once_while_leaders_change() {
     }
     assert!(applied.len() <= 450);
     for (edge, position) in accepted.into_iter().flatten() {
-        assert_eq!(applied.get(&edge), Some(&position), "edge {edge} is where its home was told");
+        assert_eq!(
+            applied.get(&edge),
+            Some(&position),
+            "edge {edge} is at another position than its verdict says"
+        );
     }
 }
 
-fn nothing_acknowledged_is_lost_when_all_are_killed() {
+fn no_acknowledged_event_is_lost_when_all_members_crash() {
     let mut cluster = Cluster::start_with(3, BRISK);
     let accepted = |edge: &u64| {
         let verdict = cluster.at(*edge as usize % 3).submit(online(*edge));
@@ -162,15 +166,15 @@ fn nothing_acknowledged_is_lost_when_all_are_killed() {
     cluster.places.iter().for_each(|place| place.running().wait_up());
     assert_eq!(cluster.at(0).replica.cluster(), id);
     let tables = cluster.agree();
-    // The edges' sessions died with their processes, but what was decided is in the log.
+    // The sessions of the edges ended with their processes, but the committed events are in the log.
     let seen = cluster.at(1).recorder.seen();
     let replayed: Vec<u64> = seen.iter().flat_map(|seen| &seen.batch.events).filter_map(online_of).collect();
     assert!(accepted.iter().all(|edge| replayed.contains(edge)), "{accepted:?} and {replayed:?}");
     assert_eq!(tables.members().count(), 3);
 }
 
-fn a_minority_says_so_soon() {
-    // Time is what this one is about: the defaults.
+fn minority_reports_no_quorum_in_time() {
+    // This test is about time: the default timers.
     let timing = Timing::default();
     let mut cluster = Cluster::start_with(3, timing);
     let leader = cluster.leader();
@@ -182,7 +186,7 @@ fn a_minority_says_so_soon() {
     let barrier = alone.spawn(async move { replica.barrier().await });
     assert_eq!(alone.submit(online(1)), Err(ProposeError::NoQuorum));
     assert_eq!(barrier.recv_timeout(LIMIT).unwrap(), Err(BarrierError::NoQuorum));
-    // Whoever comes after that does not wait as long again.
+    // Later requests fail sooner.
     let began = Instant::now();
     assert_eq!(alone.submit(online(2)), Err(ProposeError::NoQuorum));
     assert!(began.elapsed() < timing.no_quorum_after(), "{:?}", began.elapsed());
@@ -191,13 +195,13 @@ fn a_minority_says_so_soon() {
     assert!(began.elapsed() < timing.no_quorum_after(), "{:?}", began.elapsed());
     let other = (0..3).find(|at| *at != leader).unwrap();
     cluster.restart(other);
-    eventually("the majority decides again", || {
+    eventually("the majority commits again", || {
         matches!(cluster.at(leader).submit(online(3)), Ok(Verdict::Accepted(_)))
     });
 }
 
 #[test]
-fn a_member_that_leaves_is_down_at_once_and_comes_back() {
+fn member_that_shuts_down_is_down_at_once_and_can_return() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let left = cluster.at(leader).replica.node();
@@ -221,10 +225,10 @@ fn edge_of(event: &Event) -> u64 {
     online_of(event).unwrap()
 }
 
-/// The verdict of an event and the news that its entry is applied come in one moment, and either may
-/// be seen first: whatever was decided must be told.
+/// The verdict of an event and the index of its entry arrive at nearly the same time, in either order. The
+/// caller must get the verdict.
 #[test]
-fn whoever_has_a_quorum_is_never_told_otherwise() {
+fn committed_event_is_never_reported_as_no_quorum() {
     let cluster = Cluster::start(3);
     let follower = cluster.at(cluster.follower());
     let replica = follower.replica.clone();

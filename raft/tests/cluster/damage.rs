@@ -1,9 +1,9 @@
-//! Disks that cannot be trusted: the member comes back under a new number, or says why it cannot.
+//! Data that cannot be trusted: the member comes back under a new number, or reports why it cannot.
 
 use std::path::Path;
 
 use crate::support::{
-    BRISK, Cluster, LIMIT, at_once, copy, damage_log, eventually, files, flip, online, tests,
+    BRISK, Cluster, LIMIT, concurrently, copy, damage_log, eventually, files, flip, online, tests,
 };
 use limes_raft::StartError;
 use limes_raft::log::SegmentLog;
@@ -13,21 +13,21 @@ use openraft::entry::EntryPayload;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 
-/// What mostly waits.
+/// Tests that mostly wait.
 #[test]
-fn all_is_damaged_or_old() {
-    at_once(tests! {
-        an_old_copy_of_a_directory_does_not_vote
-        nobody_founds_a_cluster_over_what_was_damaged
-        what_changes_under_a_member_that_runs_is_not_sent
+fn damaged_and_stale_directories() {
+    concurrently(tests! {
+        stale_copy_of_a_directory_does_not_vote
+        nodes_with_damaged_data_found_no_cluster
+        entry_that_changed_on_disk_is_not_replicated
     });
 }
 
-/// Starts a member that cannot be trusted, and sees it come back as a new one in the place of the old.
-fn comes_back(cluster: &mut Cluster, harmed: usize) {
+/// Starts a member whose data cannot be trusted, and checks that a new member takes its place.
+fn rejoins(cluster: &mut Cluster, harmed: usize) {
     cluster.restart(harmed);
     let new = cluster.at(harmed).replica.node();
-    assert!(new.0 > 3, "it must not vote again under its old number, but is {new}");
+    assert!(new.0 > 3, "the member uses its old number {new}");
     let name = cluster.places[harmed].name.clone();
     eventually("three vote again, without the old number", || {
         let tables = cluster.agree();
@@ -42,13 +42,13 @@ fn put_back(backup: &Path, dir: &Path) {
     copy(backup, dir);
 }
 
-/// What the recorder of a running member says when it cannot go on.
+/// Why a running member cannot go on.
 fn failure(cluster: &Cluster, at: usize) -> String {
     let replica = cluster.at(at).replica.clone();
     cluster.at(at).run(async move { replica.failed().await })
 }
 
-fn an_old_copy_of_a_directory_does_not_vote() {
+fn stale_copy_of_a_directory_does_not_vote() {
     let mut cluster = Cluster::start_with(3, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     let victim = cluster.follower();
@@ -57,14 +57,14 @@ fn an_old_copy_of_a_directory_does_not_vote() {
     cluster.kill(victim);
     copy(&dir, &first);
     cluster.restart(victim);
-    assert!(cluster.at(victim).replica.node().0 <= 3, "what is as it was left goes on");
+    assert!(cluster.at(victim).replica.node().0 <= 3, "the unchanged directory was not accepted");
     cluster.at(victim).submit(online(2)).unwrap();
     cluster.agree();
-    // A copy from before its last start.
+    // A copy from before the last boot.
     cluster.kill(victim);
     put_back(&first, &dir);
-    comes_back(&mut cluster, victim);
-    // A copy of this very life, from before entries that it has acknowledged.
+    rejoins(&mut cluster, victim);
+    // A copy of this boot, from before entries that the member has acknowledged.
     copy(&dir, &second);
     for edge in 10..40 {
         cluster.at(victim).submit(online(edge)).unwrap();
@@ -73,14 +73,14 @@ fn an_old_copy_of_a_directory_does_not_vote() {
     let number = cluster.at(victim).replica.node();
     cluster.kill(victim);
     put_back(&second, &dir);
-    comes_back(&mut cluster, victim);
+    rejoins(&mut cluster, victim);
     assert_ne!(cluster.at(victim).replica.node(), number);
-    // The number that was replaced long ago.
+    // A copy of a number that was replaced long ago.
     cluster.kill(victim);
     put_back(&first, &dir);
-    comes_back(&mut cluster, victim);
-    // All stand still, and the old copy is the first to start: nobody can tell it. The others can, and
-    // it does not answer them.
+    rejoins(&mut cluster, victim);
+    // All members are down, and the old copy starts first: no member can tell it. The others detect it later,
+    // and it does not answer them.
     let third = dir.with_extension("backup-3");
     cluster.kill(victim);
     copy(&dir, &third);
@@ -95,10 +95,10 @@ fn an_old_copy_of_a_directory_does_not_vote() {
     assert!(why.contains("old copy"), "{why}");
     others.iter().for_each(|at| cluster.at(*at).wait_up());
     cluster.kill(victim);
-    comes_back(&mut cluster, victim);
+    rejoins(&mut cluster, victim);
 }
 
-fn nobody_founds_a_cluster_over_what_was_damaged() {
+fn nodes_with_damaged_data_found_no_cluster() {
     let mut cluster = Cluster::start_with(3, BRISK);
     cluster.at(0).submit(online(1)).unwrap();
     (0..3).for_each(|at| cluster.kill(at));
@@ -108,29 +108,29 @@ fn nobody_founds_a_cluster_over_what_was_damaged() {
     let starting: Vec<_> = (0..3).map(|at| cluster.begin(at)).collect();
     for (at, starting) in starting.iter().enumerate() {
         let time = std::time::Duration::from_millis(if at == 0 { 2_500 } else { 1 });
-        assert!(starting.is_waiting(time), "node {at} must not found another cluster");
+        assert!(starting.is_waiting(time), "node {at} has founded another cluster");
         assert!(cluster.places[at].dir.join("rejoin").exists());
         assert!(cluster.places[at].dir.with_extension("damaged-1").is_dir());
     }
     starting.into_iter().for_each(crate::support::Starting::kill);
-    // Whoever means to begin anew says so by taking the rest away.
+    // An operator who wants to start over removes the directories.
     for place in &cluster.places {
-        eventually("it can be removed", || std::fs::remove_dir_all(&place.dir).is_ok());
+        eventually("the directory can be removed", || std::fs::remove_dir_all(&place.dir).is_ok());
     }
     cluster.start_places(&[0, 1, 2]);
     cluster.places.iter().for_each(|place| place.running().wait_up());
     assert!(cluster.agree().edge(EdgeId(1)).is_none());
 }
 
-/// A byte in an old entry changes while the leader runs: it stops when it should send that, and the newcomer, which
-/// would have written it with a fresh checksum, gets it from another.
-fn what_changes_under_a_member_that_runs_is_not_sent() {
+/// A byte of an old entry changes while the leader runs. The leader stops when it has to send that entry; the
+/// new member, which would have stored it with a fresh checksum, gets the entry from another leader.
+fn entry_that_changed_on_disk_is_not_replicated() {
     let mut cluster = Cluster::start_with(3, BRISK);
     for edge in 0..20 {
         cluster.at(edge as usize % 3).submit(online(edge)).unwrap();
     }
     cluster.agree();
-    // After a start nothing old is in memory.
+    // After a start no old entry is in memory.
     (0..3).for_each(|at| cluster.kill(at));
     cluster.start_places(&[0, 1, 2]);
     cluster.places.iter().for_each(|place| place.running().wait_up());
@@ -149,17 +149,17 @@ fn what_changes_under_a_member_that_runs_is_not_sent() {
     cluster.kill(leader);
     cluster.places[newcomer].running = Some(starting.finish(LIMIT).unwrap());
     cluster.places[newcomer].running().wait_up();
-    // The next start of the other finds it too.
+    // The next start of the old leader detects the damage too.
     cluster.restart(leader);
-    assert!(cluster.at(leader).replica.node().0 > 3, "it is a new member");
+    assert!(cluster.at(leader).replica.node().0 > 3, "the member uses its old number");
     assert!(dir.with_extension("damaged-1").is_dir());
-    // What was changed has gone nowhere.
+    // The changed entry was not replicated.
     cluster.agree();
 }
 
-/// One after the other in one cluster: each member that loses its data is replaced before the next.
+/// One kind of damage after the other, in one cluster: each member is replaced before the next is damaged.
 #[test]
-fn whatever_is_damaged_is_set_aside() {
+fn damaged_data_is_quarantined() {
     let mut cluster = Cluster::start_with(3, BRISK);
     for edge in 0..20 {
         cluster.at(edge as usize % 3).submit(online(edge)).unwrap();
@@ -175,37 +175,37 @@ fn whatever_is_damaged_is_set_aside() {
         let harmed = cluster.follower();
         cluster.kill(harmed);
         let dir = cluster.places[harmed].dir.clone();
-        remove_aside(&dir);
+        remove_quarantine(&dir);
         harm(&dir);
-        comes_back(&mut cluster, harmed);
-        let aside = dir.with_extension("damaged-1");
-        assert!(aside.is_dir(), "what was there is kept in {}", aside.display());
-        assert!(!dir.join("rejoin").exists(), "it has joined again");
+        rejoins(&mut cluster, harmed);
+        let kept = dir.with_extension("damaged-1");
+        assert!(kept.is_dir(), "the data is not in {}", kept.display());
+        assert!(!dir.join("rejoin").exists(), "the note is still there");
     }
     cluster.agree();
 }
 
-fn remove_aside(dir: &Path) {
+fn remove_quarantine(dir: &Path) {
     let _ = std::fs::remove_dir_all(dir.with_extension("damaged-1"));
 }
 
 #[test]
-fn the_only_node_says_what_is_damaged_and_touches_nothing() {
+fn only_node_reports_the_damage_and_changes_nothing() {
     let mut cluster = Cluster::start(1);
     cluster.at(0).submit(online(1)).unwrap();
     cluster.kill(0);
     let dir = cluster.places[0].dir.clone();
     damage_log(&dir);
     let before = files(&dir.join("log"));
-    let Err(error) = cluster.begin(0).finish(LIMIT) else { panic!("it must not start") };
+    let Err(error) = cluster.begin(0).finish(LIMIT) else { panic!("the member started") };
     assert!(matches!(error, StartError::Damaged(..)), "{error}");
-    assert!(error.to_string().contains(".seg"), "it says where: {error}");
+    assert!(error.to_string().contains(".seg"), "the file is not named: {error}");
     assert_eq!(files(&dir.join("log")), before);
     assert!(!dir.with_extension("damaged-1").exists());
 }
 
 #[test]
-fn a_damaged_history_begins_anew() {
+fn damaged_history_is_replaced_by_an_empty_one() {
     let mut cluster = Cluster::start(1);
     cluster.at(0).submit(online(1)).unwrap();
     cluster.stop(0);
@@ -223,9 +223,9 @@ fn a_damaged_history_begins_anew() {
     assert_eq!(found.len(), 1);
 }
 
-/// An event that this version does not know must not be skipped: others may apply it.
+/// An event that this version does not know must not be skipped, because other members may apply it.
 #[test]
-fn an_event_of_other_software_stops_the_member() {
+fn unknown_event_stops_the_member() {
     let mut cluster = Cluster::start(1);
     cluster.at(0).submit(online(1)).unwrap();
     cluster.kill(0);
@@ -238,10 +238,10 @@ fn an_event_of_other_software_stops_the_member() {
         let known = Batch { origin: None, time_ms: 7, events: vec![] }.encode().len();
         batch[known] = 250;
         let log_id = LogId::new(last.leader_id, last.index + 1);
-        let (tell, told) = TypeConfig::oneshot();
+        let (flushed, synced) = TypeConfig::oneshot();
         let entry = Entry { log_id, payload: EntryPayload::Normal(Data(batch.into())) };
-        log.append([entry], IOFlushed::<TypeConfig>::signal(tell)).await.unwrap();
-        told.await.unwrap().unwrap();
+        log.append([entry], IOFlushed::<TypeConfig>::signal(flushed)).await.unwrap();
+        synced.await.unwrap().unwrap();
         log_id.index
     });
     cluster.start_places(&[0]);

@@ -1,21 +1,21 @@
-//! A wire between two members that changes a byte.
+//! A TCP proxy between two members that damages bytes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a byte is changed in.
+/// The bytes that are damaged.
 pub const MARKED: [u8; 64] = [b'z'; 64];
 
-/// Hands on what it gets, and changes a byte in the middle of [`MARKED`] so many times.
+/// Forwards connections, and damages a byte in [`MARKED`] as often as [`Proxy::harm`] says.
 #[derive(Clone, Default)]
 pub struct Proxy {
     left: Arc<AtomicU32>,
 }
 
 impl Proxy {
-    /// Listens for whoever wants to reach `target`.
+    /// Listens, and forwards connections to `target`; returns the address.
     pub fn start(&self, target: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -25,36 +25,36 @@ impl Proxy {
                 let Ok(there) = TcpStream::connect(target) else { continue };
                 let (back, forth) = (socket.try_clone().unwrap(), there.try_clone().unwrap());
                 let proxy = proxy.clone();
-                std::thread::spawn(move || proxy.carry(socket, there));
-                std::thread::spawn(move || Proxy::default().carry(forth, back));
+                std::thread::spawn(move || proxy.forward(socket, there));
+                std::thread::spawn(move || Proxy::default().forward(forth, back));
             }
         });
         addr
     }
 
-    /// From now on, so many times.
+    /// Damages the bytes the next `times` times.
     pub fn harm(&self, times: u32) {
         self.left.store(times, Ordering::Relaxed);
     }
 
-    /// Whether all that was asked for has been done.
+    /// Whether all damage has been done.
     pub fn is_done(&self) -> bool {
         self.left.load(Ordering::Relaxed) == 0
     }
 
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
-        let mut some = vec![0; 64 << 10];
-        while let Ok(many) = from.read(&mut some)
-            && many > 0
+    fn forward(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count) = from.read(&mut buffer)
+            && count > 0
         {
-            let marked = some[..many].windows(MARKED.len()).position(|window| window == MARKED);
+            let marked = buffer[..count].windows(MARKED.len()).position(|window| window == MARKED);
             let take = |left: u32| left.checked_sub(1);
             if let Some(at) = marked
                 && self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
             {
-                some[at + MARKED.len() / 2] = b'y';
+                buffer[at + MARKED.len() / 2] = b'y';
             }
-            if to.write_all(&some[..many]).is_err() {
+            if to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }

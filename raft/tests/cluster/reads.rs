@@ -1,4 +1,4 @@
-//! Barriers and histories: what a read sees.
+//! Reads: barriers and the history.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use limes_raft::{Filter, Record};
 use limes_routing::{EdgeId, Event, NodeId, Reason, Verdict};
 
 #[test]
-fn behind_a_barrier_every_acknowledged_write_is_seen() {
+fn read_after_a_barrier_sees_every_acknowledged_write() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();
     for edge in 0..60u64 {
@@ -22,7 +22,7 @@ fn behind_a_barrier_every_acknowledged_write_is_seen() {
 }
 
 #[test]
-fn barriers_are_shared_and_hold_while_others_write() {
+fn concurrent_barriers_hold_under_writes() {
     let cluster = Cluster::start(3);
     let follower = cluster.at(cluster.follower());
     let acknowledged = Arc::new(AtomicU64::new(0));
@@ -55,7 +55,7 @@ fn barriers_are_shared_and_hold_while_others_write() {
 }
 
 #[test]
-fn a_decision_carries_its_verdict() {
+fn cluster_event_returns_its_verdict() {
     let cluster = Cluster::start(3);
     let decide = |event: Event| {
         let replica = cluster.at(cluster.follower()).replica.clone();
@@ -73,14 +73,14 @@ fn search(running: &Running, filter: Filter) -> Vec<Record> {
 }
 
 #[test]
-fn the_history_finds_what_happened_to_an_edge() {
+fn history_finds_the_events_of_an_edge() {
     let mut cluster = Cluster::start(3);
     let Ok(Verdict::Accepted(at)) = cluster.at(0).submit(online(7)) else { panic!() };
     for edge in 100..200 {
         cluster.at(1).submit(online(edge)).unwrap();
     }
     cluster.at(0).submit(offline(7, at)).unwrap();
-    // What was refused has not happened.
+    // A rejected event is not in the history.
     cluster.at(0).submit(offline(7, at)).unwrap();
     cluster.agree();
     let edge = || Filter { edge: Some(EdgeId(7)), ..Filter::default() };
@@ -94,15 +94,18 @@ fn the_history_finds_what_happened_to_an_edge() {
     assert_eq!(second.len(), 1);
     assert!(search(cluster.at(2), Filter { since_ms: Some(u64::MAX), ..edge() }).is_empty());
     assert_eq!(
-        search(cluster.at(2), Filter { node: Some(NodeId(2)), limit: 5, ..Filter::default() }).len(),
+        search(cluster.at(2), Filter { node: Some(NodeId(2)), limit: Some(5), ..Filter::default() }).len(),
         5
     );
-    // It outlives the process, without repeats.
+    // The history survives a restart, without duplicates.
     cluster.stop(2);
     cluster.restart(2);
     assert_eq!(search(cluster.at(2), edge()).len(), 2);
-    let all = search(cluster.at(2), Filter { limit: 10_000, ..Filter::default() });
-    assert!(all.is_sorted_by(|one, next| one.position < next.position), "in order, each once");
+    let all = search(cluster.at(2), Filter { limit: Some(10_000), ..Filter::default() });
+    assert!(
+        all.is_sorted_by(|one, next| one.position < next.position),
+        "records are out of order or duplicated"
+    );
     let keys = |record: &Record| matches!(&record.event, Event::ClusterMade { key, .. } if !key.is_empty());
-    assert!(!all.iter().any(keys), "keys are not shown");
+    assert!(!all.iter().any(keys), "a key is in the history");
 }

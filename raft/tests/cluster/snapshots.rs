@@ -1,4 +1,4 @@
-//! Snapshots: a member far behind gets one, and restarts begin with one.
+//! Snapshots: for members far behind, and for restarts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use crate::support::{self, Cluster, Running, eventually, online};
 use futures::StreamExt;
 use limes_routing::{EdgeId, Effect, Event};
 
-/// Entries of their own, more than a leader keeps behind a snapshot.
+/// Commits entries, one event each.
 fn fill(running: &Running, entries: usize) {
     let replica = running.replica.clone();
     let work = futures::stream::iter(0..entries).for_each_concurrent(200, move |n| {
@@ -31,7 +31,7 @@ fn snapshot(running: &Running, file: &std::path::Path) {
     });
 }
 
-/// Edges that come online one after the other until it is stopped; gives how many.
+/// Edges come online one after the other until `stop` is set; returns how many.
 fn traffic(running: &Running, at: usize, stop: Arc<AtomicBool>) -> std::sync::mpsc::Receiver<u32> {
     let replica = running.replica.clone();
     running.spawn(async move {
@@ -45,7 +45,7 @@ fn traffic(running: &Running, at: usize, stop: Arc<AtomicBool>) -> std::sync::mp
 }
 
 #[test]
-fn a_member_far_behind_gets_a_snapshot() {
+fn member_far_behind_gets_a_snapshot() {
     let mut cluster = Cluster::start(3);
     let lagging = cluster.follower();
     cluster.at(lagging).submit(online(1)).unwrap();
@@ -55,28 +55,29 @@ fn a_member_far_behind_gets_a_snapshot() {
     cluster.at(leader).submit(online(2)).unwrap();
     for (at, running) in cluster.running() {
         snapshot(running, &cluster.places[at].dir.join("snapshot"));
-        eventually("the log behind it is let go", || running.replica.status().purged.0 > 100);
+        eventually("the log behind the snapshot is purged", || running.replica.status().purged.0 > 100);
     }
     fill(cluster.at(leader), 50);
-    // It is caught up while all goes on.
+    // The member catches up under load.
     let stop = Arc::new(AtomicBool::new(false));
     let traffic: Vec<_> = cluster.running().map(|(at, running)| traffic(running, at, stop.clone())).collect();
     cluster.restart(lagging);
-    eventually("the member that was far behind decides with the others", || {
+    eventually("the member has caught up", || {
         let applied = |at: usize| cluster.at(at).replica.status().applied;
-        let jumped = !cluster.at(lagging).recorder.jumps.lock().unwrap().is_empty();
+        let jumped = !cluster.at(lagging).recorder.jumps.lock().is_empty();
         jumped && applied(lagging).0 + 100 > applied(leader).0
     });
     stop.store(true, Ordering::Relaxed);
-    let done: Vec<u32> = traffic.into_iter().map(|told| told.recv_timeout(support::LIMIT).unwrap()).collect();
-    assert!(done.iter().all(|done| *done > 0), "nothing flowed meanwhile: {done:?}");
+    let done: Vec<u32> =
+        traffic.into_iter().map(|result| result.recv_timeout(support::LIMIT).unwrap()).collect();
+    assert!(done.iter().all(|done| *done > 0), "no event was committed meanwhile: {done:?}");
     let tables = cluster.agree();
     assert!(tables.edge(EdgeId(2)).is_some());
-    let jumps = cluster.at(lagging).recorder.jumps.lock().unwrap().clone();
-    assert_eq!(jumps.len(), 1, "it was caught up by a snapshot");
+    let jumps = cluster.at(lagging).recorder.jumps.lock().clone();
+    assert_eq!(jumps.len(), 1, "the member did not get one snapshot");
     let online = |effect: &Effect| matches!(effect, Effect::EdgeOnline { edge: EdgeId(2), .. });
-    assert!(jumps[0].iter().any(online), "its effects are what has changed: {jumps:?}");
-    // It works on: its own events are applied, and it restarts from what it was sent.
+    assert!(jumps[0].iter().any(online), "the effects lack a change: {jumps:?}");
+    // The member works: its own events are applied, and it restarts from the snapshot.
     cluster.at(lagging).submit(support::online(3)).unwrap();
     cluster.kill(lagging);
     cluster.restart(lagging);
@@ -84,7 +85,7 @@ fn a_member_far_behind_gets_a_snapshot() {
 }
 
 #[test]
-fn a_restart_begins_with_the_snapshot() {
+fn restart_begins_with_the_snapshot() {
     let mut cluster = Cluster::start(1);
     cluster.at(0).submit(online(1)).unwrap();
     fill(cluster.at(0), 20);
@@ -93,10 +94,10 @@ fn a_restart_begins_with_the_snapshot() {
     let before = cluster.at(0).replica.tables();
     cluster.kill(0);
     cluster.restart(0);
-    let jumps = cluster.at(0).recorder.jumps.lock().unwrap().len();
-    assert_eq!(jumps, 1, "the snapshot was loaded");
+    let jumps = cluster.at(0).recorder.jumps.lock().len();
+    assert_eq!(jumps, 1, "the snapshot was not loaded");
     let seen = cluster.at(0).recorder.seen().len();
-    assert!(seen < 10, "only what is behind it was applied again, not {seen} batches");
+    assert!(seen < 10, "{seen} batches were applied again");
     let settings = |tables: &limes_routing::Tables| {
         tables.settings().map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<Vec<_>>()
     };
@@ -104,23 +105,23 @@ fn a_restart_begins_with_the_snapshot() {
 }
 
 #[test]
-fn snapshots_do_not_stop_what_is_being_agreed_on() {
+fn snapshots_do_not_stop_commits() {
     let cluster = Cluster::start(3);
     let leader = cluster.at(cluster.leader());
     let replica = leader.replica.clone();
-    let shots = leader.spawn(async move {
+    let snapshots = leader.spawn(async move {
         for _ in 0..20 {
             replica.snapshot().await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
     fill(leader, 500);
-    shots.recv_timeout(support::LIMIT).unwrap();
+    snapshots.recv_timeout(support::LIMIT).unwrap();
     cluster.agree();
 }
 
 #[test]
-fn a_snapshot_that_came_damaged_is_refused_and_sent_again() {
+fn damaged_snapshot_is_refused_and_sent_again() {
     let mut cluster = Cluster::places(3);
     let proxies: Vec<Proxy> = (0..3).map(|_| Proxy::default()).collect();
     for (at, proxy) in proxies.iter().enumerate() {
@@ -138,12 +139,12 @@ fn a_snapshot_that_came_damaged_is_refused_and_sent_again() {
     fill(cluster.at(leader), 1_500);
     for (at, running) in cluster.running() {
         snapshot(running, &cluster.places[at].dir.join("snapshot"));
-        eventually("the log behind it is let go", || running.replica.status().purged.0 > 100);
+        eventually("the log behind the snapshot is purged", || running.replica.status().purged.0 > 100);
     }
     proxies[lagging].harm(2);
     cluster.restart(lagging);
-    assert!(proxies[lagging].is_done(), "none came damaged");
-    assert_eq!(cluster.at(lagging).recorder.jumps.lock().unwrap().len(), 1, "one was taken");
+    assert!(proxies[lagging].is_done(), "no snapshot was damaged");
+    assert_eq!(cluster.at(lagging).recorder.jumps.lock().len(), 1, "no snapshot was accepted");
     let value = |tables: &limes_routing::Tables| {
         tables.settings().find(|(key, _)| *key == "marked").map(|(_, value)| value.to_owned())
     };

@@ -1,4 +1,4 @@
-//! openraft's own suite for log stores.
+//! openraft's conformance suite for log stores.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder, StorageError};
 
 use crate::fragile::Fragile;
 
-/// A state machine that remembers only how far it is: the suite wants one beside the log.
+/// A state machine that stores only its last applied log id: the suite needs one beside the log.
 #[derive(Debug, Default)]
 struct Counter {
     applied: Option<LogId>,
@@ -21,10 +21,10 @@ struct Counter {
     snapshot: Arc<Mutex<Option<Snapshot>>>,
 }
 
-/// Its snapshots hold nothing.
-struct Nothing(SnapshotMeta, Arc<Mutex<Option<Snapshot>>>);
+/// Builds empty snapshots.
+struct EmptyBuilder(SnapshotMeta, Arc<Mutex<Option<Snapshot>>>);
 
-impl RaftSnapshotBuilder<TypeConfig> for Nothing {
+impl RaftSnapshotBuilder<TypeConfig> for EmptyBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
@@ -36,7 +36,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Nothing {
 
 impl RaftStateMachine<TypeConfig> for Counter {
     type SnapshotData = SnapshotData;
-    type SnapshotBuilder = Nothing;
+    type SnapshotBuilder = EmptyBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         Ok((self.applied, self.membership.clone()))
@@ -59,9 +59,9 @@ impl RaftStateMachine<TypeConfig> for Counter {
         Ok(())
     }
 
-    async fn get_snapshot_builder(&mut self) -> Nothing {
+    async fn get_snapshot_builder(&mut self) -> EmptyBuilder {
         let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
-        Nothing(meta, self.snapshot.clone())
+        EmptyBuilder(meta, self.snapshot.clone())
     }
 
     async fn install_snapshot(
@@ -80,7 +80,7 @@ impl RaftStateMachine<TypeConfig> for Counter {
     }
 }
 
-/// On a disk in memory with small files: the suite makes a hundred logs and is about what they say.
+/// Logs on a disk in memory with small files, because the suite makes a hundred of them.
 struct InMemory;
 
 impl StoreBuilder<TypeConfig, SegmentLog, Counter> for InMemory {
@@ -90,7 +90,7 @@ impl StoreBuilder<TypeConfig, SegmentLog, Counter> for InMemory {
     }
 }
 
-/// On the file system.
+/// Logs on the file system.
 struct OnDisk;
 
 impl StoreBuilder<TypeConfig, SegmentLog, Counter, tempfile::TempDir> for OnDisk {
@@ -101,7 +101,7 @@ impl StoreBuilder<TypeConfig, SegmentLog, Counter, tempfile::TempDir> for OnDisk
     }
 }
 
-/// openraft's suite on the log in memory.
+/// The suite on logs in memory.
 type Tests = Suite<TypeConfig, SegmentLog, Counter, InMemory, ()>;
 
 async fn one<F>(test: impl FnOnce(SegmentLog, Counter) -> F) -> Result<(), String>
@@ -112,7 +112,7 @@ where
     test(log, counter).await.map_err(|error| error.to_string())
 }
 
-macro_rules! at_once {
+macro_rules! concurrently {
     ($($test:ident)*) => {
         futures::future::join_all([$(
             Box::pin(async { (stringify!($test), one(Tests::$test).await) })
@@ -121,10 +121,10 @@ macro_rules! at_once {
     };
 }
 
-/// All that `Suite::test_all` of this version runs, but at once: eight of them sleep for a second.
+/// All tests of `Suite::test_all` in this version, concurrently: eight of them sleep for a second.
 #[tokio::test]
-async fn the_log_does_what_openraft_wants() {
-    let ended: Vec<(&str, Result<(), String>)> = at_once! {
+async fn log_passes_the_suite() {
+    let ended: Vec<(&str, Result<(), String>)> = concurrently! {
         last_membership_in_log_initial last_membership_in_log last_membership_in_log_multi_step
         get_membership_initial get_membership_from_log_and_empty_sm get_membership_from_empty_log_and_sm
         get_membership_from_log_le_sm_last_applied get_membership_from_log_gt_sm_last_applied_1
@@ -149,6 +149,6 @@ async fn the_log_does_what_openraft_wants() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "sleeps for eight seconds; the same as above on a real disk"]
-async fn the_log_does_what_openraft_wants_on_a_real_disk() {
+async fn log_passes_the_suite_on_a_real_disk() {
     Suite::test_all(OnDisk).await.unwrap();
 }

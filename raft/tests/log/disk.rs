@@ -1,5 +1,5 @@
-//! R9 on a real disk: files that come and go, two processes, kill -9. What breaks in other ways is in
-//! `crashes.rs`.
+//! R9 on a real disk: missing files, changed files, two processes, kill -9. Other failures of a disk are in
+//! `crashes.rs` and `damage.rs`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -23,7 +23,7 @@ fn id(index: u64) -> LogId {
     LogId::new(LeaderId::new(3, 1).to_committed(), index)
 }
 
-/// Entry `index`, whose payload depends on it and has this size.
+/// Entry `index`, with a payload of this size that depends on the index.
 fn entry(index: u64, size: usize) -> Entry {
     let payload = vec![(index % 251) as u8; size];
     Entry { log_id: id(index), payload: EntryPayload::Normal(Data(Bytes::from(payload))) }
@@ -31,12 +31,12 @@ fn entry(index: u64, size: usize) -> Entry {
 
 /// Appends entries and waits until they are acknowledged.
 async fn append(log: &mut SegmentLog, entries: Vec<Entry>) {
-    let (tell, told) = TypeConfig::oneshot();
-    log.append(entries, IOFlushed::<TypeConfig>::signal(tell)).await.unwrap();
-    told.await.unwrap().unwrap();
+    let (flushed, synced) = TypeConfig::oneshot();
+    log.append(entries, IOFlushed::<TypeConfig>::signal(flushed)).await.unwrap();
+    synced.await.unwrap().unwrap();
 }
 
-/// What a log that opens holds: the vote's term and the entries.
+/// The content of a log: the term of its vote, and its entries.
 async fn contents(mut log: SegmentLog) -> (u64, BTreeMap<u64, Entry>) {
     let vote = log.read_vote().await.unwrap();
     let entries = log.try_get_log_entries(0..u64::MAX).await.unwrap();
@@ -44,7 +44,7 @@ async fn contents(mut log: SegmentLog) -> (u64, BTreeMap<u64, Entry>) {
     (vote.map_or(0, |vote| vote.leader_id.term), entries)
 }
 
-/// A log of acknowledged entries, closed.
+/// A closed log of acknowledged entries.
 async fn written(groups: u64, each: u64, size: usize) -> (TempDir, u64) {
     let dir = tempfile::tempdir().unwrap();
     let mut log = SegmentLog::open(dir.path()).unwrap();
@@ -65,7 +65,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A copy without the zeros at the ends of the files, which mean nothing.
+/// A copy without the trailing zeros of the files, which have no meaning.
 fn copy(from: &Path) -> TempDir {
     let to = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(from).unwrap() {
@@ -77,27 +77,16 @@ fn copy(from: &Path) -> TempDir {
     to
 }
 
-/// Opens a damaged copy: refused, or all is there.
-async fn judge(dir: &Path, entries: u64, what: &str) -> bool {
-    match SegmentLog::open(dir) {
-        Err(error) => panic!("{what}: {error}"),
-        Ok(log) => {
-            let (term, found) = contents(log).await;
-            assert_eq!((term, found.len() as u64), (3, entries), "{what}: lost in silence");
-            assert!(found.iter().all(|(index, found)| *found == entry(*index, 40)), "{what}: changed");
-            false
-        }
-    }
-}
-
 #[tokio::test]
-async fn what_was_acknowledged_is_there_again() {
+async fn acknowledged_entries_are_there_after_reopening() {
     let (dir, entries) = written(20, 5, 40).await;
-    assert!(!judge(dir.path(), entries, "nothing").await);
+    let (term, found) = contents(SegmentLog::open(dir.path()).unwrap()).await;
+    assert_eq!((term, found.len() as u64), (3, entries));
+    assert!(found.iter().all(|(index, found)| *found == entry(*index, 40)));
 }
 
-#[tokio::test]
-async fn a_missing_file_is_seen_and_old_ones_may_go() {
+/// A closed log of 60 entries of 1 MiB, in several files.
+async fn written_in_several_files() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut log = SegmentLog::open(dir.path()).unwrap();
     log.save_vote(&Vote::new(3, 1)).await.unwrap();
@@ -105,31 +94,42 @@ async fn a_missing_file_is_seen_and_old_ones_may_go() {
         append(&mut log, vec![entry(index, 1 << 20)]).await;
     }
     drop(log);
-    let files = segments(dir.path());
-    assert!(files.len() >= 4, "{files:?}");
-    for file in &files {
+    assert!(segments(dir.path()).len() >= 4, "{:?}", segments(dir.path()));
+    dir
+}
+
+#[tokio::test]
+async fn missing_file_is_damage() {
+    let dir = written_in_several_files().await;
+    for file in segments(dir.path()) {
         let damaged = copy(dir.path());
         std::fs::remove_file(damaged.path().join(file.file_name().unwrap())).unwrap();
         let opened = SegmentLog::open(damaged.path());
         assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{file:?} is missing");
     }
+}
+
+#[tokio::test]
+async fn purged_files_are_removed() {
+    let dir = written_in_several_files().await;
+    let before = segments(dir.path()).len();
     let mut log = SegmentLog::open(dir.path()).unwrap();
     log.purge(id(40)).await.unwrap();
     append(&mut log, vec![entry(60, 10)]).await;
     drop(log);
     let left = contents(SegmentLog::open(dir.path()).unwrap()).await;
     assert_eq!(left.1.keys().copied().collect::<Vec<_>>(), (41..=60).collect::<Vec<_>>());
-    assert!(segments(dir.path()).len() < files.len(), "purged files go");
+    assert!(segments(dir.path()).len() < before);
 }
 
-/// Bytes may change under a log that is open: what was sound at the start is looked at again when it is read.
+/// Bytes may change under an open log: an entry is checked again when it is read from disk.
 #[tokio::test]
-async fn what_changes_while_the_log_is_open_is_not_given_out() {
+async fn entry_that_changed_under_an_open_log_is_not_returned() {
     let (dir, entries) = written(20, 5, 40).await;
     let mut log = SegmentLog::open(dir.path()).unwrap();
     let file = segments(dir.path()).remove(0);
     let mut bytes = std::fs::read(&file).unwrap();
-    // In the middle of what entry 7 holds, which any byte may be.
+    // In the middle of the payload of entry 7, where any byte is valid.
     let at = bytes.windows(40).position(|bytes| bytes == [7; 40]).unwrap() + 20;
     bytes[at] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
@@ -140,16 +140,20 @@ async fn what_changes_while_the_log_is_open_is_not_given_out() {
         log.limited_get_log_entries(0, entries).await.unwrap_err(),
     ] {
         let (text, name) = (error.to_string(), file.display().to_string());
-        let place = text.contains(&name) && text.contains("entry 7 of the raft log") && text.contains("byte");
-        assert!(place, "{text}");
+        let location =
+            text.contains(&name) && text.contains("entry 7 of the raft log") && text.contains("byte");
+        assert!(location, "{text}");
     }
     drop(log);
-    assert!(matches!(SegmentLog::open(dir.path()), Err(OpenError::Damaged { .. })), "the next start sees it");
+    assert!(
+        matches!(SegmentLog::open(dir.path()), Err(OpenError::Damaged { .. })),
+        "the next start detects it"
+    );
 }
 
-/// Reading makes no file, and says which one is not there.
+/// Reading does not make a file, and names the missing one.
 #[tokio::test]
-async fn a_file_that_is_gone_is_named_and_not_made() {
+async fn removed_file_is_named_and_not_made() {
     let (dir, _) = written(4, 5, 40).await;
     let mut log = SegmentLog::open(dir.path()).unwrap();
     let file = segments(dir.path()).remove(0);
@@ -159,46 +163,46 @@ async fn a_file_that_is_gone_is_named_and_not_made() {
     assert!(!file.exists());
 }
 
-/// What the disk refuses is named too: here a directory where a file should be.
+/// Here a directory has the name of a segment.
 #[tokio::test]
-async fn what_cannot_be_read_is_named() {
+async fn unreadable_file_is_named() {
     let (dir, _) = written(4, 5, 40).await;
     let odd = dir.path().join("000000000002.seg");
     std::fs::create_dir(&odd).unwrap();
-    let Err(error) = SegmentLog::open(dir.path()) else { panic!("it cannot be read") };
+    let Err(error) = SegmentLog::open(dir.path()) else { panic!("the log was opened") };
     assert!(matches!(error, OpenError::Io(_)), "{error}");
     assert!(error.to_string().contains(&odd.display().to_string()), "{error}");
 }
 
 #[tokio::test]
-async fn a_directory_is_open_once_at_a_time() {
+async fn second_log_of_a_directory_waits_for_the_first() {
     let (dir, entries) = written(6, 3, 40).await;
     let first = SegmentLog::open(dir.path()).unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (opened, second) = std::sync::mpsc::channel();
     let path = dir.path().to_owned();
-    std::thread::spawn(move || tell.send(SegmentLog::open(&path).map_err(|error| error.to_string())));
-    assert!(told.recv_timeout(Duration::from_millis(300)).is_err(), "the first one is still open");
+    std::thread::spawn(move || opened.send(SegmentLog::open(&path).map_err(|error| error.to_string())));
+    assert!(second.recv_timeout(Duration::from_millis(300)).is_err(), "the first log is still open");
     drop(first);
-    let second = told.recv_timeout(Duration::from_secs(60)).expect("it waits for the first").unwrap();
+    let second = second.recv_timeout(Duration::from_secs(60)).expect("the second log opens").unwrap();
     assert_eq!(contents(second).await.1.len() as u64, entries);
 }
 
-/// Somebody removes the folder of a node that runs: it may not acknowledge what nobody will find.
+/// A log whose directory was removed must not acknowledge entries that are lost with the process.
 #[tokio::test]
-async fn a_folder_that_is_removed_is_noticed() {
+async fn removal_of_the_directory_is_noticed() {
     let (dir, entries) = written(2, 3, 40).await;
     let mut log = SegmentLog::open(dir.path()).unwrap();
     append(&mut log, vec![entry(entries, 40)]).await;
     std::fs::remove_dir_all(dir.path()).unwrap();
     for _ in 0..2 {
-        let (tell, told) = TypeConfig::oneshot();
-        log.append([entry(entries + 1, 40)], IOFlushed::<TypeConfig>::signal(tell)).await.unwrap();
-        let error = told.await.unwrap().unwrap_err().to_string();
+        let (flushed, synced) = TypeConfig::oneshot();
+        log.append([entry(entries + 1, 40)], IOFlushed::<TypeConfig>::signal(flushed)).await.unwrap();
+        let error = synced.await.unwrap().unwrap_err().to_string();
         assert!(error.contains("was removed while in use"), "{error}");
     }
 }
 
-/// Not a test of its own: the process that [`killed_at_any_point`] kills.
+/// Not a test of its own: the process that [`kill_at_any_point_loses_no_acknowledged_entry`] kills.
 #[tokio::test]
 async fn victim() {
     let Some(dir) = std::env::var_os("LIMES_VICTIM_DIR") else { return };
@@ -215,7 +219,7 @@ async fn victim() {
 }
 
 #[tokio::test]
-async fn killed_at_any_point() {
+async fn kill_at_any_point_loses_no_acknowledged_entry() {
     let kills: u32 = std::env::var("LIMES_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(12);
     let seed: u64 = std::env::var("LIMES_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("LIMES_SEED={seed}");
@@ -231,22 +235,23 @@ async fn killed_at_any_point() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-        let said = |line: &str| line.strip_prefix("acknowledged ").and_then(|number| number.parse().ok());
-        // Killed after it has acknowledged something, at a moment that varies by microseconds.
+        let acknowledged_by =
+            |line: &str| line.strip_prefix("acknowledged ").and_then(|number| number.parse().ok());
+        // Kill it after a new acknowledgement, at a moment that varies by microseconds.
         let before = acknowledged;
         while acknowledged <= before {
             let line = lines.next().unwrap_or_else(|| panic!("kill {kill}: the log did not open")).unwrap();
-            acknowledged = said(&line).unwrap_or(acknowledged).max(acknowledged);
+            acknowledged = acknowledged_by(&line).unwrap_or(acknowledged).max(acknowledged);
         }
         std::thread::sleep(Duration::from_micros(random.random_range(0..4_000)));
         victim.kill().unwrap();
         victim.wait().unwrap();
         for line in lines.map_while(Result::ok) {
-            acknowledged = said(&line).unwrap_or(acknowledged).max(acknowledged);
+            acknowledged = acknowledged_by(&line).unwrap_or(acknowledged).max(acknowledged);
         }
     }
     let (_, entries) = contents(SegmentLog::open(dir.path()).unwrap()).await;
-    assert!(entries.len() as u64 >= acknowledged, "{} of {acknowledged} are left", entries.len());
+    assert!(entries.len() as u64 >= acknowledged, "{} of {acknowledged} entries are left", entries.len());
     assert!(entries.iter().all(|(index, found)| *found == entry(*index, 40)));
     println!("{kills} kills, {acknowledged} entries acknowledged, {} there", entries.len());
 }

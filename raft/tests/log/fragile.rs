@@ -1,5 +1,5 @@
-//! A disk in memory that fails, and that keeps at a crash only what was synced and as much of the
-//! rest as chance has it.
+//! A disk in memory that fails on request. At a crash it keeps what was synced, and a random part of the
+//! rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,34 +11,35 @@ use limes_raft::log::files::{Files, LogFile};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-/// Bytes that a disk writes as one.
+/// Bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// What may fail.
+/// The kinds of calls that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Write,
     Sync,
-    /// Room for a file.
-    Shape,
+    /// Preallocation.
+    Resize,
     Any,
 }
 
+/// A disk in memory.
 #[derive(Clone)]
 pub struct Fragile(Arc<Mutex<World>>);
 
 #[derive(Default)]
 struct World {
-    /// Names and the files that they stand for, as a process sees them and as the disk has them.
+    /// Names and their files: as a process sees them, and as the disk has them.
     names: BTreeMap<String, usize>,
     durable: BTreeMap<String, usize>,
     files: Vec<Stored>,
     segment: u64,
     locked: bool,
     calls: u64,
-    /// At this call the power goes.
+    /// The power is lost at this call.
     crash_at: Option<u64>,
-    /// The call of this kind after so many others of it fails, once.
+    /// Kind, number of calls of this kind that still succeed, and error number of the one that fails.
     fail: Option<(Call, u64, i32)>,
 }
 
@@ -53,7 +54,7 @@ impl World {
     fn call(&mut self, call: Call) -> io::Result<()> {
         self.calls += 1;
         if self.crash_at.is_some_and(|at| self.calls > at) {
-            return Err(io::Error::other("the power is gone"));
+            return Err(io::Error::other("the power was lost"));
         }
         if let Some((kind, left, errno)) = self.fail
             && (kind == call || kind == Call::Any)
@@ -69,7 +70,7 @@ impl World {
 }
 
 impl Fragile {
-    /// An empty disk; segments of the log are of this size.
+    /// An empty disk for segments of this size.
     pub fn new(segment: u64) -> Self {
         Fragile(Arc::new(Mutex::new(World { segment, ..World::default() })))
     }
@@ -86,7 +87,7 @@ impl Fragile {
         self.world().fail = Some((call, after, errno));
     }
 
-    /// What is there after a power loss: of what was not synced, chance decides by sectors and names.
+    /// The disk after a power loss: of what was not synced, a random choice of sectors and names is kept.
     pub fn after_crash(&self, random: &mut StdRng) -> Fragile {
         let world = self.world();
         let mut names = world.durable.clone();
@@ -170,7 +171,7 @@ impl Files for Fragile {
                 return Ok(Box::new(Lock(self.clone())));
             }
             drop(world);
-            assert!(Instant::now() < until, "the log before is not closed");
+            assert!(Instant::now() < until, "the earlier log was not closed");
             std::thread::yield_now();
         }
     }
@@ -241,7 +242,7 @@ impl LogFile for OneFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut world = self.0.world();
         let failed = world.call(Call::Write);
-        // A write that fails may have written some of it; one that the power loss cuts too.
+        // A failed write, and one at the power loss, may have written a part.
         let written = if failed.is_ok() { bytes.len() } else { bytes.len() / 2 };
         let (from, to) = (offset as usize, offset as usize + written);
         let file = &mut world.files[self.1];
@@ -253,9 +254,9 @@ impl LogFile for OneFile {
         failed
     }
 
-    fn shape(&self, keep: u64, bytes: u64) -> io::Result<()> {
+    fn resize(&self, keep: u64, bytes: u64) -> io::Result<()> {
         let mut world = self.0.world();
-        world.call(Call::Shape)?;
+        world.call(Call::Resize)?;
         let file = &mut world.files[self.1];
         file.now.truncate(keep as usize);
         let from = file.now.len();
@@ -272,8 +273,8 @@ impl LogFile for OneFile {
         if failed.is_ok() {
             file.durable = file.now.clone();
         }
-        // As Linux does it: after an error the pages count as clean, and the next sync succeeds without
-        // writing them.
+        // As on Linux: after an error the pages count as clean, and the next sync succeeds without writing
+        // them.
         if !crashed {
             file.dirty.clear();
         }

@@ -1,7 +1,10 @@
-//! The segment log (R9): openraft's own suite, disks that break, processes that are killed.
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+//! The segment log (R9): openraft's conformance suite, failing disks, damaged files, killed processes.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "a panic fails the test")]
 
 mod conformance;
 mod crashes;
+mod damage;
 mod disk;
 mod fragile;
+mod golden;
+mod model;

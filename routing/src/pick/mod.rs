@@ -21,6 +21,63 @@ pub enum Policy {
     Rendezvous,
 }
 
+/// A selection policy as the setting `exchange.hashby` names it: a [`Policy`] and the source of its key.
+///
+/// A new policy is a file beside this one, a variant here, and its rows in [`HashBy::KEYWORDS`], [`HashBy::policy`],
+/// [`HashBy::key_source`] and the golden choices of the tests below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HashBy {
+    /// The edge's id, modulo the number of services.
+    #[default]
+    EdgeId,
+    /// The edge's address, modulo the number of services.
+    SrcIp,
+    /// At random.
+    Random,
+    /// Rendezvous hashing of the edge's id: few edges move when a service comes or goes.
+    Rendezvous,
+}
+
+/// The source of a policy's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySource {
+    /// The caller's id.
+    Id,
+    /// The caller's address, by a function of [`source`].
+    Address,
+    /// A random number.
+    Random,
+}
+
+impl HashBy {
+    /// The keyword of each policy.
+    pub const KEYWORDS: [(&str, HashBy); 4] = [
+        ("edgeid", HashBy::EdgeId),
+        ("srcip", HashBy::SrcIp),
+        ("random", HashBy::Random),
+        ("rendezvous", HashBy::Rendezvous),
+    ];
+    /// The help text of the setting.
+    pub const HELP: &str = "edgeid, srcip, random or rendezvous.";
+
+    /// How the service is selected.
+    pub fn policy(self) -> Policy {
+        match self {
+            HashBy::EdgeId | HashBy::SrcIp | HashBy::Random => Policy::Modulo,
+            HashBy::Rendezvous => Policy::Rendezvous,
+        }
+    }
+
+    /// The source of the key.
+    pub fn key_source(self) -> KeySource {
+        match self {
+            HashBy::EdgeId | HashBy::Rendezvous => KeySource::Id,
+            HashBy::SrcIp => KeySource::Address,
+            HashBy::Random => KeySource::Random,
+        }
+    }
+}
+
 /// A session that may be selected.
 pub trait Candidate {
     /// The service of the session.
@@ -83,6 +140,14 @@ mod tests {
     use super::*;
 
     /// Whether a candidate can be reached may change during the selection.
+    #[test]
+    fn help_text_lists_every_keyword() {
+        let listed: Vec<_> = HashBy::HELP.trim_end_matches('.').split([',', ' ']).collect();
+        for (keyword, _) in HashBy::KEYWORDS {
+            assert!(listed.contains(&keyword), "{keyword} is missing from {:?}", HashBy::HELP);
+        }
+    }
+
     #[test]
     fn selection_survives_candidates_that_become_unusable() {
         let one = [At(1, 1)];

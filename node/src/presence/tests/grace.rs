@@ -1,11 +1,11 @@
-//! Whoever is sent away, or loses its node, is expected back for a while.
+//! The reconnect grace of sessions whose node drains or dies.
 
 use super::*;
 use crate::router::grace::Wait;
 use crate::router::resolve::{Patience, resolve, resolve_reachable};
 
 /// The third node's view of an edge.
-fn seen(world: &World, edge: u64) -> Resolution {
+fn resolved(world: &World, edge: u64) -> Resolution {
     resolve_edge(&world.members[2].node.router, EdgeId(edge), None)
 }
 
@@ -16,15 +16,15 @@ fn planned(found: &Resolution) -> Option<bool> {
     }
 }
 
-/// The node at this place says that it stops.
-fn leaves(world: &mut World, at: u64) {
+/// The node at this index announces its departure.
+fn announce_departure(world: &mut World, at: u64) {
     let key = format!("leaving.{}", at + 1);
     let value = limes_raft::hex(&[at as u8 + 1; 16]);
     world.plain(Event::SettingChanged { key, value });
 }
 
-/// Closes an edge's or service's connection, whose row goes.
-fn ends(world: &mut World, at: usize, event: Event) {
+/// Removes the row of an edge or service on every node.
+fn remove_row(world: &mut World, at: usize, event: Event) {
     world.propose(at, vec![event]).unwrap();
     (0..3).for_each(|at| world.catch_up(at));
 }
@@ -35,47 +35,56 @@ fn offline(world: &World, edge: u64) -> Event {
 }
 
 #[test]
-fn only_who_is_sent_away_is_expected_back() {
+fn only_an_edge_of_a_draining_node_has_a_grace() {
     let mut world = World::new(1);
     (1..=2).for_each(|edge| world.connect(0, EdgeId(edge), false));
     (0..3).for_each(|at| world.catch_up(at));
     let event = offline(&world, 1);
-    ends(&mut world, 0, event);
-    assert!(matches!(seen(&world, 1), Resolution::Absent), "it has left by itself");
-    leaves(&mut world, 0);
+    remove_row(&mut world, 0, event);
+    assert!(matches!(resolved(&world, 1), Resolution::Absent), "it has disconnected by itself");
+    announce_departure(&mut world, 0);
     let event = offline(&world, 2);
-    ends(&mut world, 0, event);
-    assert_eq!(planned(&seen(&world, 2)), Some(true));
+    remove_row(&mut world, 0, event);
+    assert_eq!(planned(&resolved(&world, 2)), Some(true));
     world.connect(1, EdgeId(2), false);
     (0..3).for_each(|at| world.catch_up(at));
-    assert!(!matches!(seen(&world, 2), Resolution::InGrace(_) | Resolution::Absent), "it is back");
+    assert!(
+        !matches!(resolved(&world, 2), Resolution::InGrace(_) | Resolution::Absent),
+        "it has reconnected"
+    );
     let event = offline(&world, 2);
-    ends(&mut world, 1, event);
-    assert!(matches!(seen(&world, 2), Resolution::Absent), "and has left by itself");
+    remove_row(&mut world, 1, event);
+    assert!(
+        matches!(resolved(&world, 2), Resolution::Absent),
+        "it has disconnected by itself the second time"
+    );
 }
 
 #[test]
-fn who_was_on_a_node_that_died_is_expected_until_it_comes() {
+fn edge_of_a_dead_node_has_a_grace_until_it_reconnects() {
     let mut world = World::new(1);
     world.connect(0, EdgeId(1), false);
     (0..3).for_each(|at| world.catch_up(at));
     let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
     world.plain(Event::NodeDown { node: NodeId(1), epoch });
     world.catch_up(2);
-    assert_eq!(planned(&seen(&world, 1)), Some(false));
+    assert_eq!(planned(&resolved(&world, 1)), Some(false));
     world.connect(1, EdgeId(1), false);
     world.catch_up(2);
-    assert!(!matches!(seen(&world, 1), Resolution::InGrace(_) | Resolution::Absent), "it is back");
+    assert!(
+        !matches!(resolved(&world, 1), Resolution::InGrace(_) | Resolution::Absent),
+        "it has reconnected"
+    );
 }
 
 #[test]
-fn what_the_last_service_of_a_node_that_stops_offered_is_expected_back() {
+fn method_of_the_last_service_of_a_draining_node_has_a_grace() {
     let mut world = World::new(1);
     world.serve(0, ServiceId(1));
     world.serve(1, ServiceId(2));
     (0..3).for_each(|at| world.catch_up(at));
-    leaves(&mut world, 0);
-    leaves(&mut world, 1);
+    announce_departure(&mut world, 0);
+    announce_departure(&mut world, 1);
     let offline = |world: &World, service: u64| {
         let row = world.tables.services().find(|row| row.service == ServiceId(service)).unwrap();
         Event::ServiceOffline { service: row.service, session: row.home.session }
@@ -84,14 +93,14 @@ fn what_the_last_service_of_a_node_that_stops_offered_is_expected_back() {
         resolve(&world.members[2].node.router, &request("greet", mpsc::unbounded_channel().0))
     };
     let event = offline(&world, 1);
-    ends(&mut world, 0, event);
-    assert!(matches!(call(&world), Resolution::Unreachable), "another offers it still");
+    remove_row(&mut world, 0, event);
+    assert!(matches!(call(&world), Resolution::Unreachable), "another service still offers it");
     let event = offline(&world, 2);
-    ends(&mut world, 1, event);
+    remove_row(&mut world, 1, event);
     assert_eq!(planned(&call(&world)), Some(true));
     let other = resolve(&world.members[2].node.router, &request("other", mpsc::unbounded_channel().0));
     assert!(matches!(other, Resolution::Absent));
-    // The same with a node that dies, for whoever asks for it.
+    // The same for a node that dies, but only for patient callers.
     world.serve(0, ServiceId(3));
     world.plain(Event::SettingChanged { key: "leaving.1".into(), value: String::new() });
     world.catch_up(2);
@@ -102,37 +111,37 @@ fn what_the_last_service_of_a_node_that_stops_offered_is_expected_back() {
     assert_eq!(planned(&call(&world)), Some(false));
 }
 
-/// Of the two sorts of waiting, one is for those who ask for it.
+/// An unplanned grace applies to patient callers only.
 #[tokio::test]
-async fn who_is_not_patient_waits_for_nobody_whose_node_died() {
+async fn impatient_caller_does_not_wait_for_sessions_of_a_dead_node() {
     let world = World::new(1);
     let node = &world.members[0].node.router;
     let far = Instant::now() + Duration::from_secs(60);
-    let looks = async |planned, patient| {
-        let looks = std::cell::Cell::new(0);
+    let attempts = async |planned, patient| {
+        let count = std::cell::Cell::new(0);
         let found = resolve_reachable(node, Patience::until(node, far, patient), || {
-            looks.set(looks.get() + 1);
-            if looks.get() < 3 {
+            count.set(count.get() + 1);
+            if count.get() < 3 {
                 Resolution::InGrace(Wait { until: far, planned })
             } else {
                 Resolution::Absent
             }
         });
         assert!(matches!(found.await, Resolution::Absent));
-        looks.get()
+        count.get()
     };
-    assert_eq!(looks(false, false).await, 1, "denied at the first look");
+    assert_eq!(attempts(false, false).await, 1, "absent at the first attempt");
     for (planned, patient) in [(true, false), (false, true), (true, true)] {
-        assert_eq!(looks(planned, patient).await, 3, "{planned} {patient}");
+        assert_eq!(attempts(planned, patient).await, 3, "{planned} {patient}");
     }
     let past = Wait { until: Instant::now(), planned: true };
     let found = resolve_reachable(node, Patience::until(node, far, true), || Resolution::InGrace(past)).await;
-    assert!(matches!(found, Resolution::Absent), "its time is over");
+    assert!(matches!(found, Resolution::Absent), "the grace is over");
 }
 
-/// What has been sent in vain is not sent there again: the end of that session is on its way into the tables.
+/// The session that was tried is not selected again: its removal is on its way into the tables.
 #[test]
-fn nobody_is_led_again_to_a_session_that_is_over() {
+fn session_that_was_tried_is_not_selected_again() {
     let mut world = World::new(1);
     world.connect(0, EdgeId(1), false);
     (0..3).for_each(|at| world.catch_up(at));
@@ -140,12 +149,12 @@ fn nobody_is_led_again_to_a_session_that_is_over() {
     for (at, tried) in [(0, 1), (2, 1), (0, 2)] {
         let mut incarnation = home.incarnation;
         incarnation.0.ordinal += tried - 1;
-        let tried_there = tried == 1;
+        let was_tried = tried == 1;
         let found = resolve_edge(
             &world.members[at].node.router,
             EdgeId(1),
             Some(Destination::Edge(EdgeId(1), incarnation)),
         );
-        assert_eq!(matches!(found, Resolution::Unreachable), tried_there || at == 2, "{found:?}");
+        assert_eq!(matches!(found, Resolution::Unreachable), was_tried || at == 2, "{found:?}");
     }
 }

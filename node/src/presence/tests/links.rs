@@ -1,4 +1,4 @@
-//! What a node says to others over its links, and what waits there.
+//! Commands to the links to other nodes, and routes over them.
 
 use super::*;
 use crate::router::message::{LinkCommand, LinkHandle, LinkMessage};
@@ -12,11 +12,11 @@ fn link(world: &World, to: u64, silent: bool) -> Mailbox<LinkMessage> {
     mailbox
 }
 
-/// Takeovers and ends that wait in a link's mailbox.
-fn said(link: &Mailbox<LinkMessage>) -> (usize, Vec<(Destination, Code)>) {
+/// The takeovers and session ends in a link's mailbox.
+fn commands(link: &Mailbox<LinkMessage>) -> (usize, Vec<(Destination, Code)>) {
     let (mut takeovers, mut over) = (0, Vec::new());
-    for mail in link.take_all() {
-        match mail {
+    for message in link.take_all() {
+        match message {
             LinkMessage::Command(LinkCommand::Takeover { .. }) => takeovers += 1,
             LinkMessage::Command(LinkCommand::SessionOver(target, code)) => over.push((target, code)),
             other => panic!("{other:?}"),
@@ -25,9 +25,9 @@ fn said(link: &Mailbox<LinkMessage>) -> (usize, Vec<(Destination, Code)>) {
     (takeovers, over)
 }
 
-/// R4: the old home is told of a takeover; if it is silent, the others are.
+/// R4: the old home is notified of a takeover; if it is silent, the other nodes are.
 #[test]
-fn who_can_be_heard_is_told_of_a_takeover() {
+fn takeover_is_announced_to_the_old_home_or_if_it_is_silent_to_the_others() {
     for silent in [false, true] {
         let mut world = World::new(1);
         world.connect(0, EdgeId(1), false);
@@ -37,14 +37,14 @@ fn who_can_be_heard_is_told_of_a_takeover() {
         world.connect(2, EdgeId(1), false);
         world.catch_up(2);
         let over = (Destination::Edge(EdgeId(1), old.incarnation), Code::REPLACED);
-        assert_eq!(said(&home), (usize::from(!silent), vec![over]));
-        assert_eq!(said(&other), (usize::from(silent), vec![]));
+        assert_eq!(commands(&home), (usize::from(!silent), vec![over]));
+        assert_eq!(commands(&other), (usize::from(silent), vec![]));
     }
 }
 
-/// What was forwarded to a session that an operator ends is ended, should its node say nothing.
+/// Requests forwarded to a session that an operator ends are failed even if its node does not report the end.
 #[test]
-fn who_has_forwarded_to_a_kicked_session_is_told() {
+fn link_ends_what_was_forwarded_to_a_kicked_session() {
     let mut world = World::new(1);
     world.connect(0, EdgeId(1), false);
     world.serve(0, ServiceId(1));
@@ -54,16 +54,16 @@ fn who_has_forwarded_to_a_kicked_session_is_told() {
     world.plain(Event::Kick { edge: EdgeId(1) });
     world.catch_up(2);
     let over = |target| (0, vec![(target, Code::GONE)]);
-    assert_eq!(said(&link), over(Destination::Edge(EdgeId(1), home.incarnation)));
+    assert_eq!(commands(&link), over(Destination::Edge(EdgeId(1), home.incarnation)));
     let service = world.tables.services().next().map(|row| (row.service, row.home)).unwrap();
     world.plain(Event::KickService { service: service.0 });
     world.catch_up(2);
-    assert_eq!(said(&link), over(Destination::Service(service.0, service.1.session, service.1.epoch)));
+    assert_eq!(commands(&link), over(Destination::Service(service.0, service.1.session, service.1.epoch)));
 }
 
-/// A node that has not answered pings is passed over while another offers the same.
+/// A service on a node that has not answered pings is selected only if there is no other.
 #[test]
-fn services_on_silent_nodes_are_passed_over() {
+fn services_on_silent_nodes_are_selected_only_if_there_is_no_other() {
     let mut world = World::new(1);
     world.serve(0, ServiceId(1));
     world.serve(1, ServiceId(2));
@@ -72,7 +72,7 @@ fn services_on_silent_nodes_are_passed_over() {
     let picked = |key| {
         let request = Request { key, ..request("greet", mpsc::unbounded_channel().0) };
         match resolve(&node.router, &request) {
-            Resolution::Routed(way) => way.node.unwrap().0,
+            Resolution::Routed(route) => route.node.unwrap().0,
             other => panic!("{other:?}"),
         }
     };
@@ -81,12 +81,12 @@ fn services_on_silent_nodes_are_passed_over() {
     let _links = (link(&world, 1, true), link(&world, 2, false));
     assert_eq!((picked(0), picked(1)), (2, 2));
     let _links = (link(&world, 1, true), link(&world, 2, true));
-    assert_eq!((picked(0), picked(1)), (1, 2), "better than nobody");
+    assert_eq!((picked(0), picked(1)), (1, 2), "a silent node is better than none");
 }
 
-/// What was cancelled while it was unread does not run elsewhere.
+/// A request that was cancelled before it was read does not run elsewhere.
 #[tokio::test]
-async fn what_was_cancelled_unread_is_not_led_on() {
+async fn cancelled_unread_request_is_not_redirected() {
     let mut world = World::new(1);
     world.serve(0, ServiceId(1));
     world.serve(0, ServiceId(2));
@@ -100,5 +100,5 @@ async fn what_was_cancelled_unread_is_not_led_on() {
     let answer = answers.recv().await.unwrap();
     let RequestEvent::Answer(Answer::Failed(failure)) = answer else { panic!("{answer:?}") };
     assert_eq!((failure.code, failure.ran), (Code::CANCELLED, Execution::NotStarted));
-    assert!(world.members[0].open.values().all(|outbox| outbox.take_all().is_empty()));
+    assert!(world.members[0].open.values().all(|inbox| inbox.take_all().is_empty()));
 }

@@ -1,17 +1,17 @@
-//! Messages keep their order also when the first has to look for its way.
+//! Messages keep their order while the first is being resolved.
 
 use super::*;
 use crate::router::message::Freshness;
 use crate::router::resolve::{dispatch, resolve_again};
 
 #[tokio::test]
-async fn a_message_that_looks_for_its_way_is_not_overtaken() {
+async fn message_that_is_being_resolved_is_not_overtaken() {
     let mut world = World::new(1);
     world.connect(0, EdgeId(1), false);
     world.catch_up(0);
     let node = world.members[0].node.router.clone();
     let home = world.tables.edge(EdgeId(1)).unwrap().home;
-    let outbox = world.members[0].open[&home.session.0].clone();
+    let inbox = world.members[0].open[&home.session.0].clone();
     let (sender, _answers) = mpsc::unbounded_channel();
     let message = |id, topic| {
         let request = request(topic, sender.clone());
@@ -19,13 +19,13 @@ async fn a_message_that_looks_for_its_way_is_not_overtaken() {
     };
     // Its task has not run yet.
     resolve_again(&node, message(1, "topic"), Freshness::AtLeast(Revision(99)));
-    assert!(dispatch(&node, message(2, "topic")).is_none(), "it waits behind the first");
+    assert!(dispatch(&node, message(2, "topic")).is_none(), "the second waits behind the first");
     assert!(dispatch(&node, message(3, "other")).is_some(), "another topic has an order of its own");
     let mut order = Vec::new();
     for _ in 0..10_000 {
         tokio::task::yield_now().await;
-        for mail in outbox.take_all() {
-            let Some(Delivery::Request(request)) = mail.into_delivery() else { panic!("no request") };
+        for message in inbox.take_all() {
+            let Some(Delivery::Request(request)) = message.into_delivery() else { panic!("no request") };
             order.push(request.id);
         }
     }

@@ -1,8 +1,9 @@
-//! SessionRegistry that are revived close nothing.
+//! Resuming closes no session that is revived.
 
 use super::*;
+use crate::presence::resume::Claim;
 
-/// The first node, declared down although it lives, in its next life.
+/// The first node, declared down although it runs, in its next epoch.
 fn wrongly_down(world: &mut World) -> Arc<Components> {
     world.catch_up(0);
     let epoch = world.tables.live_epoch(NodeId(1)).unwrap();
@@ -12,49 +13,49 @@ fn wrongly_down(world: &mut World) -> Arc<Components> {
     world.members[0].node.clone()
 }
 
-/// An earlier attempt to resume that was given up and came through after all does not cost the session.
+/// An attempt that was given up and committed after all does not close the session.
 #[test]
-fn a_resume_that_came_through_late_closes_nothing() {
+fn resume_that_commits_late_closes_no_session() {
     let mut world = World::new(1);
     world.connect(0, EdgeId(1), false);
     let node = wrongly_down(&mut world);
     let (first, second) = (resume::claims(&node.presence), resume::claims(&node.presence));
-    let event = |claims: &[(u64, SessionEntry, Event)]| vec![claims[0].2.clone()];
+    let event = |claims: &[Claim]| vec![claims[0].event.clone()];
     assert_eq!(resume::unrevived(resume::claims(&node.presence), NodeId(1), &world.tables).len(), 1);
     world.propose(0, event(&first)).unwrap();
     world.catch_up(0);
     assert!(
         resume::unrevived(resume::claims(&node.presence), NodeId(1), &world.tables).is_empty(),
-        "and not again"
+        "a revived session is not claimed again"
     );
     let verdicts = world.propose(0, event(&second)).unwrap();
     assert_eq!(verdicts, [Verdict::Rejected(Reason::Stale)]);
-    assert!(resume::decided(&node.presence, second[0].0, &second[0].1, &verdicts[0]));
-    assert!(world.members[0].open[&second[0].0].take_all().is_empty());
-    // One that really was taken over meanwhile is closed.
+    assert!(resume::decided(&node.presence, &second[0], &verdicts[0]));
+    assert!(world.members[0].open[&second[0].no].take_all().is_empty());
+    // A session that was taken over meanwhile is closed.
     let third = resume::claims(&node.presence);
     world.connect(1, EdgeId(1), false);
-    assert!(!resume::decided(&node.presence, third[0].0, &third[0].1, &Verdict::Rejected(Reason::Stale)));
-    assert_eq!(world.members[0].open[&third[0].0].take_all().len(), 1);
+    assert!(!resume::decided(&node.presence, &third[0], &Verdict::Rejected(Reason::Stale)));
+    assert_eq!(world.members[0].open[&third[0].no].take_all().len(), 1);
 }
 
-/// Whoever steps over its own resume by a snapshot has revived its sessions, not replaced them.
+/// A node that installs a snapshot which contains its own resume has revived its sessions, not replaced them.
 #[test]
-fn a_resume_that_a_snapshot_stepped_over_closes_nothing() {
+fn snapshot_that_contains_a_resume_closes_no_session() {
     let mut world = World::new(1);
     world.connect(0, EdgeId(1), false);
     world.serve(0, ServiceId(1));
     let node = wrongly_down(&mut world);
     let mut events: Vec<Event> =
-        resume::claims(&node.presence).into_iter().map(|(_, _, event)| event).collect();
+        resume::claims(&node.presence).into_iter().map(|claim| claim.event).collect();
     assert_eq!(events.len(), 2);
     events.push(Event::ResumeEnd {});
     world.propose(0, events).unwrap();
     world.jump(0);
-    for outbox in world.members[0].open.values() {
-        assert!(outbox.take_all().is_empty());
+    for inbox in world.members[0].open.values() {
+        assert!(inbox.take_all().is_empty());
     }
-    assert_eq!(orphans::look(&node.presence, &world.tables), Default::default());
+    assert_eq!(orphans::find(&node.presence, &world.tables), Default::default());
     let home = world.tables.edge(EdgeId(1)).unwrap().home;
     assert!(find_local(&node.router, Destination::Edge(EdgeId(1), home.incarnation)).is_some());
 }

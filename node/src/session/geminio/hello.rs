@@ -1,4 +1,4 @@
-//! From a Conn to a newcomer that the tables can be asked about.
+//! From the Conn packet of a client to its admission.
 
 use bytes::Bytes;
 use limes_wire::driver::GeminioCx;
@@ -6,12 +6,10 @@ use limes_wire::frame::{GoAway, Hello, Role};
 use limes_wire::{Code, Str, geminio, limits};
 use serde::Deserialize;
 
-use super::{Session, State};
-use crate::presence::admission::{PeerProtocol, PendingAdmission, admit};
-use crate::router::message::SessionHandle;
-use crate::tasks;
+use super::state::GeminioSession;
+use crate::presence::admission::PeerProtocol;
 
-/// What a service says about itself.
+/// The meta of a service.
 #[derive(Debug, Deserialize)]
 struct ServiceMeta {
     #[serde(default)]
@@ -20,50 +18,56 @@ struct ServiceMeta {
     topics: Option<Vec<String>>,
 }
 
-/// Asks the tables about a client, or refuses it at once.
-pub(super) fn on_hello(session: &mut Session, hello: geminio::Hello, cx: &mut GeminioCx) {
-    // Kept for long; a slice would keep the whole read's memory with it.
+/// Why the meta of a client is refused.
+#[derive(Debug, thiserror::Error)]
+enum MetaError {
+    #[error("the meta is longer than {} bytes", limits::META_MAX)]
+    TooLong,
+    #[error("the meta of a service is no JSON object")]
+    NoObject,
+    #[error("the meta of a service is no JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("more than {} topics", limits::NAMES_MAX)]
+    Topics,
+    #[error("a name or topic is longer than {} bytes", limits::NAME_MAX)]
+    Name,
+}
+
+/// Starts the admission of a client, or refuses it at once.
+pub(super) fn on_hello(session: &mut GeminioSession, hello: geminio::Hello, cx: &mut GeminioCx) {
+    // The session keeps it; a slice would keep the memory of the whole read.
     let meta = Bytes::copy_from_slice(&hello.meta);
-    let described = match session.role {
+    let role = session.core.role;
+    let described = match role {
         Role::Service => describe(&meta),
         _ if meta.len() <= limits::META_MAX => Ok((String::new(), Vec::new())),
-        _ => Err(format!("the meta is longer than {} bytes", limits::META_MAX)),
+        _ => Err(MetaError::TooLong),
     };
     let (name, topics) = match described {
         Ok(described) => described,
-        Err(text) => return session.close(GoAway::new(Code::PROTOCOL, text), cx),
+        Err(error) => return session.close(GoAway::new(Code::PROTOCOL, error.to_string()), cx),
     };
-    session.topics = topics;
-    session.state = State::Admitting;
-    session.place.spoke();
-    let claim = hello.client.filter(|_| session.role == Role::Service);
-    let pending = PendingAdmission {
-        no: session.no,
-        handle: SessionHandle::Geminio(session.handle.clone()),
-        remote: session.remote,
-        protocol: PeerProtocol::Geminio,
-        hello: Hello { role: session.role, claim, name, meta, ..Hello::default() },
-    };
-    tasks::spawn(tasks::Kind::Session, admit(session.ctx.presence.clone(), pending));
+    session.protocol.topics = topics;
+    let claim = hello.client.filter(|_| role == Role::Service);
+    session.core.admit(PeerProtocol::Geminio, Hello { role, claim, name, meta, ..Hello::default() });
 }
 
 /// A service's name and topics.
-fn describe(meta: &[u8]) -> Result<(String, Vec<Str>), String> {
+fn describe(meta: &[u8]) -> Result<(String, Vec<Str>), MetaError> {
     if meta.len() > limits::META_MAX {
-        return Err(format!("the meta is longer than {} bytes", limits::META_MAX));
+        return Err(MetaError::TooLong);
     }
-    // Else a list would do as well.
+    // serde would also read a JSON array as a struct.
     if !meta.trim_ascii_start().starts_with(b"{") {
-        return Err("the meta of a service is no JSON object".to_owned());
+        return Err(MetaError::NoObject);
     }
-    let described: ServiceMeta =
-        serde_json::from_slice(meta).map_err(|error| format!("the meta of a service is no JSON: {error}"))?;
+    let described: ServiceMeta = serde_json::from_slice(meta)?;
     let (name, topics) = (described.service.unwrap_or_default(), described.topics.unwrap_or_default());
     if topics.len() > limits::NAMES_MAX {
-        return Err(format!("more than {} topics", limits::NAMES_MAX));
+        return Err(MetaError::Topics);
     }
     if std::iter::once(&name).chain(&topics).any(|name| name.len() > limits::NAME_MAX) {
-        return Err(format!("a name or topic is longer than {} bytes", limits::NAME_MAX));
+        return Err(MetaError::Name);
     }
     Ok((name, topics.into_iter().map(Str::from).collect()))
 }
@@ -73,10 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_is_what_its_meta_says() {
+    fn name_and_topics_of_a_service_are_read_from_its_meta() {
         let (name, topics) = describe(br#"{"service":"svc-a","topics":["t1","*"]}"#).unwrap();
         assert_eq!((name.as_str(), topics.len(), &*topics[1]), ("svc-a", 2, "*"));
-        assert_eq!(describe(br#"{"service":"","topics":null}"#), Ok((String::new(), vec![])));
+        assert_eq!(describe(br#"{"service":"","topics":null}"#).unwrap(), (String::new(), vec![]));
+    }
+
+    #[test]
+    fn invalid_meta_is_refused() {
         for bad in [&b"not json"[..], b"", b"[]", br#"{"topics":[5]}"#, &[b' '; limits::META_MAX + 1]] {
             assert!(describe(bad).is_err());
         }

@@ -1,55 +1,55 @@
-//! What the peer has asked for, and which answer it waits for.
+//! The requests of the peer, and which answer it expects.
 //!
-//! A Go program that asks again with the same object repeats the packet's id, be it because its own time was
-//! over, or because it waits for no answer. The reference passes each on under an id of its own; so do we.
+//! A Go program that repeats a request with the same object also repeats the packet's id, after its own timeout or because
+//! it expects no answer. Like the reference, the session forwards each under an id of its own.
 
 use std::collections::HashMap;
 
 use limes_wire::Str;
 
-/// What an answer needs to know of its question.
+/// What the answer to a request needs to know about it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PendingRequest {
-    /// The packet's id: that of the answer.
+    /// The packet's id, which the answer repeats.
     pub(super) id: u64,
     /// Method or topic; the answer to a call repeats it.
     pub(super) name: Str,
-    /// The deadline is the peer's own.
-    pub(super) in_time: bool,
+    /// The deadline was set by the peer, not by the node.
+    pub(super) has_own_deadline: bool,
 }
 
-/// PendingRequests that are not answered yet, by numbers of ours.
+/// Requests that are not answered yet, by the session's own numbers.
 #[derive(Debug, Default)]
 pub(super) struct PendingRequests {
     last: u64,
     open: HashMap<u64, PendingRequest>,
-    /// The newest under each packet id.
+    /// The newest request under each packet id.
     newest: HashMap<u64, u64>,
 }
 
 impl PendingRequests {
-    /// Notes a question and gives its number.
-    pub(super) fn note(&mut self, asked: PendingRequest) -> u64 {
+    /// Adds a request and returns its number.
+    pub(super) fn insert(&mut self, request: PendingRequest) -> u64 {
         self.last += 1;
-        self.newest.insert(asked.id, self.last);
-        self.open.insert(self.last, asked);
+        self.newest.insert(request.id, self.last);
+        self.open.insert(self.last, request);
         self.last
     }
 
-    /// The number of the newest question under a packet id.
+    /// The number of the newest request under a packet id.
     pub(super) fn newest(&self, id: u64) -> Option<u64> {
         self.newest.get(&id).copied()
     }
 
-    /// Takes a question that has its answer, and whether the peer waits for that: under one id it waits for
-    /// the answer to the newest only, and would take any other for it.
+    /// Removes a request that has ended, and returns whether the peer expects its answer. Under one packet id it expects
+    /// only that of the newest request, and would take any other answer for it.
     pub(super) fn take(&mut self, no: u64) -> Option<(PendingRequest, bool)> {
-        let asked = self.open.remove(&no)?;
-        let is_newest = self.newest.get(&asked.id) == Some(&no);
+        let request = self.open.remove(&no)?;
+        let is_newest = self.newest.get(&request.id) == Some(&no);
         if is_newest {
-            self.newest.remove(&asked.id);
+            self.newest.remove(&request.id);
         }
-        Some((asked, is_newest))
+        Some((request, is_newest))
     }
 }
 
@@ -57,21 +57,28 @@ impl PendingRequests {
 mod tests {
     use super::*;
 
+    fn request(id: u64) -> PendingRequest {
+        PendingRequest { id, ..PendingRequest::default() }
+    }
+
     #[test]
-    fn under_one_id_only_the_newest_question_is_answered() {
-        let asked = |id| PendingRequest { id, ..PendingRequest::default() };
-        let mut questions = PendingRequests::default();
+    fn only_the_newest_request_under_an_id_is_answered() {
+        let mut pending = PendingRequests::default();
         let (first, other, second) =
-            (questions.note(asked(7)), questions.note(asked(8)), questions.note(asked(7)));
-        assert_eq!((questions.newest(7), questions.newest(8)), (Some(second), Some(other)));
-        assert_eq!(questions.take(first), Some((asked(7), false)));
-        assert_eq!(questions.take(second), Some((asked(7), true)));
-        assert_eq!(questions.take(second), None);
-        assert_eq!(questions.take(other), Some((asked(8), true)));
-        // The other way round: what comes after the newest answer is not waited for either.
-        let (first, second) = (questions.note(asked(7)), questions.note(asked(7)));
-        assert_eq!(questions.take(second), Some((asked(7), true)));
-        assert_eq!(questions.take(first), Some((asked(7), false)));
-        assert!(questions.open.is_empty() && questions.newest.is_empty());
+            (pending.insert(request(7)), pending.insert(request(8)), pending.insert(request(7)));
+        assert_eq!((pending.newest(7), pending.newest(8)), (Some(second), Some(other)));
+        assert_eq!(pending.take(first), Some((request(7), false)));
+        assert_eq!(pending.take(second), Some((request(7), true)));
+        assert_eq!(pending.take(second), None);
+        assert_eq!(pending.take(other), Some((request(8), true)));
+    }
+
+    #[test]
+    fn an_older_request_that_ends_last_is_not_answered_either() {
+        let mut pending = PendingRequests::default();
+        let (first, second) = (pending.insert(request(7)), pending.insert(request(7)));
+        assert_eq!(pending.take(second), Some((request(7), true)));
+        assert_eq!(pending.take(first), Some((request(7), false)));
+        assert!(pending.open.is_empty() && pending.newest.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Clients of a node that stops in order.
+//! Clients of a node that drains.
 
 use limes_api::discovery::ListFrontiersRequest;
 use limes_api::discovery::cluster_service_client::ClusterServiceClient;

@@ -1,4 +1,4 @@
-//! A native client by hand: it never reconnects, and answers only what it is told to.
+//! A native client that sends only what a test tells it to; it never reconnects.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use super::PATIENCE;
 
-/// Of calls: used once (PROTOCOL 4.1).
+/// The next id of a call; each is used once (PROTOCOL 4.1).
 static NUMBERS: AtomicU64 = AtomicU64::new(1_000_000);
 
-/// One connection that has been welcomed.
+/// One connection, after its Welcome.
 pub(crate) struct Bare {
     socket: TcpStream,
     pub(crate) welcome: Welcome,
@@ -28,7 +28,7 @@ impl Bare {
         Bare::connect(address, Hello::default()).await.expect("welcomed")
     }
 
-    /// An edge that comes with a ticket.
+    /// An edge that presents a ticket.
     pub(crate) async fn again(address: &str, ticket: &Bytes, moving: bool) -> Bare {
         let hello = Hello { ticket: ticket.clone(), moving, ..Hello::default() };
         Bare::connect(address, hello).await.expect("welcomed")
@@ -44,11 +44,11 @@ impl Bare {
         service
     }
 
-    /// Says hello; an error is how the gateway refused.
+    /// Sends the hello. The error is the gateway's GoAway, if it sent one.
     pub(crate) async fn connect(address: &str, hello: Hello) -> Result<Bare, Option<GoAway>> {
         let mut socket = TcpStream::connect(address).await.map_err(|_| None)?;
         let mut bytes = BytesMut::from(&MAGIC[..]);
-        // Whoever reads seldom must not be taken for dead.
+        // The gateway must not close a connection whose test reads late.
         let body = Frame::Hello(Hello { keepalive: PATIENCE, ..hello }).encode(&mut bytes);
         bytes.extend_from_slice(&body);
         socket.write_all(&bytes).await.map_err(|_| None)?;
@@ -66,7 +66,7 @@ impl Bare {
         self.socket.write_all(&bytes).await.expect("the gateway reads");
     }
 
-    /// Publishes numbered messages at once, and waits for no answer.
+    /// Publishes numbered messages without waiting for their acks.
     pub(crate) async fn publish(&mut self, topic: &str, numbers: std::ops::Range<u64>) {
         let mut bytes = BytesMut::new();
         for id in numbers {
@@ -78,14 +78,14 @@ impl Bare {
         self.socket.write_all(&bytes).await.expect("the gateway reads");
     }
 
-    /// Takes messages of a topic from now on.
+    /// Subscribes to a topic.
     pub(crate) async fn subscribe(&mut self, topic: &str) {
         self.send(Frame::Subscribe(Names { id: 1, names: vec![topic.into()] })).await;
         let done = self.read().await;
         assert!(matches!(done, Some(Frame::Done(_))), "{done:?}");
     }
 
-    /// The next frame, keepalive apart; nothing: the connection has ended.
+    /// The next frame other than keepalives; `None` when the connection has ended.
     pub(crate) async fn read(&mut self) -> Option<Frame> {
         loop {
             match timeout(PATIENCE, read(&mut self.socket)).await.expect("a frame or an end")? {
@@ -96,14 +96,14 @@ impl Bare {
         }
     }
 
-    /// Calls a method, of an edge or (0) of some service, and waits for the reply or the error.
+    /// Calls a method of an edge, or of any service (peer 0), and waits for the reply or the error.
     pub(crate) async fn call(&mut self, peer: u64, method: &'static str, deadline: Duration) -> Frame {
         let (id, body) = (NUMBERS.fetch_add(1, Ordering::Relaxed), Bytes::from_static(b"x"));
         self.send(Frame::Call(Call { id, deadline, peer, method: method.into(), body })).await;
         self.read().await.expect("an answer")
     }
 
-    /// Waits for a call and gives it back unanswered.
+    /// Waits for a call and returns it without an answer.
     pub(crate) async fn called(&mut self) -> Call {
         match self.read().await {
             Some(Frame::Call(call)) => call,
@@ -116,16 +116,16 @@ impl Bare {
         self.send(Frame::Reply(Reply { id: call.id, body: call.body })).await;
     }
 
-    /// Waits for a go-away.
-    pub(crate) async fn told_to_go(&mut self) -> GoAway {
+    /// Waits for a GoAway.
+    pub(crate) async fn goaway(&mut self) -> GoAway {
         match self.read().await {
             Some(Frame::GoAway(goaway)) => goaway,
-            other => panic!("no go-away but {other:?}"),
+            other => panic!("no goaway but {other:?}"),
         }
     }
 }
 
-/// One frame from a socket, as long as it is open.
+/// One frame from a socket; `None` when it has ended.
 async fn read(socket: &mut TcpStream) -> Option<Frame> {
     loop {
         let mut header = [0; HEADER];
@@ -134,7 +134,7 @@ async fn read(socket: &mut TcpStream) -> Option<Frame> {
         let mut rest = vec![0; header.frame_len() - HEADER];
         socket.read_exact(&mut rest).await.ok()?;
         let body = rest.split_off(usize::from(header.head));
-        if let Some(frame) = Frame::decode(header, rest.into(), body.into()).expect("a proper frame") {
+        if let Some(frame) = Frame::decode(header, rest.into(), body.into()).expect("a valid frame") {
             return Some(frame);
         }
     }

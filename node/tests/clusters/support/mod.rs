@@ -1,4 +1,4 @@
-//! Clusters of real processes for tests, and a client that does only what it is told.
+//! Clusters of real processes for tests, and a native client that sends only what a test tells it to.
 
 pub(crate) mod bare;
 pub(crate) mod program;
@@ -20,41 +20,41 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-/// How long anything may take on a busy machine.
+/// How long anything may take on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One cluster at a time: on a small machine several are too slow for each other's elections.
 static CLUSTERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
-/// Nodes that are alone, and wait for nobody, beside it.
+/// Single nodes at the same time, which need no elections.
 static ALONE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
 
-/// A turn for so many nodes, until it is dropped.
+/// Waits for the turn of a cluster of so many nodes; it ends when the permit is dropped.
 pub(crate) async fn turn(nodes: usize) -> OwnedSemaphorePermit {
     let turns = if nodes > 1 { &CLUSTERS } else { &ALONE };
     Arc::clone(turns).acquire_owned().await.unwrap()
 }
 
-/// Patient nodes: a busy machine may let a process or a disk stand still for a second, and none of
-/// these tests is about how fast that is noticed.
+/// Long timeouts: on a loaded machine a process or a disk may stall for a second, and these tests are not about
+/// how fast a failure is detected.
 pub(crate) fn patient(config: &mut NodeConfig) {
     config.cluster.heartbeat = Duration::from_millis(250);
     config.cluster.election = Election { min: Duration::from_millis(1_500), max: Duration::from_secs(3) };
     config.cluster.down_after = Some(Duration::from_secs(4));
 }
 
-/// Less patient ones, for what takes many elections: a node still may stand still for a second before
-/// it is declared down.
+/// Shorter timeouts, for tests with many elections: a node may still stall for a second before it is declared
+/// down.
 pub(crate) fn brisk(config: &mut NodeConfig) {
     config.cluster.heartbeat = Duration::from_millis(100);
     config.cluster.election = Election { min: Duration::from_millis(500), max: Duration::from_secs(1) };
     config.cluster.down_after = Some(Duration::from_secs(4));
 }
 
-/// A cluster in a folder of its own.
+/// A cluster in its own folder.
 pub(crate) struct Bed {
     pub(crate) cluster: Cluster,
-    /// Between the nodes, if asked for.
+    /// The network between the nodes, if the test controls it.
     net: Option<Arc<Net>>,
     /// Dropped after the nodes have ended, before their folder is removed.
     _logs: LogsOnFailure,
@@ -143,26 +143,26 @@ impl Bed {
         service
     }
 
-    /// A service that is told of the end of each edge.
-    pub(crate) async fn mourner(&self, node: usize) -> (Service, UnboundedReceiver<u64>) {
-        let service = self.service(node, "mourner").await;
-        let (tell, gone) = unbounded_channel();
-        let told = service.on_edge_offline(move |edge| {
-            let _ = tell.send(edge.edge);
+    /// A service with an edge-offline callback, and the ids that the callback gets.
+    pub(crate) async fn offline_watcher(&self, node: usize) -> (Service, UnboundedReceiver<u64>) {
+        let service = self.service(node, "offline-watcher").await;
+        let (offline, gone) = unbounded_channel();
+        let registered = service.on_edge_offline(move |edge| {
+            let _ = offline.send(edge.edge);
             async { Ok(()) }
         });
-        told.await.unwrap();
+        registered.await.unwrap();
         (service, gone)
     }
 
-    /// The leader, and the two others.
+    /// The leader and the two followers.
     pub(crate) async fn roles(&self) -> (usize, usize, usize) {
         let leader = until("a leader", || async { self.cluster.leader().await }).await;
         let mut others = (1..=3).filter(|node| *node != leader);
         (leader, others.next().unwrap(), others.next().unwrap())
     }
 
-    /// All that a node has logged.
+    /// The whole log of a node.
     pub(crate) fn log(&self, node: usize) -> String {
         std::fs::read_to_string(self.cluster.node(node).log()).unwrap_or_default()
     }
@@ -202,18 +202,18 @@ impl Drop for Bed {
         if std::thread::panicking() {
             return;
         }
-        // Each node of a debug build looks for rows without a socket (R11), and says so.
-        let ghosts =
+        // Each node of a debug build checks for orphaned rows (R11) and logs them.
+        let orphaned =
             (1..=self.cluster.nodes().len()).map(|node| self.log(node)).filter(|log| log.contains("R11"));
-        assert_eq!(ghosts.count(), 0, "a node had a row without a socket; see its log");
+        assert_eq!(orphaned.count(), 0, "a node logged a row without a session");
     }
 }
 
-/// Waits until something is there, and gives it.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
+/// Polls until there is a value, at most [`PATIENCE`], and returns it.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, poll: impl Fn() -> F) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
-        if let Some(found) = look().await {
+        if let Some(found) = poll().await {
             return found;
         }
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");

@@ -1,4 +1,4 @@
-//! Opening a log: reading every record, and telling a torn tail from damage.
+//! Opening a log: replaying every record, and telling a torn tail from damage.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::files::Files;
-use super::record::{self, At, Begin, Found, Kind};
+use super::record::{self, Begin, Kind, Parsed, Record};
 use super::segment::{self, BEGINNING, Mark};
 use crate::storage::codec::{DecodeError, Encode, decode};
 use crate::types::{Entry, LogId, Vote};
@@ -20,19 +20,19 @@ pub enum OpenError {
     Damaged {
         /// The file.
         file: PathBuf,
-        /// Where in it.
+        /// The byte in it.
         offset: u64,
         /// What is wrong.
         what: String,
     },
-    /// It is whole, but other software wrote it.
-    #[error("the raft log was written by another version of limes, which must read it: {what} ({}, byte {offset})", file.display())]
+    /// It is whole, but another version wrote it.
+    #[error("the raft log was written by another version of limes and can only be read by that version: {what} ({}, byte {offset})", file.display())]
     Unknown {
         /// The file.
         file: PathBuf,
-        /// Where in it.
+        /// The byte in it.
         offset: u64,
-        /// What is not known.
+        /// What this version does not know.
         what: String,
     },
     /// The disk failed.
@@ -40,37 +40,40 @@ pub enum OpenError {
     Io(#[from] io::Error),
 }
 
-/// Where an entry's payload lies.
+/// Where the payload of an entry lies.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct EntryLocation {
     pub(super) log_id: LogId,
     pub(super) segment: u64,
     pub(super) offset: u64,
     pub(super) len: u32,
 }
 
-/// What the records add up to.
+/// The state that the records add up to.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
-    /// Which log it is.
+    /// The id of the log.
     pub(super) id: u64,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
-    pub(super) places: VecDeque<Place>,
-    /// Files with the highest index that each holds.
+    pub(super) entries: VecDeque<EntryLocation>,
+    /// The segments, each with the highest index in it.
     pub(super) segments: VecDeque<(u64, u64)>,
     pub(super) group: u32,
-    /// The end of the last file's records.
+    /// Where the records of the last segment end.
     pub(super) end: u64,
-    /// Where the last file is durable for certain.
-    pub(super) sure: u64,
-    /// The index of the newest entry, whether its file is still there or not.
+    /// Up to where the last segment is certainly durable.
+    pub(super) durable_offset: u64,
+    /// The index of the newest entry, whether its file still exists or not.
     last: Option<u64>,
 }
 
-/// Reads all files. Removes those that hold nothing: one at the end whose first group was never
-/// durable, and purged ones whose removal a crash has undone.
+/// Reads all segments. Removes segments that hold nothing: a last one whose first group was never durable,
+/// and purged ones whose removal was undone by a crash.
+///
+/// # Errors
+/// The log is damaged or was written by another version, or the disk failed.
 pub(super) fn replay(files: &dyn Files) -> Result<Replayed, OpenError> {
     let mark = Mark::read(files)?;
     let mut numbers = segment::list(files)?;
@@ -78,7 +81,7 @@ pub(super) fn replay(files: &dyn Files) -> Result<Replayed, OpenError> {
         return Ok(Replayed::default());
     }
     if mark.is_none() {
-        tracing::warn!(file = %files.path(segment::MARK).display(), "the log's high-water mark is missing or damaged: the log is taken only if its end is whole");
+        tracing::warn!(file = %files.path(segment::MARK).display(), "the high-water mark of the raft log is missing or damaged: the log is accepted only if its end is intact");
     }
     let log = Log { files, mark };
     if let Some(mark) = mark
@@ -86,7 +89,7 @@ pub(super) fn replay(files: &dyn Files) -> Result<Replayed, OpenError> {
     {
         return Err(log.damaged(mark.segment, 0, "the newest file of the log is missing"));
     }
-    // Files before a gap count only if they are leftovers: the rest says whether it lacks them.
+    // Files before a gap must be leftovers of a purge: the headers behind the gap tell whether they are.
     let gap = numbers.windows(2).rposition(|pair| pair[1] != pair[0] + 1).map_or(0, |at| at + 1);
     let before: Vec<u64> = numbers.drain(..gap).collect();
     let mut state = Replayed::default();
@@ -96,16 +99,16 @@ pub(super) fn replay(files: &dyn Files) -> Result<Replayed, OpenError> {
     }
     let first = state.segments.front().map_or(1, |(number, _)| *number);
     if let Some(missing) = state.missing() {
-        return Err(log.damaged(first, 0, format!("{missing}, and so is the file that held them")));
+        return Err(log.damaged(first, 0, format!("{missing}, and the file that held them is missing too")));
     }
     for number in before {
-        tracing::info!(number, "removing a file of the log that was purged before");
+        tracing::info!(number, "removing a file of the raft log that was purged earlier");
         files.remove(&segment::name(number))?;
     }
     if let Some(mark) =
         mark.filter(|mark| state.segments.back().is_some_and(|(last, _)| *last == mark.segment))
     {
-        state.sure = mark.offset;
+        state.durable_offset = mark.offset;
     }
     Ok(state)
 }
@@ -125,18 +128,18 @@ impl Log<'_> {
         let file = Bytes::from(self.files.read(&segment::name(number))?);
         let durable = match self.mark {
             Some(mark) if mark.segment == number => mark.offset as usize,
-            // What an older file lacks at its end shows as a gap in the groups.
+            // Records missing at the end of an older file show up as a gap in the groups.
             _ => 0,
         };
-        let certain = self.mark.is_some();
-        let scan = Scan { log: self, file: &file, used: used(&file), number, durable, is_last, certain };
+        let has_mark = self.mark.is_some();
+        let scan = Scan { log: self, file: &file, used: used(&file), number, durable, is_last, has_mark };
         let end = scan.run(state)?;
         if end == 0 {
-            // Only the last file may hold nothing: a crash came before its first group was durable.
+            // Only the last file may hold nothing, after a crash before its first group was durable.
             if !is_last || state.segments.is_empty() && self.mark != Some(BEGINNING) {
-                return Err(self.damaged(number, 0, "the file holds nothing"));
+                return Err(self.damaged(number, 0, "the file holds no records"));
             }
-            tracing::info!(number, "removing a file of the log that was never begun");
+            tracing::info!(number, "removing an empty file of the raft log");
             return Ok(self.files.remove(&segment::name(number))?);
         }
         state.end = end as u64;
@@ -147,21 +150,21 @@ impl Log<'_> {
 struct Scan<'a> {
     log: &'a Log<'a>,
     file: &'a Bytes,
-    /// Behind them there are only zeros.
+    /// Bytes in front of the trailing zeros.
     used: usize,
     number: u64,
-    /// Bytes that were acknowledged for certain.
+    /// Bytes that were certainly acknowledged.
     durable: usize,
     is_last: bool,
-    /// Whether there is a mark, by which a torn tail can be told from a cut one.
-    certain: bool,
+    /// Whether there is a mark; only a mark tells a torn tail from a truncated file.
+    has_mark: bool,
 }
 
-/// Without a mark, an end that is not perfect may be a cut one.
-const CUT: &str =
-    "the log may have been cut here, and the high-water mark that would tell is missing or damaged";
+/// Why an imperfect end is not accepted without a mark.
+const MAYBE_TRUNCATED: &str =
+    "the log may have been truncated here, and the high-water mark that would tell is missing or damaged";
 
-/// Bytes of a file without the zeros at its end.
+/// Bytes of a file without its trailing zeros.
 fn used(file: &[u8]) -> usize {
     const PAGE: usize = 4_096;
     let mut end = file.len();
@@ -176,15 +179,15 @@ fn used(file: &[u8]) -> usize {
 }
 
 impl Scan<'_> {
-    /// Takes all whole groups; gives where they end.
+    /// Replays all complete groups; returns where they end.
     fn run(&self, state: &mut Replayed) -> Result<usize, OpenError> {
         let (mut offset, mut end) = (0, 0);
         let mut group = Vec::new();
         loop {
-            let what = match record::look(self.file, self.number, offset) {
-                At::Record(found) => {
+            let what = match record::parse_at(self.file, self.number, offset) {
+                Parsed::Record(found) => {
                     if (offset == 0) != (found.kind == Kind::Begin) {
-                        return Err(self.damaged(offset, "the file does not begin as it should"));
+                        return Err(self.damaged(offset, "the file does not begin with its header"));
                     }
                     let (at, is_last) = (offset, found.is_last);
                     offset += found.len();
@@ -197,9 +200,9 @@ impl Scan<'_> {
                     }
                     continue;
                 }
-                At::Unknown(what) => return Err(self.unknown(offset, what)),
-                At::Nothing => "records are missing",
-                At::Bad(what) => what,
+                Parsed::Unknown(what) => return Err(self.unknown(offset, what)),
+                Parsed::Nothing => "records are missing",
+                Parsed::Bad(what) => what,
             };
             self.check_end(state, end, offset, what)?;
             return Ok(end);
@@ -215,39 +218,39 @@ impl Scan<'_> {
         OpenError::Unknown { file, offset: offset as u64, what: what.into() }
     }
 
-    /// Whether the groups may end at `end`, and something that is no record follow at `bad`: nothing
-    /// acknowledged lies behind.
+    /// Checks that the groups may end at `end` with invalid bytes at `bad`: nothing acknowledged may lie
+    /// behind.
     fn check_end(&self, state: &Replayed, end: usize, bad: usize, what: &str) -> Result<(), OpenError> {
         if end < self.durable {
             return Err(self.damaged(bad, format!("{what} before the high-water mark at {}", self.durable)));
         }
-        // What is bad belongs to the group after the last whole one: it was never acknowledged.
+        // The invalid bytes belong to the group after the last complete one, which was never acknowledged.
         let torn = state.group + 1;
         for offset in bad + 1..self.used {
-            // Cheap looks first: a checksum at each byte of a large file would take hours.
-            if !record::may_begin(&self.file[offset..], torn) {
+            // The cheap test first: a checksum at each byte of a large file would take hours.
+            if !record::may_be_record(&self.file[offset..], torn) {
                 continue;
             }
-            if let At::Record(found) = record::look(self.file, self.number, offset)
+            if let Parsed::Record(found) = record::parse_at(self.file, self.number, offset)
                 && found.group > torn
             {
                 let what = format!("{what}, but a later group follows at byte {offset}");
                 return Err(self.damaged(bad, what));
             }
         }
-        // A file that is not the last was left because it was full; its end is that of a group.
+        // The writer leaves a file at the end of a group.
         if !self.is_last && bad > end {
             return Err(self.damaged(bad, format!("{what}: the file ends within a group")));
         }
         if self.is_last && !self.is_clear(end) {
-            if !self.certain {
-                return Err(self.damaged(bad, CUT));
+            if !self.has_mark {
+                return Err(self.damaged(bad, MAYBE_TRUNCATED));
             }
             let file = self.log.files.path(&segment::name(self.number));
-            tracing::info!(file = %file.display(), byte = end, %what, "clearing a torn tail of the log, which was never acknowledged");
+            tracing::info!(file = %file.display(), byte = end, %what, "clearing a torn tail of the raft log, which was never acknowledged");
         }
-        if self.is_last && !self.certain && (self.file.len() as u64) < self.log.files.segment_bytes() {
-            return Err(self.damaged(bad, CUT));
+        if self.is_last && !self.has_mark && (self.file.len() as u64) < self.log.files.segment_bytes() {
+            return Err(self.damaged(bad, MAYBE_TRUNCATED));
         }
         Ok(())
     }
@@ -256,15 +259,15 @@ impl Scan<'_> {
         self.used <= end
     }
 
-    fn decode<T: Encode>(&self, found: &Found, offset: usize) -> Result<T, OpenError> {
+    fn decode<T: Encode>(&self, found: &Record, offset: usize) -> Result<T, OpenError> {
         decode(found.payload.clone()).map_err(|error| match error {
             DecodeError::Unknown(..) => self.unknown(offset, error.to_string()),
-            _ => self.damaged(offset, format!("a {:?} record without meaning: {error}", found.kind)),
+            _ => self.damaged(offset, format!("a {:?} record cannot be decoded: {error}", found.kind)),
         })
     }
 
-    fn take(&self, state: &mut Replayed, found: &Found, offset: usize) -> Result<(), OpenError> {
-        // Groups are consecutive: a gap means that records between have gone.
+    fn take(&self, state: &mut Replayed, found: &Record, offset: usize) -> Result<(), OpenError> {
+        // Groups are consecutive: a gap means that records are missing in between.
         if found.group < state.group || (state.group > 0 && found.group > state.group + 1) {
             let what = format!("group {} follows group {}", found.group, state.group);
             return Err(self.damaged(offset, what));
@@ -290,7 +293,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Each file says what those before it came to.
+    /// Compares the header of a file with the state at the end of the files before.
     fn begin(&self, state: &mut Replayed, begin: Begin) -> Result<(), OpenError> {
         let Begin { id, vote, committed, purged, last } = begin;
         if state.segments.is_empty() {
@@ -298,11 +301,11 @@ impl Scan<'_> {
         } else if state.id != id {
             return Err(self.damaged(0, "the file belongs to another log"));
         } else if state.last != last {
-            let said = |last: Option<u64>| last.map_or("none".to_owned(), |last| last.to_string());
+            let text = |last: Option<u64>| last.map_or("none".to_owned(), |last| last.to_string());
             let what = format!(
                 "the newest entry before this file should be {}, but is {}",
-                said(last),
-                said(state.last)
+                text(last),
+                text(state.last)
             );
             return Err(self.damaged(0, what));
         }
@@ -331,15 +334,15 @@ impl Scan<'_> {
             return Ok(());
         }
         let offset = (offset + record::HEAD) as u64;
-        state.places.push_back(Place { log_id, segment: self.number, offset, len: len as u32 });
+        state.entries.push_back(EntryLocation { log_id, segment: self.number, offset, len: len as u32 });
         Ok(())
     }
 }
 
 impl Replayed {
     fn truncate(&mut self, after: Option<u64>) {
-        while self.places.back().is_some_and(|place| after.is_none_or(|after| place.log_id.index > after)) {
-            self.places.pop_back();
+        while self.entries.back().is_some_and(|entry| after.is_none_or(|after| entry.log_id.index > after)) {
+            self.entries.pop_back();
         }
         self.last = self.last.min(after);
     }
@@ -348,16 +351,16 @@ impl Replayed {
         self.purged = self.purged.max(purged);
         let Some(purged) = self.purged else { return };
         self.last = self.last.max(Some(purged.index));
-        while self.places.front().is_some_and(|place| place.log_id.index <= purged.index) {
-            self.places.pop_front();
+        while self.entries.front().is_some_and(|entry| entry.log_id.index <= purged.index) {
+            self.entries.pop_front();
         }
     }
 
-    /// Entries that should be there, from behind the purge marker to the newest, and are not.
+    /// Describes entries that are missing between the purge marker and the newest entry.
     fn missing(&self) -> Option<String> {
         let next = self.purged.map_or(0, |purged| purged.index + 1);
-        let there = self.places.front().map(|place| place.log_id.index);
-        match (there, self.last) {
+        let oldest = self.entries.front().map(|entry| entry.log_id.index);
+        match (oldest, self.last) {
             (Some(first), _) if first > next => Some(format!("entries {next} to {} are missing", first - 1)),
             (None, Some(last)) if last >= next => Some(format!("entries {next} to {last} are missing")),
             _ => None,

@@ -1,4 +1,4 @@
-//! One record of the log: length, checksum, group, kind, payload.
+//! One record of the log: length, checksum, group, kind, flags, payload.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -7,27 +7,26 @@ use crate::types::{LogId, Vote};
 
 /// Bytes in front of each payload: length u32, checksum u32, group u32, kind u8, flags u8.
 pub(super) const HEAD: usize = 14;
-/// Largest payload; a longer length is a bad record.
+/// Bytes of the largest payload; a record with a greater length is bad.
 pub(super) const PAYLOAD_MAX: usize = 64 << 20;
 const LAST_OF_GROUP: u8 = 1;
 
-/// What a record says.
+/// What a record means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The state at the beginning of a file.
+    /// The header of a file: the state before it.
     Begin,
     Vote,
     Entry,
-    /// Entries after the index are void.
+    /// The entries after an index are void.
     Truncate,
-    /// Entries up to the log id are no longer needed.
+    /// The entries up to a log id are no longer needed.
     Purge,
     Committed,
 }
 
 impl Kind {
-    /// The format's number is in the tags: 2 is 17 and up. Those of format 1, 1 to 6, were never
-    /// released.
+    /// The tags of format 2 begin at 17. Those of format 1, 1 to 6, were never released.
     fn tag(self) -> u8 {
         match self {
             Kind::Begin => 17,
@@ -46,10 +45,10 @@ impl Kind {
     }
 }
 
-/// The payload of [`Kind::Begin`]: what the files before came to.
+/// The payload of [`Kind::Begin`]: the state at the end of the files before.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Begin {
-    /// Which log it is, the same in all its files.
+    /// The id of the log, the same in all its files.
     pub(super) id: u64,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
@@ -78,39 +77,41 @@ impl Encode for Begin {
     }
 }
 
-/// A record found in a file.
+/// A valid record of a file.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct Record {
     pub(super) kind: Kind,
     pub(super) group: u32,
+    /// Whether it is the last of its group.
     pub(super) is_last: bool,
     pub(super) payload: Bytes,
 }
 
-impl Found {
+impl Record {
+    /// Bytes that it takes in the file.
     pub(super) fn len(&self) -> usize {
         HEAD + self.payload.len()
     }
 }
 
-/// What is at an offset.
+/// What lies at an offset.
 #[derive(Debug)]
-pub(super) enum At {
-    Record(Found),
-    /// A length of zero, or the file's end.
+pub(super) enum Parsed {
+    Record(Record),
+    /// A length of zero, or the end of the file.
     Nothing,
     Bad(&'static str),
-    /// A whole record of other software.
+    /// A valid record of a kind that this version does not know.
     Unknown(String),
 }
 
-/// The checksum covers the place too: a record that is somewhere else is no record.
+/// The checksum covers the position too: a record that was copied elsewhere is invalid.
 fn checksum(segment: u64, offset: u64, rest: &[u8]) -> u32 {
-    let place = crc32c::crc32c_append(crc32c::crc32c(&segment.to_be_bytes()), &offset.to_be_bytes());
-    crc32c::crc32c_append(place, rest)
+    let position = crc32c::crc32c_append(crc32c::crc32c(&segment.to_be_bytes()), &offset.to_be_bytes());
+    crc32c::crc32c_append(position, rest)
 }
 
-/// Writes a record that will lie at `offset` of file `segment`.
+/// Appends a record that will lie at `offset` of file `segment`.
 pub(super) fn put(
     out: &mut BytesMut,
     segment: u64,
@@ -132,9 +133,10 @@ pub(super) fn put(
     out[at + 4..at + 8].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Whether a record of a group a little after `group` may begin here, by its head alone.
-pub(super) fn may_begin(bytes: &[u8], group: u32) -> bool {
-    /// Groups that one file can hold: each takes a head at least.
+/// Whether the head at the front of `bytes` may be that of a record of a group shortly after `group`.
+/// Cheap: the checksum is not computed.
+pub(super) fn may_be_record(bytes: &[u8], group: u32) -> bool {
+    /// An upper bound of the groups in one file, because each group takes at least a head.
     const GROUPS: u32 = 4 << 20;
     let Some(head) = bytes.first_chunk::<HEAD>() else { return false };
     let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
@@ -143,37 +145,41 @@ pub(super) fn may_begin(bytes: &[u8], group: u32) -> bool {
     length > 0 && length <= bytes.len() && near && Kind::of(head[12]).is_some() && head[13] <= LAST_OF_GROUP
 }
 
-/// Looks at what lies at `offset` of a file's bytes.
-pub(super) fn look(file: &Bytes, segment: u64, offset: usize) -> At {
-    if offset >= file.len() { At::Nothing } else { first(&file.slice(offset..), segment, offset as u64) }
+/// Parses what lies at `offset` of a whole file.
+pub(super) fn parse_at(file: &Bytes, segment: u64, offset: usize) -> Parsed {
+    if offset >= file.len() { Parsed::Nothing } else { parse(&file.slice(offset..), segment, offset as u64) }
 }
 
-/// Looks at what begins some bytes that lie at `offset` of a file.
-pub(super) fn first(bytes: &Bytes, segment: u64, offset: u64) -> At {
+/// Parses the front of `bytes`, which lie at `offset` of file `segment`.
+pub(super) fn parse(bytes: &Bytes, segment: u64, offset: u64) -> Parsed {
     let Some(head) = bytes.first_chunk::<HEAD>() else {
-        return if bytes.iter().all(|byte| *byte == 0) { At::Nothing } else { At::Bad("a cut head") };
+        return if bytes.iter().all(|byte| *byte == 0) {
+            Parsed::Nothing
+        } else {
+            Parsed::Bad("a truncated head")
+        };
     };
     let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
     if length == 0 {
-        return At::Nothing;
+        return Parsed::Nothing;
     }
     let payload = length - 1;
     if payload > PAYLOAD_MAX {
-        return At::Bad("a length that cannot be");
+        return Parsed::Bad("an impossible length");
     }
-    let Some(record) = bytes.get(..HEAD + payload) else { return At::Bad("a cut record") };
-    let sum = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-    let is = crc32c::crc32c_append(checksum(segment, offset, &record[..4]), &record[8..]);
-    if sum != is {
-        return At::Bad("a wrong checksum");
+    let Some(record) = bytes.get(..HEAD + payload) else { return Parsed::Bad("a truncated record") };
+    let stored = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    let computed = crc32c::crc32c_append(checksum(segment, offset, &record[..4]), &record[8..]);
+    if stored != computed {
+        return Parsed::Bad("a wrong checksum");
     }
     let group = u32::from_be_bytes([head[8], head[9], head[10], head[11]]);
     match Kind::of(head[12]) {
         Some(kind) => {
             let is_last = head[13] & LAST_OF_GROUP != 0;
             let payload = bytes.slice(HEAD..HEAD + payload);
-            At::Record(Found { kind, group, is_last, payload })
+            Parsed::Record(Record { kind, group, is_last, payload })
         }
-        None => At::Unknown(format!("kind of record {} is not known to this version", head[12])),
+        None => Parsed::Unknown(format!("kind of record {} is not known to this version", head[12])),
     }
 }

@@ -1,10 +1,11 @@
-//! The files of the log: segments by number, and the high-water mark.
+//! The files of the log: numbered segments, and the high-water mark.
 
 use std::io;
 use std::sync::Arc;
 
 use super::files::{Files, LogFile};
 
+/// The name of the high-water mark's file.
 pub(super) const MARK: &str = "mark";
 
 /// The name of a segment.
@@ -12,11 +13,11 @@ pub(super) fn name(number: u64) -> String {
     format!("{number:012}.seg")
 }
 
-/// The numbers of the segments that are there, in order.
+/// The numbers of the segments in the directory, ascending.
 pub(super) fn list(files: &dyn Files) -> io::Result<Vec<u64>> {
     let number = |found: String| {
         let number = found.strip_suffix(".seg")?.parse().ok()?;
-        // A copy under another spelling is none of ours.
+        // A file under another spelling of the number is not a segment.
         (name(number) == found).then_some(number)
     };
     let mut numbers: Vec<u64> = files.list()?.into_iter().filter_map(number).collect();
@@ -24,49 +25,49 @@ pub(super) fn list(files: &dyn Files) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Makes a segment's file, with its blocks; it is durable as a name when this returns.
+/// Makes the file of a segment with `bytes` preallocated; its name is durable when this returns.
 pub(super) fn create(files: &dyn Files, number: u64, bytes: u64) -> io::Result<Arc<dyn LogFile>> {
     let file = files.open(&name(number))?;
-    file.shape(0, bytes)?;
+    file.resize(0, bytes)?;
     file.sync()?;
     files.sync()?;
     Ok(file)
 }
 
-/// Opens the last segment for writing; everything from `end` on becomes zeros. What lies behind
-/// `sure` is written again: after a sync that failed, the kernel shows bytes that the disk never got,
-/// and does not try again by itself.
+/// Opens the last segment for writing and zeroes everything from `end` on. The bytes from `durable` to `end`
+/// are written again: after a failed sync the kernel shows bytes that the disk never got, and does not retry
+/// by itself.
 pub(super) fn reopen(
     files: &dyn Files,
     number: u64,
-    sure: u64,
+    durable: u64,
     end: u64,
 ) -> io::Result<(Arc<dyn LogFile>, u64)> {
     let file = files.open(&name(number))?;
     let bytes = files.segment_bytes().max(end);
-    file.shape(end, bytes)?;
-    if sure < end {
-        let length = usize::try_from(end - sure).map_err(io::Error::other)?;
-        let mut unsure = vec![0; length];
-        file.read_at(&mut unsure, sure)?;
-        file.write_at(&unsure, sure)?;
+    file.resize(end, bytes)?;
+    if durable < end {
+        let length = usize::try_from(end - durable).map_err(io::Error::other)?;
+        let mut rewritten = vec![0; length];
+        file.read_at(&mut rewritten, durable)?;
+        file.write_at(&rewritten, durable)?;
     }
     file.sync()?;
     Ok((file, bytes))
 }
 
-/// How far the log was durable when it was last acknowledged.
+/// The high-water mark: how far the log was durable at the last acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mark {
     pub(super) segment: u64,
     pub(super) offset: u64,
 }
 
-/// Before the first file.
+/// The mark of a log without records.
 pub(super) const BEGINNING: Mark = Mark { segment: 1, offset: 0 };
 
 impl Mark {
-    /// The mark; `None` if it is missing or damaged.
+    /// Reads the mark; `None` if it is missing or damaged.
     ///
     /// # Errors
     /// The disk failed.

@@ -1,4 +1,4 @@
-//! The one thread that writes: it gathers what waits into a group, writes it, syncs once.
+//! The writer thread: gathers the records that wait into a group, writes the group, and syncs once.
 
 use std::io;
 use std::sync::Arc;
@@ -19,34 +19,35 @@ use crate::types::TypeConfig;
 /// Bytes that one group may gather before it is synced.
 const GROUP: usize = 8 << 20;
 
-/// Something for the writer, in the order of the log.
-pub(super) enum Job {
-    /// A record at its place.
+/// A command to the writer; they arrive in log order.
+pub(super) enum Command {
+    /// Write a record at its position.
     Record { offset: u64, kind: Kind, payload: Bytes },
-    /// Go on in a new file.
+    /// Continue in a new file.
     Roll { segment: u64, bytes: u64 },
-    /// Sync, then tell openraft.
+    /// Sync, then call openraft back.
     Flushed(IOFlushed<TypeConfig>),
-    /// Sync, then tell whoever waits.
-    Tell(oneshot::Sender<io::Result<()>>),
-    /// Remove files, after all before is durable.
+    /// Sync, then answer.
+    Sync(oneshot::Sender<io::Result<()>>),
+    /// Remove segments, once everything before is durable.
     Unlink(Vec<u64>),
 }
 
-/// What the writer holds.
+/// The state of the writer thread.
 pub(super) struct Writer {
-    /// Nobody else opens the directory while this one may write or remove files in it.
+    /// Keeps other logs out of the directory while this one may write or remove files.
     pub(super) _lock: Box<dyn Send>,
     pub(super) files: Arc<dyn Files>,
     pub(super) file: Arc<dyn LogFile>,
     pub(super) mark: Arc<dyn LogFile>,
     pub(super) segment: u64,
     pub(super) group: u32,
+    /// The durable [`position`].
     pub(super) durable: Arc<AtomicU64>,
     pub(super) fsync_seconds: Histogram,
 }
 
-/// How far the log is durable, as one number: file and byte.
+/// A byte of the log as one number: segment and offset.
 pub(super) fn position(segment: u64, offset: u64) -> u64 {
     segment << 32 | offset
 }
@@ -57,28 +58,28 @@ struct Group {
     records: Vec<(u64, Kind, Bytes)>,
     bytes: usize,
     flushed: Vec<IOFlushed<TypeConfig>>,
-    told: Vec<oneshot::Sender<io::Result<()>>>,
+    synced: Vec<oneshot::Sender<io::Result<()>>>,
     unlink: Vec<u64>,
     wants_sync: bool,
 }
 
 impl Writer {
-    /// Works until the log is dropped. After an error everything fails: what the disk holds is no
-    /// longer known.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    /// Runs until the log is dropped. After the first error every command fails, because the content of the
+    /// disk is unknown then.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
         let mut group = Group::default();
         let mut failed: Option<String> = None;
-        while let Ok(job) = jobs.recv() {
-            let mut next = Some(job);
-            while let Some(job) = next {
-                match job {
-                    Job::Roll { segment, bytes } => {
+        while let Ok(command) = commands.recv() {
+            let mut next = Some(command);
+            while let Some(command) = next {
+                match command {
+                    Command::Roll { segment, bytes } => {
                         self.finish(&mut group, &mut failed);
                         self.roll(segment, bytes, &mut failed);
                     }
                     other => group.add(other),
                 }
-                next = if group.bytes < GROUP { jobs.try_recv().ok() } else { None };
+                next = if group.bytes < GROUP { commands.try_recv().ok() } else { None };
             }
             if group.wants_sync || group.bytes >= GROUP {
                 self.finish(&mut group, &mut failed);
@@ -91,13 +92,13 @@ impl Writer {
         if failed.is_some() {
             return;
         }
-        // What comes is told from what was cut off by the mark: it should not lag by a whole file.
+        // The mark tells a torn tail from a truncated file: it should not lag by a whole file.
         match self.mark.sync().and_then(|()| segment::create(self.files.as_ref(), segment, bytes)) {
             Ok(file) => {
                 self.file = file;
                 self.segment = segment;
             }
-            Err(error) => *failed = Some(broken(&error)),
+            Err(error) => *failed = Some(log_failure(&error)),
         }
     }
 
@@ -106,19 +107,19 @@ impl Writer {
         if failed.is_none()
             && let Err(error) = self.write(&group)
         {
-            *failed = Some(broken(&error));
+            *failed = Some(log_failure(&error));
         }
         let result = || failed.as_ref().map_or(Ok(()), |text| Err(io::Error::other(text.clone())));
         for flushed in group.flushed {
             flushed.io_completed(result());
         }
-        for told in group.told {
-            let _ = told.send(result());
+        for synced in group.synced {
+            let _ = synced.send(result());
         }
         if failed.is_none() {
             for number in group.unlink {
                 if let Err(error) = self.files.remove(&segment::name(number)) {
-                    tracing::warn!(number, %error, "cannot remove an old file of the log");
+                    tracing::warn!(number, %error, "cannot remove a purged file of the raft log");
                 }
             }
         }
@@ -142,31 +143,32 @@ impl Writer {
     }
 }
 
-/// Says so once, here: whatever comes after an error fails with the same words.
-fn broken(error: &io::Error) -> String {
+/// Logs the first failure, and returns the text that all later commands fail with.
+fn log_failure(error: &io::Error) -> String {
     tracing::error!(%error, "the raft log cannot be written: this member must stop");
     format!("the raft log cannot be written: {error}")
 }
 
 impl Group {
-    fn add(&mut self, job: Job) {
-        match job {
-            Job::Record { offset, kind, payload } => {
+    fn add(&mut self, command: Command) {
+        match command {
+            Command::Record { offset, kind, payload } => {
                 self.bytes += record::HEAD + payload.len();
-                // The committed index is a hint: it goes with the next group.
+                // The committed index is a hint: it is written with the next group.
                 self.wants_sync |= kind != Kind::Committed;
                 self.records.push((offset, kind, payload));
             }
-            Job::Flushed(flushed) => {
+            Command::Flushed(flushed) => {
                 self.flushed.push(flushed);
                 self.wants_sync = true;
             }
-            Job::Tell(told) => {
-                self.told.push(told);
+            Command::Sync(synced) => {
+                self.synced.push(synced);
                 self.wants_sync = true;
             }
-            Job::Unlink(mut numbers) => self.unlink.append(&mut numbers),
-            Job::Roll { .. } => {}
+            Command::Unlink(mut numbers) => self.unlink.append(&mut numbers),
+            // The caller handles it: a new file begins a new group.
+            Command::Roll { .. } => {}
         }
     }
 }
