@@ -16,6 +16,7 @@ use crate::limits::memory::MemoryPressure;
 use crate::router::registry::SessionRegistry;
 use crate::telemetry::Telemetry;
 use crate::telemetry::port::Port;
+use crate::telemetry::{dictionary, process};
 
 /// What the metrics port reads.
 pub(crate) struct StatusPage {
@@ -87,24 +88,27 @@ async fn status(State(page): State<Arc<StatusPage>>) -> Json<Value> {
 async fn metrics(State(page): State<Arc<StatusPage>>) -> Result<String, StatusCode> {
     set_gauges(&page);
     // Reading the process's figures blocks, for longer the more files are open.
-    let rendered = tokio::task::spawn_blocking(move || page.telemetry.metrics.render());
+    let rendered = tokio::task::spawn_blocking(move || {
+        process::measure(&page.telemetry.metrics);
+        page.telemetry.metrics.render()
+    });
     rendered.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// Sets the gauges whose values other components hold.
 fn set_gauges(page: &StatusPage) {
-    let gauges = page.telemetry.metrics.node();
-    gauges.memory.set(page.memory.resident() as f64);
-    gauges.sessions.set(page.sessions.len() as f64);
-    gauges.ready.set(u8::from(page.consensus.is_ready()));
+    let metrics = &page.telemetry.metrics;
+    metrics.set(dictionary::MEMORY, page.memory.resident() as f64);
+    metrics.set(dictionary::SESSIONS, page.sessions.len() as f64);
+    metrics.set(dictionary::READY, f64::from(u8::from(page.consensus.is_ready())));
     let Some(replica) = page.consensus.replica() else { return };
     let status = replica.status();
     let (edges, services) = replica.read(|tables| (tables.edge_count(), tables.services().count()));
-    gauges.edges.set(edges as f64);
-    gauges.services.set(services as f64);
-    gauges.leader.set(u8::from(replica.is_leader()));
-    gauges.term.set(status.term as f64);
-    gauges.applied.set(status.applied.0 as f64);
-    gauges.last_log.set(status.last_log.0 as f64);
-    gauges.voters.set(status.voters.len() as f64);
+    metrics.set(dictionary::EDGES, edges as f64);
+    metrics.set(dictionary::SERVICES, services as f64);
+    metrics.set(dictionary::LEADER, f64::from(u8::from(replica.is_leader())));
+    metrics.set(dictionary::TERM, status.term as f64);
+    metrics.set(dictionary::APPLIED, status.applied.0 as f64);
+    metrics.set(dictionary::LAST_LOG, status.last_log.0 as f64);
+    metrics.set(dictionary::VOTERS, status.voters.len() as f64);
 }

@@ -1,9 +1,11 @@
 //! The dictionary of metrics: every series that the node exports, with its type, unit, labels and help.
 //!
-//! To add a series, add an entry to [`ALL`]'s list here and a handle in [`super::metrics`]. `deploy/METRICS.md`
-//! is generated from this module; see [`super::document`].
+//! A series that is added to the list at the end is exported, at 0, and has an [`Id`] to record it with
+//! ([`super::metrics::Metrics`]). `deploy/METRICS.md` is generated from this module, as its first lines say.
 
-use metrics::Unit;
+use std::marker::PhantomData;
+
+use metrics::{Counter, Gauge, Histogram, Unit};
 
 use super::labels::{AnswerClass, ConnectPhase, Direction, Path, RequestKind, code_names};
 use super::port::Port;
@@ -56,6 +58,14 @@ pub(crate) struct Series {
     pub(crate) labels: &'static [&'static Label],
     /// One or two sentences.
     pub(crate) help: &'static str,
+}
+
+/// Names a series to record. `H` is the sort of handle that records it, `N` the number of its labels.
+#[derive(Debug)]
+pub(crate) struct Id<H, const N: usize> {
+    /// The position of the series in [`ALL`].
+    pub(crate) at: usize,
+    handle: PhantomData<fn() -> H>,
 }
 
 /// Bounds of times from an exchange on one machine to the longest deadline, in seconds.
@@ -113,101 +123,106 @@ const VERSION: Label = Label {
     meaning: "the version of the program",
 };
 
-/// Writes each series as a constant, and the list of all.
+/// Writes the [`Id`] of each series, and the list of all.
 macro_rules! dictionary {
-    ($($id:ident = $name:literal, $kind:expr, $unit:ident, [$($label:ident),*], $help:literal;)*) => {
+    ($($id:ident: $handle:ident = $name:literal, $kind:expr, $unit:ident, [$($label:ident),*], $help:literal;)*) => {
+        /// The positions of the series.
+        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "these are the names of the constants")]
+        enum At { $($id),* }
+
         $(
             #[doc = $help]
-            pub(crate) const $id: Series = Series {
-                name: $name,
-                kind: { use SeriesKind::*; $kind },
-                unit: Unit::$unit,
-                labels: &[$(&$label),*],
-                help: $help,
-            };
+            pub(crate) const $id: Id<$handle, { <[&str]>::len(&[$(stringify!($label)),*]) }> =
+                Id { at: At::$id as usize, handle: PhantomData };
         )*
 
         /// All series, in the order of the document.
-        pub(crate) const ALL: &[Series] = &[$($id),*];
+        pub(crate) const ALL: &[Series] = &[$(Series {
+            name: $name,
+            kind: $kind,
+            unit: Unit::$unit,
+            labels: &[$(&$label),*],
+            help: $help,
+        }),*];
     };
 }
 
 dictionary! {
-    ACCEPTED = "limes_connections_accepted_total", Counter, Count, [],
+    ACCEPTED: Counter = "limes_connections_accepted_total", SeriesKind::Counter, Count, [],
         "Connections of edges and services accepted.";
-    REFUSED = "limes_connections_refused_total", Counter, Count, [],
+    REFUSED: Counter = "limes_connections_refused_total", SeriesKind::Counter, Count, [],
         "Edges and services refused after their hello.";
-    TURNED_AWAY = "limes_connections_turned_away_total", Counter, Count, [],
+    TURNED_AWAY: Counter = "limes_connections_turned_away_total", SeriesKind::Counter, Count, [],
         "Connections closed at once because there were too many.";
-    CLOSED = "limes_connections_closed_total", Counter, Count, [],
+    CLOSED: Counter = "limes_connections_closed_total", SeriesKind::Counter, Count, [],
         "Connections ended.";
-    CLOSED_BY_NODE = "limes_connections_closed_by_node_total", Counter, Count, [],
+    CLOSED_BY_NODE: Counter = "limes_connections_closed_by_node_total", SeriesKind::Counter, Count, [],
         "Connections that the node ended.";
-    DISCONNECTS = "limes_connections_cut_total", Counter, Count, [PORT, REASON],
+    DISCONNECTS: Counter = "limes_connections_cut_total", SeriesKind::Counter, Count, [PORT, REASON],
         "Connections that the node ended because the peer broke a rule or crossed a limit.";
-    CONNECT = "limes_connect_duration_seconds", Histogram(&LATENCY), Seconds, [PHASE],
+    CONNECT: Histogram = "limes_connect_duration_seconds", SeriesKind::Histogram(&LATENCY), Seconds, [PHASE],
         "How long edges and services that were admitted waited, by phase.";
-    ORPHANS = "limes_ghosts_total", Counter, Count, [],
+    ORPHANS: Counter = "limes_ghosts_total", SeriesKind::Counter, Count, [],
         "Rows of this node that had no session and were removed.";
-    REQUESTS = "limes_requests_total", Counter, Count, [KIND, OUTCOME],
+    REQUESTS: Counter = "limes_requests_total", SeriesKind::Counter, Count, [KIND, OUTCOME],
         "Calls and messages of peers of this node, by how they ended.";
-    CALLS = "limes_call_duration_seconds", Histogram(&LATENCY), Seconds, [DIRECTION, RESULT, PATH],
+    CALLS: Histogram = "limes_call_duration_seconds", SeriesKind::Histogram(&LATENCY), Seconds, [DIRECTION, RESULT, PATH],
         "Time from reading a call to writing its answer, on the caller's node. A sample of one in 7 of all calls and messages; canceled calls, and calls refused because of a limit of their connection, are not measured.";
-    ACKS = "limes_message_ack_duration_seconds", Histogram(&LATENCY), Seconds, [DIRECTION, RESULT, PATH],
+    ACKS: Histogram = "limes_message_ack_duration_seconds", SeriesKind::Histogram(&LATENCY), Seconds, [DIRECTION, RESULT, PATH],
         "Time from reading a message to writing its acknowledgement, on the sender's node. Sampled as calls are.";
-    STREAMS = "limes_streams_total", Counter, Count, [],
+    STREAMS: Counter = "limes_streams_total", SeriesKind::Counter, Count, [],
         "Streams relayed to their end.";
-    STREAM_BYTES = "limes_stream_bytes_total", Counter, Bytes, [],
+    STREAM_BYTES: Counter = "limes_stream_bytes_total", SeriesKind::Counter, Bytes, [],
         "Bytes of streams relayed.";
-    SLOW_STREAMS = "limes_slow_streams_total", Counter, Count, [],
+    SLOW_STREAMS: Counter = "limes_slow_streams_total", SeriesKind::Counter, Count, [],
         "Streams of the reference's clients closed because their receivers are too slow.";
-    SESSIONS = "limes_sessions", Gauge, Count, [],
+    SESSIONS: Gauge = "limes_sessions", SeriesKind::Gauge, Count, [],
         "Sessions of edges and services on this node.";
-    EDGES = "limes_edges", Gauge, Count, [],
+    EDGES: Gauge = "limes_edges", SeriesKind::Gauge, Count, [],
         "Edges of the whole cluster.";
-    SERVICES = "limes_services", Gauge, Count, [],
+    SERVICES: Gauge = "limes_services", SeriesKind::Gauge, Count, [],
         "Sessions of services of the whole cluster.";
-    READY = "limes_ready", Gauge, Count, [],
+    READY: Gauge = "limes_ready", SeriesKind::Gauge, Count, [],
         "1 while this node has a quorum and admits edges and services.";
-    MEMORY = "limes_memory_resident_bytes", Gauge, Bytes, [],
+    MEMORY: Gauge = "limes_memory_resident_bytes", SeriesKind::Gauge, Bytes, [],
         "Resident memory of the process as measured for limits.memory; 0 without that limit.";
-    LEADER = "limes_raft_leader", Gauge, Count, [],
+    LEADER: Gauge = "limes_raft_leader", SeriesKind::Gauge, Count, [],
         "1 while this node is the leader.";
-    TERM = "limes_raft_term", Gauge, Count, [],
+    TERM: Gauge = "limes_raft_term", SeriesKind::Gauge, Count, [],
         "The current term.";
-    APPLIED = "limes_raft_applied", Gauge, Count, [],
+    APPLIED: Gauge = "limes_raft_applied", SeriesKind::Gauge, Count, [],
         "Index of the newest entry applied.";
-    LAST_LOG = "limes_raft_last_log", Gauge, Count, [],
+    LAST_LOG: Gauge = "limes_raft_last_log", SeriesKind::Gauge, Count, [],
         "Index of the newest entry of the log.";
-    VOTERS = "limes_raft_voters", Gauge, Count, [],
+    VOTERS: Gauge = "limes_raft_voters", SeriesKind::Gauge, Count, [],
         "Members that vote.";
-    COMMIT = "limes_raft_commit_duration_seconds", Histogram(&LATENCY), Seconds, [],
+    COMMIT: Histogram = "limes_raft_commit_duration_seconds", SeriesKind::Histogram(&LATENCY), Seconds, [],
         "Time from the submission of an event on this node to its verdict.";
-    APPLY = "limes_raft_apply_duration_seconds", Histogram(&LATENCY), Seconds, [],
+    APPLY: Histogram = "limes_raft_apply_duration_seconds", SeriesKind::Histogram(&LATENCY), Seconds, [],
         "Time to read and apply one group of committed entries.";
-    FSYNC = "limes_raft_fsync_duration_seconds", Histogram(&LATENCY), Seconds, [],
+    FSYNC: Histogram = "limes_raft_fsync_duration_seconds", SeriesKind::Histogram(&LATENCY), Seconds, [],
         "Time of one fdatasync of the log.";
-    BATCH_EVENTS = "limes_raft_batch_events", Histogram(&BATCH), Count, [],
+    BATCH_EVENTS: Histogram = "limes_raft_batch_events", SeriesKind::Histogram(&BATCH), Count, [],
         "Events in one proposed batch.";
-    QUEUE_DEPTH = "limes_raft_queue_depth", Gauge, Count, [],
+    QUEUE_DEPTH: Gauge = "limes_raft_queue_depth", SeriesKind::Gauge, Count, [],
         "Events of this node that have no verdict yet.";
-    SNAPSHOT_BUILD = "limes_raft_snapshot_build_duration_seconds", Histogram(&WORK), Seconds, [],
+    SNAPSHOT_BUILD: Histogram = "limes_raft_snapshot_build_duration_seconds", SeriesKind::Histogram(&WORK), Seconds, [],
         "Time to build and store one snapshot.";
-    SNAPSHOT_INSTALL = "limes_raft_snapshot_install_duration_seconds", Histogram(&WORK), Seconds, [],
+    SNAPSHOT_INSTALL: Histogram = "limes_raft_snapshot_install_duration_seconds", SeriesKind::Histogram(&WORK), Seconds, [],
         "Time to check, store and load one snapshot that the leader sent.";
-    LOG_BYTES = "limes_raft_log_bytes", Gauge, Bytes, [],
+    LOG_BYTES: Gauge = "limes_raft_log_bytes", SeriesKind::Gauge, Bytes, [],
         "Bytes of the entries that the log holds.";
-    BUILD = "limes_build_info", Gauge, Count, [VERSION],
+    BUILD: Gauge = "limes_build_info", SeriesKind::Gauge, Count, [VERSION],
         "Always 1; the label names the build.";
-    CPU = "process_cpu_seconds_total", FractionalCounter, Seconds, [],
+    CPU: Gauge = "process_cpu_seconds_total", SeriesKind::FractionalCounter, Seconds, [],
         "User and system CPU time of the process.";
-    RESIDENT = "process_resident_memory_bytes", Gauge, Bytes, [],
+    RESIDENT: Gauge = "process_resident_memory_bytes", SeriesKind::Gauge, Bytes, [],
         "Resident memory of the process.";
-    OPEN_FDS = "process_open_fds", Gauge, Count, [],
+    OPEN_FDS: Gauge = "process_open_fds", SeriesKind::Gauge, Count, [],
         "Open file descriptors.";
-    MAX_FDS = "process_max_fds", Gauge, Count, [],
+    MAX_FDS: Gauge = "process_max_fds", SeriesKind::Gauge, Count, [],
         "Most file descriptors that the process may open.";
-    START_TIME = "process_start_time_seconds", Gauge, Seconds, [],
+    START_TIME: Gauge = "process_start_time_seconds", SeriesKind::Gauge, Seconds, [],
         "When the process started, in seconds since the Unix epoch.";
 }
 

@@ -1,19 +1,17 @@
-//! The node's metrics: one handle for each series of the dictionary, created once; recording is atomic adds.
+//! Records the metrics of a node. The handles are created once; to record is to find one in a table and to add to
+//! an atomic value.
 
-use std::array::from_fn;
 use std::cell::Cell;
 use std::time::Duration;
 
 use limes_raft::RaftMetrics;
 use limes_wire::{By, CloseReason, Code};
 use metrics::{Counter, Gauge, Histogram};
-use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::dictionary::{self as series, Series, SeriesKind};
-use super::labels::{AnswerClass, CODES, ConnectPhase, Direction, Path, RequestKind, code_index};
+use super::dictionary::{self as series, Id, Series, SeriesKind};
+use super::labels::{AnswerClass, ConnectPhase, Direction, Path, RequestKind, code_index};
 use super::port::Port;
-use super::process::ProcessMetrics;
-use super::registry::Registry;
+use super::registry::{Handle, Registry};
 
 /// One call or message in so many has its latency recorded: a sample costs about a hundred nanoseconds.
 /// A prime, so that a regular mix of calls and messages does not hide one sort.
@@ -21,117 +19,15 @@ const SAMPLED: u32 = 7;
 /// How often samples that no scrape has collected are put into their buckets: until then each takes 16 bytes.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// Counters by the code that something ended with.
-type ByCode = [Counter; CODES];
-/// Histograms by direction, class of the answer, and path.
-type Latency = [[[Histogram; Path::NAMES.len()]; AnswerClass::NAMES.len()]; Direction::NAMES.len()];
-
 /// The metrics of a node; all from its start.
 #[derive(Debug)]
-pub(crate) struct Metrics {
-    exporter: PrometheusHandle,
-    accepted: Counter,
-    refused: Counter,
-    turned_away: Counter,
-    closed: Counter,
-    closed_by_node: Counter,
-    orphans: Counter,
-    streams: Counter,
-    stream_bytes: Counter,
-    slow_streams: Counter,
-    requests: [ByCode; RequestKind::NAMES.len()],
-    disconnects: [ByCode; Port::ALL.len()],
-    latency: [Latency; RequestKind::NAMES.len()],
-    connect: [Histogram; ConnectPhase::NAMES.len()],
-    node: NodeGauges,
-    raft: RaftMetrics,
-    process: ProcessMetrics,
-}
-
-/// Gauges whose values other components hold; a scrape sets them.
-#[derive(Debug)]
-pub(crate) struct NodeGauges {
-    /// Resident memory as the memory watch measured it, in bytes.
-    pub(crate) memory: Gauge,
-    /// Sessions on this node.
-    pub(crate) sessions: Gauge,
-    /// 1 while the node is ready.
-    pub(crate) ready: Gauge,
-    /// Edges of the cluster.
-    pub(crate) edges: Gauge,
-    /// Sessions of services of the cluster.
-    pub(crate) services: Gauge,
-    /// 1 on the leader.
-    pub(crate) leader: Gauge,
-    /// The current term.
-    pub(crate) term: Gauge,
-    /// Index of the newest entry applied.
-    pub(crate) applied: Gauge,
-    /// Index of the newest entry of the log.
-    pub(crate) last_log: Gauge,
-    /// Members that vote.
-    pub(crate) voters: Gauge,
-}
+pub(crate) struct Metrics(Registry);
 
 impl Default for Metrics {
     fn default() -> Self {
-        let registry = Registry::new();
-        let counter = |series| registry.counter(series, []);
-        let by_code = |series, row| from_fn(|code| registry.counter(series, [row, code]));
-        registry.gauge(&series::BUILD).set(1.0);
-        Metrics {
-            exporter: registry.exporter(),
-            accepted: counter(&series::ACCEPTED),
-            refused: counter(&series::REFUSED),
-            turned_away: counter(&series::TURNED_AWAY),
-            closed: counter(&series::CLOSED),
-            closed_by_node: counter(&series::CLOSED_BY_NODE),
-            orphans: counter(&series::ORPHANS),
-            streams: counter(&series::STREAMS),
-            stream_bytes: counter(&series::STREAM_BYTES),
-            slow_streams: counter(&series::SLOW_STREAMS),
-            requests: from_fn(|kind| by_code(&series::REQUESTS, kind)),
-            disconnects: from_fn(|port| by_code(&series::DISCONNECTS, port)),
-            latency: [latency(&registry, &series::CALLS), latency(&registry, &series::ACKS)],
-            connect: from_fn(|phase| registry.histogram(&series::CONNECT, [phase])),
-            node: NodeGauges::new(&registry),
-            raft: raft(&registry),
-            process: ProcessMetrics::new(&registry),
-        }
-    }
-}
-
-impl NodeGauges {
-    fn new(registry: &Registry) -> Self {
-        NodeGauges {
-            memory: registry.gauge(&series::MEMORY),
-            sessions: registry.gauge(&series::SESSIONS),
-            ready: registry.gauge(&series::READY),
-            edges: registry.gauge(&series::EDGES),
-            services: registry.gauge(&series::SERVICES),
-            leader: registry.gauge(&series::LEADER),
-            term: registry.gauge(&series::TERM),
-            applied: registry.gauge(&series::APPLIED),
-            last_log: registry.gauge(&series::LAST_LOG),
-            voters: registry.gauge(&series::VOTERS),
-        }
-    }
-}
-
-fn latency(registry: &Registry, series: &Series) -> Latency {
-    from_fn(|direction| from_fn(|class| from_fn(|path| registry.histogram(series, [direction, class, path]))))
-}
-
-fn raft(registry: &Registry) -> RaftMetrics {
-    RaftMetrics {
-        commit_seconds: registry.histogram(&series::COMMIT, []),
-        apply_seconds: registry.histogram(&series::APPLY, []),
-        fsync_seconds: registry.histogram(&series::FSYNC, []),
-        batch_events: registry.histogram(&series::BATCH_EVENTS, []),
-        queue_depth: registry.gauge(&series::QUEUE_DEPTH),
-        snapshot_build_seconds: registry.histogram(&series::SNAPSHOT_BUILD, []),
-        snapshot_install_seconds: registry.histogram(&series::SNAPSHOT_INSTALL, []),
-        log_bytes: registry.gauge(&series::LOG_BYTES),
+        let metrics = Metrics(Registry::new());
+        metrics.with(series::BUILD, [0], |gauge| gauge.set(1.0));
+        metrics
     }
 }
 
@@ -144,58 +40,57 @@ fn is_sampled() -> bool {
 }
 
 impl Metrics {
-    /// A connection was accepted.
-    pub(crate) fn accepted(&self) {
-        self.accepted.increment(1);
+    fn with<H: Handle, const N: usize>(&self, id: Id<H, N>, values: [usize; N], record: impl FnOnce(&H)) {
+        let handle = self.0.handle(&id, values);
+        debug_assert!(handle.is_some(), "{values:?} are not label values of series {}", id.at);
+        if let Some(handle) = handle {
+            record(handle);
+        }
     }
 
-    /// An edge or service was refused after its hello.
-    pub(crate) fn refused(&self) {
-        self.refused.increment(1);
+    /// Adds 1 to a counter without labels.
+    pub(crate) fn increment(&self, id: Id<Counter, 0>) {
+        self.add(id, 1);
     }
 
-    /// A connection was closed because there are too many.
-    pub(crate) fn turned_away(&self) {
-        self.turned_away.increment(1);
+    /// Adds to a counter without labels.
+    pub(crate) fn add(&self, id: Id<Counter, 0>, by: u64) {
+        self.with(id, [], |counter| counter.increment(by));
+    }
+
+    /// Sets a gauge without labels.
+    pub(crate) fn set(&self, id: Id<Gauge, 0>, value: f64) {
+        self.with(id, [], |gauge| gauge.set(value));
     }
 
     /// A connection ended.
     pub(crate) fn closed(&self, reason: &CloseReason) {
-        self.closed.increment(1);
+        self.increment(series::CLOSED);
         if reason.by == By::Us {
-            self.closed_by_node.increment(1);
+            self.increment(series::CLOSED_BY_NODE);
         }
     }
 
     /// The node ended a connection whose peer broke a rule or crossed a limit.
     pub(crate) fn disconnected(&self, port: Port, code: Code) {
-        self.disconnects[port as usize][code_index(code)].increment(1);
+        self.with(series::DISCONNECTS, [port as usize, code_index(code)], |counter| counter.increment(1));
     }
 
     /// An edge or service that was admitted has waited so long in one phase of its connect.
     pub(crate) fn connected(&self, phase: ConnectPhase, waited: Duration) {
-        self.connect[phase as usize].record(waited.as_secs_f64());
-    }
-
-    /// A row of this node had no session here, and nothing had been proposed about it.
-    pub(crate) fn orphan(&self) {
-        self.orphans.increment(1);
+        self.with(series::CONNECT, [phase as usize], |histogram| histogram.record(waited.as_secs_f64()));
     }
 
     /// A stream ended after so many bytes.
     pub(crate) fn stream_ended(&self, bytes: u64) {
-        self.streams.increment(1);
-        self.stream_bytes.increment(bytes);
-    }
-
-    /// A stream was closed because its receiver is too slow for a sender that cannot be slowed down.
-    pub(crate) fn slow_stream(&self) {
-        self.slow_streams.increment(1);
+        self.increment(series::STREAMS);
+        self.add(series::STREAM_BYTES, bytes);
     }
 
     /// A call or message of a peer of this node has ended.
     pub(crate) fn ended(&self, kind: impl Into<RequestKind>, outcome: Code) {
-        self.requests[kind.into() as usize][code_index(outcome)].increment(1);
+        let labels = [kind.into() as usize, code_index(outcome)];
+        self.with(series::REQUESTS, labels, |counter| counter.increment(1));
     }
 
     /// A call or message of a peer of this node was answered, or its deadline has passed, after this time.
@@ -208,27 +103,34 @@ impl Metrics {
         took: Duration,
     ) {
         if is_sampled() {
-            let class = AnswerClass::of(code);
-            let histograms = &self.latency[kind.into() as usize];
-            histograms[direction as usize][class as usize][path as usize].record(took.as_secs_f64());
+            let id = match kind.into() {
+                RequestKind::Call => series::CALLS,
+                RequestKind::Message => series::ACKS,
+            };
+            let labels = [direction as usize, AnswerClass::of(code) as usize, path as usize];
+            self.with(id, labels, |histogram| histogram.record(took.as_secs_f64()));
         }
     }
 
-    /// The handles for the member.
+    /// The handles for the Raft member.
     pub(crate) fn raft(&self) -> RaftMetrics {
-        self.raft.clone()
+        let histogram = |id| self.0.handle(&id, []).cloned().unwrap_or_else(Histogram::noop);
+        let gauge = |id| self.0.handle(&id, []).cloned().unwrap_or_else(Gauge::noop);
+        RaftMetrics {
+            commit_seconds: histogram(series::COMMIT),
+            apply_seconds: histogram(series::APPLY),
+            fsync_seconds: histogram(series::FSYNC),
+            batch_events: histogram(series::BATCH_EVENTS),
+            queue_depth: gauge(series::QUEUE_DEPTH),
+            snapshot_build_seconds: histogram(series::SNAPSHOT_BUILD),
+            snapshot_install_seconds: histogram(series::SNAPSHOT_INSTALL),
+            log_bytes: gauge(series::LOG_BYTES),
+        }
     }
 
-    /// The gauges that a scrape sets.
-    pub(crate) fn node(&self) -> &NodeGauges {
-        &self.node
-    }
-
-    /// Measures the process and renders all series as Prometheus text, sorted by name. Blocks while it reads
-    /// `/proc`.
+    /// Renders all series as Prometheus text, sorted by name.
     pub(crate) fn render(&self) -> String {
-        self.process.refresh();
-        let mut text = self.exporter.render();
+        let mut text = self.0.exporter().render();
         for Series { name, kind, .. } in series::ALL {
             if matches!(kind, SeriesKind::FractionalCounter) {
                 text = text.replace(&format!("# TYPE {name} gauge"), &format!("# TYPE {name} counter"));
@@ -246,7 +148,7 @@ impl Metrics {
     pub(crate) async fn upkeep(&self) {
         loop {
             tokio::time::sleep(UPKEEP).await;
-            self.exporter.run_upkeep();
+            self.0.exporter().run_upkeep();
         }
     }
 }
@@ -294,7 +196,7 @@ mod tests {
         let metrics = Metrics::default();
         for _ in 0..1_000 {
             metrics.connected(ConnectPhase::Commit, Duration::from_millis(2));
-            metrics.exporter.run_upkeep();
+            metrics.0.exporter().run_upkeep();
         }
         let row = r#"limes_connect_duration_seconds_count{phase="commit"}"#;
         assert_eq!(value(&metrics, row), Some(1_000.0));
@@ -303,17 +205,8 @@ mod tests {
     #[test]
     fn nodes_in_one_process_count_by_themselves() {
         let (one, other) = (Metrics::default(), Metrics::default());
-        one.accepted();
+        one.increment(series::ACCEPTED);
         assert_eq!(value(&one, "limes_connections_accepted_total"), Some(1.0));
         assert_eq!(value(&other, "limes_connections_accepted_total"), Some(0.0));
-    }
-
-    #[test]
-    fn process_figures_are_measured_by_a_scrape() {
-        let metrics = Metrics::default();
-        for name in ["process_resident_memory_bytes", "process_open_fds", "process_max_fds"] {
-            assert!(value(&metrics, name).is_some_and(|value| value >= 1.0), "{name}");
-        }
-        assert!(metrics.render().contains("# TYPE process_cpu_seconds_total counter\n"));
     }
 }

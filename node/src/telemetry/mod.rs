@@ -1,13 +1,13 @@
 //! Metrics, and log lines that a flood of peers cannot multiply.
 
-mod dictionary;
+pub(crate) mod dictionary;
 #[cfg(test)]
 mod document;
 pub(crate) mod labels;
 pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod port;
-mod process;
+pub(crate) mod process;
 mod registry;
 
 use std::time::Instant;

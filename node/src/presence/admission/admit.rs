@@ -16,6 +16,7 @@ use super::pending::{PeerProtocol, PendingAdmission};
 use crate::presence::context::Presence;
 use crate::router::message::SessionCommand;
 use crate::router::registry::{SessionEntry, SessionOwner};
+use crate::telemetry::dictionary;
 use crate::telemetry::labels::ConnectPhase;
 
 /// How long an admission may take: less than the peer waits for its welcome, and enough to ask two services one
@@ -42,7 +43,7 @@ pub(crate) async fn admit(presence: Arc<Presence>, pending: PendingAdmission) {
             presence.session_closed(pending.no);
             let mut goaway = error.goaway();
             goaway.peers = presence.consensus.other_addresses(pending.hello.role);
-            presence.telemetry.metrics.refused();
+            presence.telemetry.metrics.increment(dictionary::REFUSED);
             pending.handle.command(SessionCommand::Close(goaway));
         }
     }
