@@ -213,7 +213,7 @@ impl Tasks {
     /// Ends the tasks of this group and waits until all tasks that share its tracker have ended, at most for so long.
     ///
     /// # Cancel safety
-    /// The tasks have been told to end when the future is first polled; dropping it ends the wait only.
+    /// The tasks are cancelled when the future is first polled; dropping it ends the wait only.
     pub(crate) async fn stop(&self, at_most: Duration) {
         self.stop.cancel();
         self.running.close();

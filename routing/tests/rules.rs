@@ -175,7 +175,7 @@ proptest! {
 
     /// A copy is a copy: what is applied afterwards does not reach it.
     #[test]
-    fn copies_stand_still(bytes in bytes()) {
+    fn copies_do_not_change(bytes in bytes()) {
         let mut copies = Vec::new();
         play(&bytes, |step| copies.push((step.before.clone(), snapshot(step.before))));
         for (copy, bytes) in copies {

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A client reconnects by itself, to another node if need be, and restores its registrations; an edge keeps its id.
-//! A node that shuts down in order tells its clients, which move without a failed call.
+//! A node that drains announces it to its clients, which move without a failed call.
 //!
 //! Every failure is a [`CallError`] with a [`Kind`]; it tells whether the call may have run. Dropping the future of a
 //! call cancels it, at the receiver too. A caller that sends faster than the cluster takes waits. Connections, calls

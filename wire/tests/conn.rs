@@ -104,7 +104,7 @@ fn versions_without_an_overlap_are_refused_with_our_range() {
     let mut server = Conn::server(now, Limits::default());
     let reason = arrive(&mut server, now, &written(&mut client), 100).unwrap_err();
     assert_eq!(reason.code, Code::VERSION);
-    assert!(reason.text.contains("this node 1 to 1"), "{}", reason.text);
+    assert!(reason.text.contains("this side 1 to 1"), "{}", reason.text);
 }
 
 #[test]

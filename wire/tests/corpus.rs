@@ -10,7 +10,7 @@ fn replay(target: &str, operate: fn(&[u8])) {
     for file in std::fs::read_dir(&dir).unwrap() {
         let data = std::fs::read(file.unwrap().path()).unwrap();
         operate(&data);
-        // And everything that is left when it is cut.
+        // And every prefix of it.
         (0..data.len().min(300)).for_each(|cut| operate(&data[..cut]));
         files += 1;
     }

@@ -112,7 +112,7 @@ fn frames_are_written_and_read_as_documented() {
         let split = HEADER + usize::from(header.head);
         let read = Frame::decode(header, whole.slice(HEADER..split), whole.slice(split..));
         assert_eq!(read, Ok(Some(frame)), "{name} is read otherwise");
-        // A newer peer's longer head is read all the same; a cut one never is.
+        // A newer peer's longer head is read; a truncated one never is.
         let longer = [&whole[HEADER..split], &[0xee, 0, 1, 7]].concat().into();
         if header.kind < 0x80 {
             assert!(matches!(Frame::decode(header, longer, whole.slice(split..)), Ok(Some(_))), "{name}");
@@ -232,7 +232,7 @@ fn said(conn: &mut Conn) -> Bytes {
 
 /// Every golden frame, as one conversation with either side, cut in two at every byte.
 #[test]
-fn frames_are_understood_wherever_they_are_cut() {
+fn frames_are_read_wherever_they_are_split() {
     let now = std::time::Instant::now();
     let yamux = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 7, 8, 9];
     for is_client in [false, true] {

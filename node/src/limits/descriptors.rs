@@ -1,4 +1,4 @@
-//! Open files: peers may not take those that the node itself needs for its log and its own connections.
+//! The budget of file descriptors: peers may not use those that the node needs for its log and its own connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-/// DescriptorBudget for the log, the history, and the connections that this node dials.
+/// Descriptors for the log, the history, and the connections that this node dials.
 const OWN: usize = 256;
-/// The part of the rest, one in so many, that each port but those of edges and services may take.
+/// The share of the rest, as a divisor, that each port of operators or other nodes may use.
 const PART: usize = 16;
 /// Ports of operators and other nodes, the mesh port counted twice: before and after the handshake.
 const PARTS: usize = 5;
-/// More connections of operators, or of other nodes, are not needed however many files there are.
-const PART_MOST: usize = 1_024;
+/// The most connections of one such port, however many descriptors there are.
+const PART_MAX: usize = 1_024;
 
-/// How many files the process may open, as much as it is allowed to ask for.
+/// Raises the limit of open files of this process as far as it may.
 pub(crate) fn raise() {
     match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => {
@@ -24,11 +24,11 @@ pub(crate) fn raise() {
             }
         }
         Ok(_) => {}
-        Err(error) => warn!(%error, "cannot see the limit of open files"),
+        Err(error) => warn!(%error, "cannot read the limit of open files"),
     }
 }
 
-/// The files that connections of peers may take.
+/// The descriptors that connections of peers may use.
 #[derive(Debug)]
 pub(crate) struct DescriptorBudget {
     most: usize,
@@ -36,7 +36,7 @@ pub(crate) struct DescriptorBudget {
 }
 
 impl DescriptorBudget {
-    /// As the process's limit allows.
+    /// The budget under the limit of this process.
     pub(crate) fn of_process() -> Arc<Self> {
         let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft);
         let files = DescriptorBudget::new(usize::try_from(most).unwrap_or(usize::MAX));
@@ -44,14 +44,14 @@ impl DescriptorBudget {
         files
     }
 
-    /// As a limit of so many files allows.
+    /// The budget under a limit of `most` descriptors.
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(DescriptorBudget { most, open: AtomicUsize::new(0) })
     }
 
     /// How many connections a port of operators or of other nodes may have.
     pub(crate) fn part(&self) -> usize {
-        (self.most.saturating_sub(OWN) / PART).clamp(1, PART_MOST)
+        (self.most.saturating_sub(OWN) / PART).clamp(1, PART_MAX)
     }
 
     /// How many connections edges and services may have together.
@@ -59,14 +59,14 @@ impl DescriptorBudget {
         self.most.saturating_sub(OWN + PARTS * self.part())
     }
 
-    /// Takes one for an edge or a service, if there is one left.
+    /// Takes a descriptor for an edge or a service, if one is left.
     pub(crate) fn take(self: &Arc<Self>) -> Option<File> {
         let more = |open| (open < self.room()).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| File(self.clone()))
     }
 }
 
-/// One file, given back when it is dropped.
+/// One descriptor of the budget, returned when it is dropped.
 #[derive(Debug)]
 pub(crate) struct File(Arc<DescriptorBudget>);
 
@@ -81,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_leave_the_node_what_it_needs() {
+    fn peers_leave_the_node_the_descriptors_that_it_needs() {
         for most in [0, 100, 300, 1_024, 20_000, 1 << 20] {
             let files = DescriptorBudget::new(most);
             assert!(files.room() + PARTS * files.part() + OWN <= most.max(OWN + PARTS), "{files:?}");
         }
         let files = DescriptorBudget::new(1_024);
         assert_eq!((files.part(), files.room()), (48, 528));
-        assert_eq!(DescriptorBudget::new(1 << 20).part(), PART_MOST);
+        assert_eq!(DescriptorBudget::new(1 << 20).part(), PART_MAX);
         let mut taken: Vec<File> = std::iter::from_fn(|| files.take()).collect();
         assert_eq!(taken.len(), 528);
         taken.pop();

@@ -26,7 +26,8 @@ use crate::router::message::{
     Address, Answer, Delivery, Destination, Kind, Message, NativeMessage, Origin, Receiver, Request,
     RequestEvent, SessionCommand,
 };
-use crate::router::resolve::{Resolution, find_local, newer_revision, resolve_edge, return_undelivered};
+use crate::router::resolve::{find_local, newer_revision, resolve_edge, return_undelivered};
+use crate::router::route::Resolution;
 use crate::server::assemble::Components;
 use world::{World, is_same, up};
 
@@ -116,7 +117,7 @@ fn silent_services_are_selected_only_if_there_is_no_other() {
     let node = world.members[0].node.clone();
     let index = node.presence.services.load();
     let pick = |key, tried| match node.router.select(index.method("greet"), key, tried) {
-        Resolution::Routed(route) => Some(route.destination),
+        Resolution::Routed(route) => route.destination,
         _ => None,
     };
     let picked = |key| pick(key, None);

@@ -87,7 +87,7 @@ impl Address {
     }
 }
 
-/// How new the tables must be before a miss is believed (R4).
+/// How new the tables must be before a recipient counts as absent (R4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
     /// As of a read barrier that begins now.

@@ -14,6 +14,7 @@ use super::ordering::KeyedOrder;
 use super::peers::PeerTable;
 use super::registry::SessionRegistry;
 use super::service_index::ServiceIndex;
+use super::topic_sink::TopicSink;
 use crate::config::Exchange;
 use crate::consensus::handle::{Consensus, ConsensusError};
 use crate::limits::memory::MemoryPressure;
@@ -27,6 +28,7 @@ pub(crate) struct Router {
     pub(super) sessions: Arc<SessionRegistry>,
     pub(super) edges: Arc<EdgeRoutes>,
     pub(super) services: Arc<ArcSwap<ServiceIndex>>,
+    pub(super) sinks: Vec<Arc<dyn TopicSink>>,
     pub(super) grace: Arc<ReconnectGrace>,
     pub(super) peers: Arc<PeerTable>,
     pub(super) order: KeyedOrder,
@@ -52,6 +54,8 @@ pub(crate) struct RouterParts {
     pub(crate) edges: Arc<EdgeRoutes>,
     /// Services anywhere.
     pub(crate) services: Arc<ArcSwap<ServiceIndex>>,
+    /// Bridges, asked in this order after the services.
+    pub(crate) sinks: Vec<Arc<dyn TopicSink>>,
     /// Sessions that are expected to reconnect.
     pub(crate) grace: Arc<ReconnectGrace>,
     /// The other nodes and the links to them.
@@ -66,7 +70,8 @@ impl Router {
         heartbeat: Duration,
         timing: Timing,
     ) -> Arc<Self> {
-        let RouterParts { consensus, telemetry, memory, sessions, edges, services, grace, peers } = parts;
+        let RouterParts { consensus, telemetry, memory, sessions, edges, services, sinks, grace, peers } =
+            parts;
         Arc::new(Router {
             consensus,
             telemetry,
@@ -74,6 +79,7 @@ impl Router {
             sessions,
             edges,
             services,
+            sinks,
             grace,
             peers,
             order: KeyedOrder::default(),
@@ -102,7 +108,8 @@ impl Router {
         }
     }
 
-    /// Holds a message back if others of the same sender and topic are being resolved; else returns it.
+    /// Queues a message behind others of the same sender and topic that are being resolved; returns it if there are
+    /// none.
     pub(crate) fn queue_behind(&self, request: Box<Request>) -> Option<Box<Request>> {
         self.order.behind(request)
     }

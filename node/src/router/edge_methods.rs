@@ -1,8 +1,8 @@
-//! The methods that edges say they offer. Nobody is routed by them: a service names the edge it calls,
-//! and the edge knows its own methods. So they are not in the tables; each node keeps those of its own
-//! sessions, and whoever wants to list them asks every node.
+//! The methods that edges announce. No request is routed by them: a service names the edge that it calls, and the
+//! edge knows its own methods. So they are not in the tables; each node keeps those of its own sessions, and a
+//! node that lists them asks every other node.
 //!
-//! Only peers of the geminio dialect say them.
+//! Only geminio peers announce methods.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -20,10 +20,10 @@ use tokio::time::timeout;
 use super::message::{Delivery, LinkHandle};
 use super::peers::PeerTable;
 
-/// What a stream between nodes asks for in place of a session.
+/// The name in the OPEN of a stream that asks another node for its list.
 const QUESTION: &str = "limes edge methods";
 /// How long a node may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an answer, at most: a few million names.
 const ANSWER_MAX: usize = 64 << 20;
 
@@ -34,7 +34,7 @@ pub(crate) type ByEdge = HashMap<EdgeId, BTreeSet<Box<str>>>;
 #[derive(Debug, Default)]
 pub(crate) struct EdgeMethods(Mutex<BySession>);
 
-/// Whose session it is and what it has said, by the session's number.
+/// The edge and the methods that it has announced, by the session's number.
 type BySession = HashMap<u64, (EdgeId, BTreeSet<Box<str>>)>;
 
 impl EdgeMethods {
@@ -42,7 +42,7 @@ impl EdgeMethods {
         self.0.lock()
     }
 
-    /// Notes a method of a session; beyond `most` of one session they are not noted.
+    /// Notes a method of a session, up to `most` of one session.
     pub(crate) fn note(&self, session: u64, edge: EdgeId, method: &str, most: usize) {
         let mut map = self.map();
         let (_, methods) = map.entry(session).or_insert_with(|| (edge, BTreeSet::new()));
@@ -51,7 +51,7 @@ impl EdgeMethods {
         }
     }
 
-    /// Whether a session has said that it offers a method.
+    /// Whether a session has announced a method.
     pub(crate) fn has(&self, session: u64, method: &str) -> bool {
         self.map().get(&session).is_some_and(|(_, methods)| methods.contains(method))
     }
@@ -85,7 +85,7 @@ impl EdgeMethods {
     }
 }
 
-/// Adds what a node has answered; `None`: it is not whole.
+/// Adds the methods in a node's answer; `None`: the answer is truncated or malformed.
 fn decode(mut from: Bytes, all: &mut ByEdge) -> Option<()> {
     while from.has_remaining() {
         let edge = EdgeId(from.try_get_u64().ok()?);
@@ -99,7 +99,7 @@ fn decode(mut from: Bytes, all: &mut ByEdge) -> Option<()> {
     Some(())
 }
 
-/// Why the methods of all edges are not known.
+/// Why the methods of all edges cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EdgeMethodsError {
     /// A node that is up did not answer; its name.
@@ -124,7 +124,7 @@ impl EdgeMethods {
         let others = peers.all().into_iter().filter(|(_, peer)| peer.epoch.is_some());
         let asked = others.map(|(id, peer)| async move {
             let answer = match peers.streams(id) {
-                Some(link) => timeout(PATIENCE, ask(link)).await.ok().flatten(),
+                Some(link) => timeout(ANSWER_TIMEOUT, ask(link)).await.ok().flatten(),
                 None => None,
             };
             answer.ok_or(EdgeMethodsError::Unreachable(peer.name))
@@ -151,11 +151,11 @@ impl EdgeMethods {
             near.write_all(&bytes).await.ok()?;
             near.shutdown().await.ok()
         };
-        let _ = timeout(PATIENCE, answer).await;
+        let _ = timeout(ANSWER_TIMEOUT, answer).await;
     }
 }
 
-/// Asks over a link for streams.
+/// Asks the node at the other end of a link for streams.
 async fn ask(link: LinkHandle) -> Option<Bytes> {
     let (reply, opened) = oneshot::channel();
     link.deliver(Delivery::Open(reply), 0).ok()?;
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_says_what_was_noted_and_a_cut_one_nothing() {
+    fn answer_has_all_noted_methods_and_a_truncated_one_is_refused() {
         let methods = EdgeMethods::default();
         for (session, edge, method) in [(1, 7, "a"), (1, 7, "b"), (2, 8, "a"), (3, 9, "gone")] {
             methods.note(session, EdgeId(edge), method, 2);

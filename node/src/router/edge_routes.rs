@@ -1,8 +1,7 @@
-//! What this node knows about who is where, shared by all sessions and written by presence.
+//! Edge routes: where the session of each edge is. Read by all sessions, written by presence.
 //!
-//! The directory is a cache of the tables in a form that forwarding can use: a route to an edge is
-//! one lookup in one shard. It is filled from the effects of applied events, so that it is as new
-//! as the tables.
+//! They are a cache of the tables in which a route is one lookup in one shard. The effects of applied events update
+//! them, so they are as new as the tables.
 
 use std::collections::HashMap;
 
@@ -24,7 +23,7 @@ pub(crate) enum EdgeLocation {
     },
     /// On another node.
     Remote(Home),
-    /// Not there any more: its new home has said so, and this node is about to apply it.
+    /// Elsewhere: its new home has notified this node, which is about to apply the move.
     Superseded(Incarnation),
 }
 
@@ -35,7 +34,7 @@ pub(crate) struct EdgeRoutes {
 }
 
 impl EdgeRoutes {
-    /// An empty directory.
+    /// No routes.
     pub(crate) fn new() -> Self {
         EdgeRoutes { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
     }
@@ -54,8 +53,8 @@ impl EdgeRoutes {
         self.shard(edge).write().insert(edge.0, route);
     }
 
-    /// Notes that an edge has moved; gives the mailbox of the older session if it was here. A route that
-    /// is as new stays.
+    /// Notes that an edge has moved to incarnation `to`; returns the mailbox of the older session if it was here.
+    /// Keeps a route that is as new.
     pub(crate) fn moved(&self, edge: EdgeId, to: Incarnation) -> Option<SessionHandle> {
         let mut shard = self.shard(edge).write();
         let route = shard.get_mut(&edge.0)?;
@@ -73,8 +72,8 @@ impl EdgeRoutes {
         }
     }
 
-    /// The tables have this incarnation no longer: removes its route, and a note that it has moved, for
-    /// that has been stepped over.
+    /// Removes the route of an incarnation that the tables do not have any more, and a note of its move, which a
+    /// snapshot may have skipped.
     pub(crate) fn gone(&self, edge: EdgeId, incarnation: Incarnation) {
         self.remove(edge, incarnation);
         let mut shard = self.shard(edge).write();

@@ -1,7 +1,7 @@
-//! What a geminio session and the tasks of its streams tell each other.
+//! The messages between a geminio session and the tasks of its streams.
 //!
 //! Each stream of a geminio connection is carried by a task of its own. The session passes what the peer
-//! sends as [`StreamEvent`]s; the task asks for what is to be written by [`StreamCommand`]s. The types are
+//! sends as [`StreamEvent`]s; the task asks the session to write by [`StreamCommand`]s. The types are
 //! part of the router's messages because a session's mailbox carries them.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::stream_backlog::{Late, Load, Waiting};
 
-/// What the task of a stream is told.
+/// An event for the task of a stream.
 #[derive(Debug)]
 pub(crate) enum StreamEvent {
     /// The peer has accepted the stream, under this number.
@@ -24,7 +24,7 @@ pub(crate) enum StreamEvent {
     End,
 }
 
-/// What the task of a stream wants done on the connection.
+/// A command of a stream's task to its session.
 #[derive(Debug)]
 pub(crate) enum StreamCommand {
     /// Offer the peer a stream, whose events go to this handle.
@@ -42,7 +42,7 @@ pub(crate) enum StreamCommand {
     Send(u64, u64, Word, OwnedSemaphorePermit),
     /// Close a stream.
     Dismiss(u64),
-    /// A stream's queue, or that of all streams together, has room again.
+    /// The queue of a stream, or of all streams together, has space again.
     Room,
 }
 
@@ -53,6 +53,6 @@ pub(crate) struct StreamHandle {
     pub(crate) events: mpsc::UnboundedSender<StreamEvent>,
     /// The bytes that wait for the stream's receiver.
     pub(crate) waiting: Arc<Waiting>,
-    /// For how long the connection has stood still for this stream.
+    /// How long the connection has been paused for this stream.
     pub(crate) late: Late,
 }

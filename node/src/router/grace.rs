@@ -1,107 +1,104 @@
-//! SessionOwner is expected back shortly, so that a miss is not told before it has had its time to come.
+//! The reconnect grace: a session that is expected to reconnect shortly is not reported as absent.
 //!
-//! A client of the reference cannot open its next connection before its last one has ended: it dials three
-//! seconds later, and tries again three seconds after that. So whoever leaves a node that stops in order is
-//! waited for by everybody ([`Wait::planned`]), and who was on a node that died by callers of the same
-//! dialect, whose clients do not survive the error.
+//! A client of the reference does not open its next connection before its last one has ended: it dials three
+//! seconds later, and again three seconds after that. So every caller waits for the sessions of a draining node
+//! ([`Wait::planned`]). Only geminio callers, whose clients do not survive the error, also wait for the sessions of
+//! a node that died.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use limes_routing::{EdgeId, NodeId};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::router::service_index::Offer;
 
-/// How long somebody is expected: two tries of a client of the reference, 3.1 s each, and a second more.
+/// How long a session is expected to reconnect: two attempts of a client of the reference, 3.1 s each, and a second.
 pub(crate) const RETURN: Duration = Duration::from_millis(7_200);
 
-/// So many are expected; the next who leave are missed at once.
-const AWAITED_MAX: usize = 65_536;
+/// The most that is expected at a time; beyond that, sessions that leave are absent at once.
+const EXPECTED_MAX: usize = 65_536;
 
-/// SessionOwner is expected.
+/// What is expected to reconnect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Absentee {
     /// An edge.
     Edge(EdgeId),
-    /// All that was on a node.
+    /// Every session of a node.
     Node(NodeId),
-    /// Somebody with this method, topic or name.
+    /// A service with this method, topic or name.
     Service(Offer),
 }
 
-/// For how long, and why.
+/// How long a caller may wait for a session, and why the session has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wait {
-    /// Until then.
+    /// The end of the grace.
     pub(crate) until: Instant,
-    /// It was sent away; else its node has died.
+    /// Whether its node drained; otherwise its node has died.
     pub(crate) planned: bool,
 }
 
-/// All that are expected, [`AWAITED_MAX`] at most; those whose time is over go when somebody asks, or leaves.
+/// All that is expected, [`EXPECTED_MAX`] at most. Entries whose grace is over are removed by the next
+/// [`ReconnectGrace::expect`] or [`ReconnectGrace::wait`].
 #[derive(Debug, Default)]
 pub(crate) struct ReconnectGrace {
-    /// Asked for on every miss; nearly always 0.
-    some: AtomicUsize,
+    /// Read on every miss; nearly always 0.
+    count: AtomicUsize,
     list: Mutex<List>,
 }
 
 #[derive(Debug, Default)]
 struct List {
     waits: HashMap<Absentee, Wait>,
-    /// In the order in which they end.
+    /// In the order in which the graces end.
     order: VecDeque<(Instant, Absentee)>,
 }
 
 impl ReconnectGrace {
-    fn list(&self) -> MutexGuard<'_, List> {
-        self.list.lock()
-    }
-
-    /// Somebody has left, and is expected from now on.
-    pub(crate) fn expect(&self, whom: Absentee, planned: bool, now: Instant) {
-        let mut list = self.list();
+    /// Expects an absentee from now on for [`RETURN`].
+    pub(crate) fn expect(&self, absentee: Absentee, planned: bool, now: Instant) {
+        let mut list = self.list.lock();
         list.sweep(now);
-        if list.order.len() >= AWAITED_MAX {
+        if list.order.len() >= EXPECTED_MAX {
             return;
         }
         let until = now + RETURN;
-        list.waits.insert(whom.clone(), Wait { until, planned });
-        list.order.push_back((until, whom));
-        self.some.store(list.waits.len(), Ordering::Release);
+        list.waits.insert(absentee.clone(), Wait { until, planned });
+        list.order.push_back((until, absentee));
+        self.count.store(list.waits.len(), Ordering::Release);
     }
 
-    /// It is back, or it is known that it does not come.
-    pub(crate) fn settle(&self, whom: &Absentee) {
-        if self.some.load(Ordering::Acquire) == 0 {
+    /// Expects an absentee no longer: it has reconnected.
+    pub(crate) fn settle(&self, absentee: &Absentee) {
+        if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut list = self.list();
-        list.waits.remove(whom);
-        self.some.store(list.waits.len(), Ordering::Release);
+        let mut list = self.list.lock();
+        list.waits.remove(absentee);
+        self.count.store(list.waits.len(), Ordering::Release);
     }
 
-    /// The wait for somebody who has not come yet.
-    pub(crate) fn wait(&self, whom: impl FnOnce() -> Absentee, now: Instant) -> Option<Wait> {
-        if self.some.load(Ordering::Acquire) == 0 {
+    /// The wait for an absentee; `None`: it is not expected.
+    pub(crate) fn wait(&self, absentee: impl FnOnce() -> Absentee, now: Instant) -> Option<Wait> {
+        if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut list = self.list();
+        let mut list = self.list.lock();
         list.sweep(now);
-        self.some.store(list.waits.len(), Ordering::Release);
-        list.waits.get(&whom()).copied()
+        self.count.store(list.waits.len(), Ordering::Release);
+        list.waits.get(&absentee()).copied()
     }
 }
 
 impl List {
-    /// Forgets whoever did not come in time.
+    /// Removes the entries whose grace is over.
     fn sweep(&mut self, now: Instant) {
-        while let Some((until, whom)) = self.order.pop_front_if(|(until, _)| *until <= now) {
-            // It may have come, and gone again later.
-            if self.waits.get(&whom).is_some_and(|wait| wait.until == until) {
-                self.waits.remove(&whom);
+        while let Some((until, absentee)) = self.order.pop_front_if(|(until, _)| *until <= now) {
+            // It may have reconnected and left again later.
+            if self.waits.get(&absentee).is_some_and(|wait| wait.until == until) {
+                self.waits.remove(&absentee);
             }
         }
         if self.order.is_empty() {
@@ -119,31 +116,31 @@ mod tests {
     }
 
     #[test]
-    fn whoever_left_is_expected_for_a_while() {
-        let (awaited, now) = (ReconnectGrace::default(), Instant::now());
-        assert_eq!(awaited.wait(|| edge(1), now), None);
-        awaited.expect(edge(1), true, now);
+    fn edge_that_left_is_expected_until_its_grace_ends() {
+        let (grace, now) = (ReconnectGrace::default(), Instant::now());
+        assert_eq!(grace.wait(|| edge(1), now), None);
+        grace.expect(edge(1), true, now);
         let later = now + RETURN / 2;
-        awaited.expect(edge(2), false, later);
-        assert_eq!(awaited.wait(|| edge(1), later), Some(Wait { until: now + RETURN, planned: true }));
-        assert_eq!(awaited.wait(|| edge(2), later), Some(Wait { until: later + RETURN, planned: false }));
-        assert_eq!(awaited.wait(|| edge(3), later), None);
-        assert_eq!(awaited.wait(|| edge(1), now + RETURN), None, "no longer");
-        assert!(awaited.wait(|| edge(2), now + RETURN).is_some());
-        assert_eq!(awaited.wait(|| edge(2), later + RETURN), None);
-        assert_eq!(awaited.some.load(Ordering::Acquire), 0, "nothing is kept");
+        grace.expect(edge(2), false, later);
+        assert_eq!(grace.wait(|| edge(1), later), Some(Wait { until: now + RETURN, planned: true }));
+        assert_eq!(grace.wait(|| edge(2), later), Some(Wait { until: later + RETURN, planned: false }));
+        assert_eq!(grace.wait(|| edge(3), later), None);
+        assert_eq!(grace.wait(|| edge(1), now + RETURN), None, "the grace is over");
+        assert!(grace.wait(|| edge(2), now + RETURN).is_some());
+        assert_eq!(grace.wait(|| edge(2), later + RETURN), None);
+        assert_eq!(grace.count.load(Ordering::Acquire), 0, "no entry is kept");
     }
 
     #[test]
-    fn whoever_is_back_is_not_expected_and_may_leave_again() {
-        let (awaited, now) = (ReconnectGrace::default(), Instant::now());
-        awaited.expect(edge(1), true, now);
-        awaited.settle(&edge(1));
-        assert_eq!(awaited.wait(|| edge(1), now), None);
+    fn edge_that_reconnected_is_expected_again_only_after_it_leaves_again() {
+        let (grace, now) = (ReconnectGrace::default(), Instant::now());
+        grace.expect(edge(1), true, now);
+        grace.settle(&edge(1));
+        assert_eq!(grace.wait(|| edge(1), now), None);
         let later = now + RETURN / 2;
-        awaited.expect(edge(1), true, later);
-        // The first wait's end does not end the second.
-        assert!(awaited.wait(|| edge(1), now + RETURN).is_some());
-        assert_eq!(awaited.wait(|| edge(1), later + RETURN), None);
+        grace.expect(edge(1), true, later);
+        // The end of the first grace does not end the second.
+        assert!(grace.wait(|| edge(1), now + RETURN).is_some());
+        assert_eq!(grace.wait(|| edge(1), later + RETURN), None);
     }
 }

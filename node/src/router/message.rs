@@ -2,8 +2,8 @@
 //!
 //! A session and a mesh link are each one task with one bounded mailbox. A call or message travels as one
 //! [`Request`] into the mailbox of the task that can deliver it, and exactly one [`Answer`] returns to the
-//! mailbox of its [`Origin`]. All tables of what is in flight live inside those tasks, so that sessions
-//! share no lock.
+//! mailbox of its [`Origin`]. The tables of what is in flight belong to those tasks, so that sessions share no
+//! lock.
 //!
 //! Every task takes [`Delivery`]; beyond that a session takes [`SessionCommand`], a link [`LinkCommand`],
 //! and a geminio session [`StreamCommand`] of its stream tasks.
@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use limes_wire::driver::{Mailbox, PushError, Stream};
+use limes_wire::driver::{PushError, Stream};
 use limes_wire::frame::GoAway;
 use limes_wire::{Code, Str};
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +20,7 @@ pub(crate) use super::address::{Address, Destination, Freshness, Key, Kind, Reci
 pub(crate) use super::command::{LinkCommand, RETIRE, SessionCommand};
 use super::geminio_stream::StreamCommand;
 pub(crate) use super::outcome::{Answer, Failure};
+pub(crate) use super::task_handle::{Message, TaskHandle};
 
 /// Where the answer to [`Delivery::Open`] goes.
 pub(crate) type StreamReply = oneshot::Sender<Result<Stream, Code>>;
@@ -46,8 +47,8 @@ pub(crate) enum NativeMessage {
     Delivery(Delivery),
     /// A command.
     Command(SessionCommand),
-    /// Tell the peer that another node would serve it better, and keep serving it. Only the native protocol
-    /// has a frame for that.
+    /// Advise the peer to connect to another node, and keep serving it. Only the native protocol has a frame for
+    /// that.
     Advise(GoAway),
 }
 
@@ -58,7 +59,7 @@ pub(crate) enum GeminioMessage {
     Delivery(Delivery),
     /// A command.
     Command(SessionCommand),
-    /// A stream's task wants something done on the connection.
+    /// A command of a stream's task.
     Stream(Box<StreamCommand>),
 }
 
@@ -71,21 +72,20 @@ pub(crate) enum LinkMessage {
     Command(LinkCommand),
 }
 
-/// A mailbox item that can carry a [`Delivery`] or a command.
-pub(crate) trait Message: Send + Sized + 'static {
-    /// The commands of the task that owns the mailbox.
-    type Command;
-    /// Wraps a delivery.
-    fn delivery(delivery: Delivery) -> Self;
-    /// Wraps a command.
-    fn command(command: Self::Command) -> Self;
-    /// Unwraps a delivery.
-    fn into_delivery(self) -> Option<Delivery>;
+/// The mailbox item of a bridge; see [`super::topic_sink`].
+#[derive(Debug)]
+#[allow(dead_code, reason = "there is no bridge yet")]
+pub(crate) enum BridgeMessage {
+    /// A message, or the cancellation of one.
+    Delivery(Delivery),
+    /// Take no more messages and end.
+    Close(GoAway),
 }
 
 macro_rules! message {
-    ($message:ident, $command:ident) => {
+    ($message:ident, $variant:ident($command:ident)) => {
         impl Message for $message {
+            type Delivery = Delivery;
             type Command = $command;
 
             fn delivery(delivery: Delivery) -> Self {
@@ -93,7 +93,7 @@ macro_rules! message {
             }
 
             fn command(command: $command) -> Self {
-                $message::Command(command)
+                $message::$variant(command)
             }
 
             fn into_delivery(self) -> Option<Delivery> {
@@ -103,79 +103,16 @@ macro_rules! message {
     };
 }
 
-message!(NativeMessage, SessionCommand);
-message!(GeminioMessage, SessionCommand);
-message!(LinkMessage, LinkCommand);
-
-/// The sending side of a task's mailbox. Cheap to clone; sending never waits.
-#[derive(Debug)]
-pub(crate) struct TaskHandle<M>(Mailbox<M>);
-
-impl<M> Clone for TaskHandle<M> {
-    fn clone(&self) -> Self {
-        TaskHandle(self.0.clone())
-    }
-}
+message!(NativeMessage, Command(SessionCommand));
+message!(GeminioMessage, Command(SessionCommand));
+message!(LinkMessage, Command(LinkCommand));
+message!(BridgeMessage, Close(GoAway));
 
 /// The handle of a mesh link.
 pub(crate) type LinkHandle = TaskHandle<LinkMessage>;
 
-impl<M: Message> TaskHandle<M> {
-    /// The handle of the task that reads this mailbox.
-    pub(crate) fn new(mailbox: Mailbox<M>) -> Self {
-        TaskHandle(mailbox)
-    }
-
-    /// Sends a delivery of `bytes` of payload if the mailbox has room.
-    ///
-    /// # Errors
-    /// The mailbox is full or closed; the delivery is returned.
-    pub(crate) fn deliver(&self, delivery: Delivery, bytes: usize) -> Result<(), PushError<Delivery>> {
-        returned(self.0.push(M::delivery(delivery), bytes))
-    }
-
-    /// Sends a small delivery even if the mailbox is full; false if it is closed.
-    pub(crate) fn deliver_always(&self, delivery: Delivery) -> bool {
-        self.0.push_always(M::delivery(delivery))
-    }
-
-    /// Sends an answer with a payload of `bytes`; answers have a bound of their own.
-    ///
-    /// # Errors
-    /// Too many answers wait unread, or the mailbox is closed; the delivery is returned.
-    pub(crate) fn deliver_answer(&self, answer: Delivery, bytes: usize) -> Result<(), PushError<Delivery>> {
-        returned(self.0.push_answer(M::delivery(answer), bytes))
-    }
-
-    /// Sends a command; false if the mailbox is closed.
-    pub(crate) fn command(&self, command: M::Command) -> bool {
-        self.0.push_always(M::command(command))
-    }
-
-    /// Sends a command ahead of all else; false if the mailbox is closed.
-    pub(crate) fn command_urgent(&self, command: M::Command) -> bool {
-        self.0.push_urgent(M::command(command))
-    }
-
-    /// Whether the task has ended or is closing.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.0.is_closed()
-    }
-
-    /// The mailbox itself.
-    pub(crate) fn mailbox(&self) -> &Mailbox<M> {
-        &self.0
-    }
-}
-
-/// Unwraps the delivery that a mailbox has returned.
-fn returned<M: Message>(pushed: Result<(), PushError<M>>) -> Result<(), PushError<Delivery>> {
-    match pushed {
-        Ok(()) => Ok(()),
-        Err(PushError::Full(item)) => item.into_delivery().map_or(Ok(()), |d| Err(PushError::Full(d))),
-        Err(PushError::Closed(item)) => item.into_delivery().map_or(Ok(()), |d| Err(PushError::Closed(d))),
-    }
-}
+/// The handle of a bridge.
+pub(crate) type BridgeHandle = TaskHandle<BridgeMessage>;
 
 /// The handle of a session, by its protocol.
 #[derive(Debug, Clone)]
@@ -251,13 +188,16 @@ impl SessionHandle {
     }
 }
 
-/// A task that takes deliveries: a session here, or the link to another node.
+/// A task that takes deliveries: a session here, the link to another node, or a bridge.
 #[derive(Debug, Clone)]
+#[allow(dead_code, reason = "there is no bridge yet")]
 pub(crate) enum Receiver {
     /// A session on this node.
     Session(SessionHandle),
     /// The link to the receiver's node.
     Link(LinkHandle),
+    /// A bridge to a message queue.
+    Bridge(BridgeHandle),
 }
 
 impl Receiver {
@@ -265,6 +205,7 @@ impl Receiver {
         match self {
             Receiver::Session(handle) => handle.deliver(delivery, bytes),
             Receiver::Link(handle) => handle.deliver(delivery, bytes),
+            Receiver::Bridge(handle) => handle.deliver(delivery, bytes),
         }
     }
 
@@ -273,6 +214,7 @@ impl Receiver {
         match self {
             Receiver::Session(handle) => handle.deliver_always(delivery),
             Receiver::Link(handle) => handle.deliver_always(delivery),
+            Receiver::Bridge(handle) => handle.deliver_always(delivery),
         }
     }
 
@@ -286,6 +228,7 @@ impl Receiver {
         match self {
             Receiver::Session(handle) => handle.command(SessionCommand::Close(goaway)),
             Receiver::Link(handle) => handle.command(LinkCommand::Close(goaway)),
+            Receiver::Bridge(handle) => handle.command(goaway),
         }
     }
 
@@ -294,10 +237,11 @@ impl Receiver {
         match self {
             Receiver::Session(handle) => handle.is_closed(),
             Receiver::Link(handle) => handle.is_closed(),
+            Receiver::Bridge(handle) => handle.is_closed(),
         }
     }
 
-    /// Hands over a request. Never waits.
+    /// Delivers a request. Never waits.
     ///
     /// # Errors
     /// The mailbox is full or closed; the request is returned so that another route can be tried.
@@ -315,7 +259,7 @@ impl Receiver {
     }
 }
 
-/// Why a request was not handed over.
+/// Why a request was not delivered.
 #[derive(Debug)]
 pub(crate) enum DeliveryError {
     /// The receiver has too much queued.
@@ -339,11 +283,11 @@ pub(crate) struct Request {
     pub(crate) caller: u64,
     /// Selects among services; see `exchange.hashby`.
     pub(crate) key: u64,
-    /// When the origin gives up.
+    /// When the origin stops waiting.
     pub(crate) deadline: Instant,
     /// Method or topic.
     pub(crate) name: Str,
-    /// What accompanies the payload between peers of a protocol that has it; else empty.
+    /// What accompanies the payload between geminio peers; empty otherwise.
     pub(crate) custom: Bytes,
     /// The payload, never copied.
     pub(crate) body: Bytes,
@@ -359,7 +303,7 @@ pub(crate) struct Request {
 pub(crate) enum Origin {
     /// A session on this node, with its local number.
     Session(u64, SessionHandle),
-    /// A link, with its local number: the node at its other end redirects the request if need be.
+    /// A link, with its local number: the node at its other end redirects the request if necessary.
     Link(u64, LinkHandle),
     /// The node itself (callbacks).
     Node(mpsc::UnboundedSender<RequestEvent>),
@@ -429,12 +373,12 @@ impl Request {
         self.origin.answer(self.id, Answer::Failed(failure));
     }
 
-    /// Ends a request that no receiver has read and whose caller has cancelled it.
+    /// Fails a request that its caller has cancelled before a receiver has read it.
     pub(crate) fn fail_cancelled(&self) {
         self.fail(Failure::not_run(Code::CANCELLED, "the caller has cancelled it"));
     }
 
-    /// Time left before the origin gives up.
+    /// The time until the deadline.
     pub(crate) fn remaining(&self, now: Instant) -> Duration {
         self.deadline.saturating_duration_since(now)
     }
@@ -442,6 +386,7 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
+    use limes_wire::driver::Mailbox;
     use limes_wire::frame::Execution;
     use limes_wire::limits::ANSWERS_BYTES_MAX;
 

@@ -1,18 +1,18 @@
-//! Messages that look for their way, those of one sender and topic one behind the other.
+//! Per-key ordering: messages of one sender and topic are delivered in order, also while one is being resolved.
 //!
-//! A message whose way is known is handed over at once, in the order in which its sender's task reads them.
-//! One that must look (a miss, a redirect, a receiver that has just gone) would be overtaken by the next,
-//! or by another that looks too: so, while one looks, later ones of that sender and topic wait behind it.
+//! A message whose route is known is delivered at once, in the order in which its sender's task reads them. A
+//! message that must be resolved (a miss, a redirect, a receiver that has just gone) could be overtaken by later
+//! ones. So, while it is being resolved, later messages with the same key queue behind it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use limes_routing::EdgeId;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::message::{Freshness, Kind, Recipient, Request};
 
-/// What shares an order: a sender, and a topic or the edge that is meant.
+/// What messages share that keep their order: the sender, the topic, and the edge if it is the recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct OrderKey {
     origin: u64,
@@ -22,7 +22,7 @@ pub(crate) struct OrderKey {
 }
 
 impl OrderKey {
-    /// The lane of a request; calls have no order.
+    /// The key of a request; `None` for calls, which have no order.
     pub(crate) fn of(request: &Request) -> Option<OrderKey> {
         let edge = match request.to.recipient() {
             Recipient::Edge(edge) => Some(edge),
@@ -38,57 +38,53 @@ impl OrderKey {
     }
 }
 
-/// Messages that wait, no more than senders may have in flight (`limits.calls` each).
+/// The queues of messages that wait: no more messages than senders may have in flight (`limits.calls` each).
 #[derive(Debug, Default)]
 pub(crate) struct KeyedOrder {
-    /// Asked for each message; nearly always 0.
+    /// Open queues; read for each message and nearly always 0.
     open: AtomicUsize,
-    waiting: Mutex<HashMap<OrderKey, Waiting>>,
+    queues: Mutex<HashMap<OrderKey, Queue>>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Queue {
     requests: Vec<Request>,
     /// How new the tables must be.
     freshness: Option<Freshness>,
 }
 
 impl KeyedOrder {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<OrderKey, Waiting>> {
-        self.waiting.lock()
-    }
-
-    /// Takes a request if others of its lane look for their way; else it comes back.
+    /// Queues a request if the queue of its key is open; returns it otherwise.
     pub(crate) fn behind(&self, request: Box<Request>) -> Option<Box<Request>> {
         if self.open.load(Ordering::Acquire) == 0 {
             return Some(request);
         }
-        let Some(lane) = OrderKey::of(&request) else { return Some(request) };
-        match self.waiting().get_mut(&lane) {
-            Some(waiting) => waiting.add(request, Freshness::Barrier),
+        let Some(key) = OrderKey::of(&request) else { return Some(request) };
+        match self.queues.lock().get_mut(&key) {
+            Some(queue) => queue.add(request, Freshness::Barrier),
             None => return Some(request),
         }
         None
     }
 
-    /// Puts a request into its lane. True: the lane was not open, and whoever asks has to empty it
-    /// with [`KeyedOrder::next`] until that gives nothing.
-    pub(crate) fn join(&self, lane: OrderKey, request: Box<Request>, freshness: Freshness) -> bool {
-        let mut all = self.waiting();
-        let is_new = !all.contains_key(&lane);
+    /// Queues a request under its key. Returns true if this opened the queue: then the caller must drain it with
+    /// [`KeyedOrder::next`] until that returns no request.
+    pub(crate) fn join(&self, key: OrderKey, request: Box<Request>, freshness: Freshness) -> bool {
+        let mut queues = self.queues.lock();
+        let is_new = !queues.contains_key(&key);
         if is_new {
             self.open.fetch_add(1, Ordering::Release);
         }
-        all.entry(lane).or_default().add(request, freshness);
+        queues.entry(key).or_default().add(request, freshness);
         is_new
     }
 
-    /// What waits now, by the sender's numbers, which rise: what came back from a receiver that has gone
-    /// may have come here later. Nothing: the lane is closed.
-    pub(crate) fn next(&self, lane: &OrderKey) -> (Vec<Request>, Freshness) {
-        let mut all = self.waiting();
-        let mut taken = all.get_mut(lane).map(std::mem::take).unwrap_or_default();
-        if taken.requests.is_empty() && all.remove(lane).is_some() {
+    /// Takes what is queued under a key, ordered by the sender's ascending numbers: a request that a receiver has
+    /// returned may have been queued after later ones. No request: the queue is closed now.
+    pub(crate) fn next(&self, key: &OrderKey) -> (Vec<Request>, Freshness) {
+        let mut queues = self.queues.lock();
+        let mut taken = queues.get_mut(key).map(std::mem::take).unwrap_or_default();
+        if taken.requests.is_empty() && queues.remove(key).is_some() {
             self.open.fetch_sub(1, Ordering::Release);
         }
         taken.requests.sort_by_key(|request| request.id);
@@ -96,7 +92,7 @@ impl KeyedOrder {
     }
 }
 
-impl Waiting {
+impl Queue {
     fn add(&mut self, request: Box<Request>, freshness: Freshness) {
         self.freshness = Some(self.freshness.map_or(freshness, |known| known.max(freshness)));
         self.requests.push(*request);
@@ -134,36 +130,39 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_while_one_looks_waits_behind_it_and_nobody_else() {
-        let lanes = KeyedOrder::default();
+    fn message_queues_only_behind_one_of_its_key() {
+        let order = KeyedOrder::default();
         let ids = |all: (Vec<Request>, Freshness)| all.0.iter().map(|one| one.id).collect::<Vec<_>>();
         let first = message(1, "a", Kind::Message);
-        let lane = OrderKey::of(&first).unwrap();
-        assert!(lanes.behind(message(9, "a", Kind::Message)).is_some(), "nobody looks yet");
-        assert!(lanes.join(lane.clone(), message(4, "a", Kind::Message), Freshness::AtLeast(Revision(7))));
+        let key = OrderKey::of(&first).unwrap();
         assert!(
-            !lanes.join(lane.clone(), message(3, "a", Kind::Message), Freshness::AtLeast(Revision(8))),
-            "one walks the lane"
+            order.behind(message(9, "a", Kind::Message)).is_some(),
+            "no message of the key is being resolved"
         );
-        assert!(lanes.behind(message(2, "b", Kind::Message)).is_some(), "another topic");
-        assert!(lanes.behind(message(2, "a", Kind::Call)).is_some(), "calls have no order");
-        let all = lanes.next(&lane);
-        assert_eq!((ids(all), lanes.behind(message(5, "a", Kind::Message)).is_none()), (vec![3, 4], true));
-        assert_eq!(ids(lanes.next(&lane)), [5], "it stays open until it is found empty");
-        assert!(lanes.next(&lane).0.is_empty());
-        assert!(lanes.behind(first).is_some(), "closed");
+        assert!(order.join(key.clone(), message(4, "a", Kind::Message), Freshness::AtLeast(Revision(7))));
+        assert!(
+            !order.join(key.clone(), message(3, "a", Kind::Message), Freshness::AtLeast(Revision(8))),
+            "the queue has a task already"
+        );
+        assert!(order.behind(message(2, "b", Kind::Message)).is_some(), "another topic");
+        assert!(order.behind(message(2, "a", Kind::Call)).is_some(), "calls have no order");
+        let all = order.next(&key);
+        assert_eq!((ids(all), order.behind(message(5, "a", Kind::Message)).is_none()), (vec![3, 4], true));
+        assert_eq!(ids(order.next(&key)), [5], "the queue stays open until it is found empty");
+        assert!(order.next(&key).0.is_empty());
+        assert!(order.behind(first).is_some(), "the queue is closed");
     }
 
     #[test]
-    fn one_that_wants_a_barrier_gets_it_for_all() {
-        let lanes = KeyedOrder::default();
-        let lane = OrderKey::of(&message(1, "a", Kind::Message)).unwrap();
+    fn queue_takes_the_strictest_freshness_of_its_messages() {
+        let order = KeyedOrder::default();
+        let key = OrderKey::of(&message(1, "a", Kind::Message)).unwrap();
         let at_least = |revision| Freshness::AtLeast(Revision(revision));
         let next = |freshness: &[Freshness]| {
             for freshness in freshness {
-                lanes.join(lane.clone(), message(1, "a", Kind::Message), *freshness);
+                order.join(key.clone(), message(1, "a", Kind::Message), *freshness);
             }
-            lanes.next(&lane).1
+            order.next(&key).1
         };
         assert_eq!(next(&[at_least(7), at_least(9), at_least(8)]), at_least(9));
         assert_eq!(next(&[at_least(7), Freshness::Barrier, at_least(8)]), Freshness::Barrier);

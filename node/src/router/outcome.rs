@@ -20,7 +20,7 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// What remains of it for a caller that does not read its answers.
+    /// The answer without its payload, for a caller that does not read its answers.
     pub(super) fn dropped(self) -> Answer {
         match self {
             Answer::Reply(_) => Answer::Failed(Failure {
@@ -51,7 +51,7 @@ pub(crate) struct Failure {
     pub(crate) ran: Execution,
     /// One line for a person.
     pub(crate) text: String,
-    /// For `MOVED`: the revision at which the answering node knew better.
+    /// For `MOVED`: a revision at which the tables have the new home.
     pub(crate) revision: Option<Revision>,
 }
 

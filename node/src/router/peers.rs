@@ -1,5 +1,5 @@
-//! The other nodes as this node sees them: their epoch by the tables, the links to them, and when they were
-//! last heard.
+//! The other nodes as this node sees them: their epoch in the tables, the links to them, and their last signs of
+//! liveness.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,27 +31,27 @@ pub(crate) struct Peer {
     pub(crate) signs: Arc<Liveness>,
 }
 
-/// What stands between this node and another.
+/// Whether this node can send to another.
 #[derive(Debug)]
 pub(crate) enum Reachability {
     /// A link.
     Linked(LinkHandle),
-    /// The node lives, and is not linked now.
+    /// The node is up, and no link to it is open now.
     Unlinked,
-    /// The node does not live, or in another epoch.
+    /// The node is down, or up in another epoch.
     Down,
 }
 
-/// The signs of life of one node; milliseconds count from the start of the table.
+/// The signs of liveness of one node; milliseconds count from the creation of the table.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
-    /// Anything came from it.
+    /// When it last sent a ping or an answer to one.
     heard_ms: AtomicU64,
-    /// It answered a ping over this node's link.
+    /// When it last answered a ping over this node's link.
     pub(crate) answered_ms: AtomicU64,
-    /// It has missed several pings: others are preferred.
+    /// It has missed several pings: other nodes are preferred.
     pub(crate) silent: AtomicBool,
-    /// It has said last that it feels the quorum.
+    /// Its last report: whether it has the quorum.
     quorum: AtomicBool,
     /// A dial is under way.
     pub(crate) dialling: AtomicBool,
@@ -64,12 +64,12 @@ pub(crate) struct PeerTable {
     /// Milliseconds from `born` until which refused nodes are not logged.
     quiet_ms: AtomicU64,
     map: ArcSwap<BTreeMap<NodeId, Peer>>,
-    /// Told of every link that comes up and of every change of the tables.
+    /// Changes with every link that comes up and with every change of the nodes in the tables.
     linked: watch::Sender<()>,
 }
 
 impl PeerTable {
-    /// Nobody known yet.
+    /// No other node.
     pub(crate) fn new() -> Self {
         let linked = watch::Sender::new(());
         PeerTable { born: Instant::now(), quiet_ms: AtomicU64::new(0), map: ArcSwap::default(), linked }
@@ -84,12 +84,12 @@ impl PeerTable {
         self.linked.send_replace(());
     }
 
-    /// Changes when a link comes up, or the tables change who there is.
+    /// Changes when a link comes up, and when the nodes in the tables change.
     pub(crate) fn linked(&self) -> watch::Receiver<()> {
         self.linked.subscribe()
     }
 
-    /// Takes over what the tables say: who there is, where, and in which epoch.
+    /// Takes over the other nodes of the tables: id, name, mesh address, and the epoch of those that are up.
     pub(crate) fn set(&self, nodes: &[(NodeId, String, String, Option<Epoch>)]) {
         self.update(|map| {
             map.retain(|id, _| nodes.iter().any(|(known, ..)| known == id));
@@ -109,7 +109,7 @@ impl PeerTable {
         });
     }
 
-    /// Whether a node lives in that epoch, and the link for calls to it.
+    /// Whether a node is up in that epoch, and the link for calls to it.
     pub(crate) fn reach(&self, node: NodeId, epoch: Epoch) -> Reachability {
         let map = self.map.load();
         match map.get(&node).filter(|peer| peer.epoch == Some(epoch)) {
@@ -149,14 +149,14 @@ impl PeerTable {
         ms.unwrap_or(u64::MAX)
     }
 
-    /// Notes a sign of life: the node's own ping.
+    /// Notes a sign of liveness: the node's own ping.
     pub(crate) fn heard(&self, node: NodeId, now: Instant) {
         if let Some(peer) = self.map.load().get(&node) {
             peer.signs.heard_ms.fetch_max(self.millis(now), Ordering::Relaxed);
         }
     }
 
-    /// Notes a sign of life that also shows that this node's link works both ways.
+    /// Notes an answer to a ping, which shows that this node's link works both ways.
     pub(crate) fn answered(&self, node: NodeId, now: Instant) {
         self.heard(node, now);
         if let Some(peer) = self.map.load().get(&node) {
@@ -169,43 +169,43 @@ impl PeerTable {
         self.map.load().get(&node).is_some_and(|peer| peer.signs.silent.load(Ordering::Relaxed))
     }
 
-    /// Notes what a node says of the quorum.
+    /// Notes a node's report on the quorum.
     pub(crate) fn set_quorum(&self, node: NodeId, quorum: bool) {
         if let Some(peer) = self.map.load().get(&node) {
             peer.signs.quorum.store(quorum, Ordering::Relaxed);
         }
     }
 
-    /// Whether a node that was heard within this time said last that it feels the quorum.
+    /// Whether a node that gave a sign within this time has reported that it has the quorum.
     pub(crate) fn others_have_quorum(&self, within: Duration, now: Instant) -> bool {
-        let says = |(id, peer): (NodeId, Peer)| {
+        let reports = |(id, peer): (NodeId, Peer)| {
             peer.signs.quorum.load(Ordering::Relaxed)
                 && now.saturating_duration_since(self.last_heard(id)) <= within
         };
-        self.all().into_iter().any(says)
+        self.all().into_iter().any(reports)
     }
 
-    /// The links for calls to all nodes that are heard, but for one.
-    pub(crate) fn others(&self, but: NodeId) -> Vec<LinkHandle> {
-        let heard = |id: &NodeId| *id != but && !self.is_silent(*id);
-        let ids: Vec<NodeId> = self.map.load().keys().copied().filter(heard).collect();
+    /// The links for calls to all nodes that are not silent, except one.
+    pub(crate) fn others(&self, except: NodeId) -> Vec<LinkHandle> {
+        let answers = |id: &NodeId| *id != except && !self.is_silent(*id);
+        let ids: Vec<NodeId> = self.map.load().keys().copied().filter(answers).collect();
         ids.into_iter().filter_map(|id| self.any_calls(id)).collect()
     }
 
-    /// Whether a refused node is worth a line: it tries again all the time.
+    /// Whether a refused node may be logged now: it retries all the time, so lines are rate-limited.
     pub(crate) fn may_log_refusal(&self, now: Instant) -> bool {
         let (now, quiet) = (self.millis(now), self.millis(now + REFUSALS_QUIET));
         let take = |until: u64| (now >= until).then_some(quiet);
         self.quiet_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    /// When the node was last heard; the beginning of this process if never.
+    /// When the node gave its last sign; the creation of this table if it gave none.
     pub(crate) fn last_heard(&self, node: NodeId) -> Instant {
         let ms = self.map.load().get(&node).map_or(0, |p| p.signs.heard_ms.load(Ordering::Relaxed));
         self.born + Duration::from_millis(ms)
     }
 
-    /// Gives up both links to a node; what was sent over them fails at once, and may have run.
+    /// Closes both links to a node; what was sent over them fails at once, and may have run.
     pub(crate) fn hang_up(&self, node: NodeId) {
         let Some(peer) = self.map.load().get(&node).cloned() else { return };
         self.update(|map| {
@@ -215,15 +215,16 @@ impl PeerTable {
         });
         for link in [peer.calls, peer.streams].into_iter().flatten() {
             link.command_urgent(LinkCommand::PeerDown);
-            let goaway = GoAway::new(Code::KEEPALIVE, "no sign of life over this link");
+            let goaway = GoAway::new(Code::KEEPALIVE, "no answer to pings over this link");
             link.command_urgent(LinkCommand::Close(goaway));
         }
     }
 
-    pub(crate) fn set_link(&self, node: NodeId, lane: LinkKind, link: &LinkHandle) {
+    /// Sets the link of a kind to a node.
+    pub(crate) fn set_link(&self, node: NodeId, kind: LinkKind, link: &LinkHandle) {
         self.update(|map| {
             if let Some(peer) = map.get_mut(&node) {
-                match lane {
+                match kind {
                     LinkKind::Calls => peer.calls = Some(link.clone()),
                     LinkKind::Streams => peer.streams = Some(link.clone()),
                 }
@@ -243,7 +244,7 @@ pub(crate) enum LinkKind {
 
 #[cfg(test)]
 impl PeerTable {
-    /// A mailbox in the place of the link for calls to a node, which has been silent for long or not.
+    /// Sets a mailbox as the link for calls to a node, and whether the node is silent.
     pub(crate) fn pretend(&self, node: NodeId, link: &LinkHandle, silent: bool) {
         self.set_link(node, LinkKind::Calls, link);
         if let Some(peer) = self.map.load().get(&node) {

@@ -1,27 +1,31 @@
 //! Resolution: from the recipient of a call or message to the session or link that delivers it.
 //!
-//! A known route costs one lookup and no wait. A miss is believed only after a read barrier that began
-//! after it (R4). The barrier, and the one retry after a redirect, run in a task of their own, in which
-//! messages keep their order. A receiver that the tables know but that cannot be reached is waited for
-//! briefly and never reported as absent; so is one that is expected to reconnect.
+//! A known route costs one lookup and no wait. A recipient counts as absent only after a read barrier that began
+//! after the miss (R4). The barrier, and the one retry after a redirect, run in a task of their own, in which
+//! messages keep their order. A request waits briefly for a receiver that is in the tables but cannot be reached,
+//! or that is expected to reconnect.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use limes_routing::{EdgeId, NodeId, Revision};
+use limes_routing::{EdgeId, Revision};
 use limes_wire::Code;
 
 use super::context::Router;
 use super::edge_routes::EdgeLocation;
-use super::grace::{Absentee, RETURN, Wait};
+use super::grace::{Absentee, RETURN};
 use super::message::{
-    Delivery, DeliveryError, Destination, Failure, Freshness, Key, Kind, Origin, Receiver, Recipient, Request,
+    Address, Delivery, DeliveryError, Destination, Failure, Freshness, Key, Kind, Origin, Receiver,
+    Recipient, Request,
 };
 use super::ordering::OrderKey;
 use super::peers::Reachability;
 use super::registry::SessionOwner;
+use super::route::{Resolution, Route};
+use super::select::ServiceTopics;
 use super::service_index::{ANY_TOPIC, Offer};
+use super::topic_sink::{TopicSink as _, first_route};
 use crate::tasks;
 
 /// The most that a request waits for a barrier or a revision, whatever its deadline, unless an election
@@ -35,30 +39,6 @@ const LINK_WAIT: u32 = 10;
 /// The error text for a receiver that the tables know and to which no route leads.
 pub(crate) const UNREACHABLE: &str = "the receiver is known but cannot be reached now; try again";
 
-/// The result of resolving a recipient with what this node knows.
-#[derive(Debug)]
-pub(crate) enum Resolution {
-    /// A route.
-    Routed(Route),
-    /// The tables know a receiver, but no link leads there, or its connection has just ended.
-    Unreachable,
-    /// The tables know no receiver, but one that has just left is expected to reconnect.
-    InGrace(Wait),
-    /// The tables know no receiver.
-    Absent,
-}
-
-/// Where a request goes next.
-#[derive(Debug, Clone)]
-pub(crate) struct Route {
-    /// The node of the receiver; `None`: this one.
-    pub(crate) node: Option<NodeId>,
-    /// The receiver's session, or the link to its node.
-    pub(crate) receiver: Receiver,
-    /// The receiver with its generation.
-    pub(crate) destination: Destination,
-}
-
 /// Resolves and delivers a request, and returns the receiver for a later cancel. `None`: it has been
 /// answered, or its resolution goes on; then [`Delivery::Routed`] follows.
 pub(crate) fn dispatch(router: &Arc<Router>, request: Box<Request>) -> Option<Receiver> {
@@ -67,7 +47,7 @@ pub(crate) fn dispatch(router: &Arc<Router>, request: Box<Request>) -> Option<Re
         resolve_again(router, request, Freshness::Barrier);
         return None;
     };
-    request.to = super::message::Address::Resolved(route.destination);
+    address(&mut request, &route);
     match route.receiver.try_deliver(request) {
         Ok(()) => Some(route.receiver),
         Err(DeliveryError::Busy(request)) => {
@@ -78,6 +58,13 @@ pub(crate) fn dispatch(router: &Arc<Router>, request: Box<Request>) -> Option<Re
             resolve_again(router, request, Freshness::Barrier);
             None
         }
+    }
+}
+
+/// Addresses a request to the session of its route, if it has one.
+fn address(request: &mut Request, route: &Route) {
+    if let Some(destination) = route.destination {
+        request.to = Address::Resolved(destination);
     }
 }
 
@@ -94,12 +81,17 @@ pub(crate) fn resolve(router: &Router, request: &Request) -> Resolution {
     match request.to.recipient() {
         Recipient::Edge(edge) => resolve_edge(router, edge, request.tried),
         Recipient::Service => {
-            let services = router.services.load();
-            let candidates = match request.kind {
-                Kind::Call => services.method(&request.name),
-                Kind::Message => services.topic(&request.name),
+            let found = match request.kind {
+                Kind::Call => {
+                    let services = router.services.load();
+                    router.select(services.method(&request.name), request.key, request.tried)
+                }
+                Kind::Message => {
+                    let services = ServiceTopics(router).resolve(request);
+                    first_route(services, router.sinks.iter().map(|sink| &**sink), request)
+                }
             };
-            match router.select(candidates, request.key, request.tried) {
+            match found {
                 Resolution::Absent => missed_service(router, request.kind, &request.name),
                 found => found,
             }
@@ -133,16 +125,16 @@ pub(crate) fn resolve_edge(router: &Router, edge: EdgeId, tried: Option<Destinat
         Some(EdgeLocation::Local { incarnation, handle }) => Resolution::Routed(Route {
             node: None,
             receiver: Receiver::Session(handle),
-            destination: Destination::Edge(edge, incarnation),
+            destination: Some(Destination::Edge(edge, incarnation)),
         }),
         Some(EdgeLocation::Remote(home)) => match router.peers.reach(home.node, home.epoch) {
             Reachability::Linked(link) => Resolution::Routed(Route {
                 node: Some(home.node),
                 receiver: Receiver::Link(link),
-                destination: Destination::Edge(edge, home.incarnation),
+                destination: Some(Destination::Edge(edge, home.incarnation)),
             }),
             Reachability::Unlinked => Resolution::Unreachable,
-            // Its rows are hidden while its node is down (R5).
+            // The rows of a node that is down are hidden (R5).
             Reachability::Down => router.missed(|| Absentee::Node(home.node)),
         },
         // Newer tables name its new home.
@@ -157,7 +149,7 @@ pub(crate) struct Patience {
     began: Instant,
     /// For a link to come up.
     link: Instant,
-    /// For anything.
+    /// For any state.
     deadline: Instant,
     /// As [`Request::patient`].
     patient: bool,
@@ -195,7 +187,8 @@ pub(crate) async fn resolve_reachable(
         if Instant::now() >= until {
             return if matches!(found, Resolution::InGrace(_)) { Resolution::Absent } else { found };
         }
-        // A receiver that reconnects or leaves the tables changes no link, hence the poll.
+        // A receiver that reconnects or leaves the tables changes no link. Looking once a heartbeat costs less than
+        // waking every waiting request for every applied batch.
         let pause = until.min(Instant::now() + router.heartbeat);
         let _ = tokio::time::timeout_at(pause.into(), links.changed()).await;
     }
@@ -248,7 +241,7 @@ async fn drain_key(router: Arc<Router>, key: OrderKey) {
 
 /// Waits until the tables are new enough, then delivers these requests one after the other.
 async fn resolve_batch(router: &Arc<Router>, requests: Vec<Request>, freshness: Freshness) {
-    // A barrier that queues behind another one learns after twice that time whether there is a quorum.
+    // A barrier that queues behind another one fails only after twice the time in which a quorum is lost.
     let patience = RESOLVE_MAX.max(router.timing.no_quorum_after() * 3);
     let most = Instant::now() + patience;
     let deadline = requests.iter().map(|request| request.deadline).max().map_or(most, |last| last.min(most));
@@ -297,14 +290,14 @@ async fn resolve_and_deliver(
     false
 }
 
-/// Hands over a request whose resolution took a while, and reports the receiver to its origin.
+/// Delivers a request whose resolution took a while, and reports the receiver to its origin.
 fn deliver(mut request: Request, route: Route) {
-    request.to = super::message::Address::Resolved(route.destination);
+    address(&mut request, &route);
     let (origin, id) = (request.origin.clone(), request.id);
     match route.receiver.try_deliver(Box::new(request)) {
         Ok(()) => {
             if !origin.routed(id, &route.receiver) {
-                // The origin is gone: the receiver need not answer.
+                // The origin has ended: no answer is needed.
                 route.receiver.deliver_always(Delivery::Cancel(Key { origin: origin.no(), id }));
             }
         }
@@ -328,7 +321,7 @@ fn absent(request: &Request) -> Failure {
     }
 }
 
-/// Handles what a closed session or link never read: requests are redirected once, the rest needs nothing.
+/// Handles what a closed session or link has not read: requests are redirected once, the rest is dropped.
 pub(crate) fn return_undelivered(router: &Arc<Router>, unread: impl IntoIterator<Item = Delivery>) {
     let unread: Vec<Delivery> = unread.into_iter().collect();
     let cancelled = |unread: &Delivery| if let Delivery::Cancel(key) = unread { Some(*key) } else { None };
@@ -354,7 +347,7 @@ fn return_request(router: &Arc<Router>, request: Box<Request>) {
     }
 }
 
-/// Resolves a request again after a failure that is worth it ([`Failure::redirect`]); else ends it.
+/// Resolves a request again if its failure allows a redirect ([`Failure::redirect`]); otherwise fails it.
 pub(crate) fn redirect(router: &Arc<Router>, mut request: Box<Request>, failure: Failure) {
     match failure.redirect(request.tried.is_none()) {
         Some(freshness) => {
@@ -368,8 +361,8 @@ pub(crate) fn redirect(router: &Arc<Router>, mut request: Box<Request>, failure:
     }
 }
 
-/// The revision at which this node knows better where the receiver is: at least the applied one, and for an
-/// edge that has moved at least its move, which this node may not have applied yet.
+/// A revision at which the tables have the receiver's present home: at least the applied one, and for an edge that
+/// has moved at least its move, which this node may not have applied yet.
 pub(crate) fn newer_revision(router: &Router, destination: Destination) -> Revision {
     let applied = router.consensus.applied();
     match destination {
@@ -381,8 +374,7 @@ pub(crate) fn newer_revision(router: &Router, destination: Destination) -> Revis
     }
 }
 
-/// The failure of a request that reached a node which does not hold the session: it names the revision at
-/// which this node knows better.
+/// The failure of a request that reached a node which does not hold the session; it names [`newer_revision`].
 pub(crate) fn moved(router: &Router, destination: Destination) -> Failure {
     let revision = Some(newer_revision(router, destination));
     Failure { revision, ..Failure::not_run(Code::MOVED, "the session is elsewhere") }

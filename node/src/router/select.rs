@@ -1,5 +1,5 @@
-//! Which of the services that offer something gets a request: by what it is spread, who is passed over, and
-//! who is waited for if there is none.
+//! Selection among the services that offer a method, topic or name: the key of a request, and which sessions are
+//! passed over.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -11,14 +11,30 @@ use limes_wire::callback::GET_EDGE_ID;
 
 use super::context::Router;
 use super::grace::Absentee;
-use super::message::{Destination, Receiver};
-use super::resolve::{Resolution, Route};
+use super::message::{Destination, Receiver, Request};
+use super::route::{Resolution, Route};
 use super::service_index::Candidate;
+use super::topic_sink::TopicSink;
+
+/// The services of the cluster as a sink of topics: the router reads its index and selects among its candidates.
+pub(super) struct ServiceTopics<'a>(pub(super) &'a Router);
+
+impl TopicSink for ServiceTopics<'_> {
+    fn name(&self) -> &str {
+        "services"
+    }
+
+    fn resolve(&self, message: &Request) -> Resolution {
+        let ServiceTopics(router) = self;
+        router.select(router.services.load().topic(&message.name), message.key, message.tried)
+    }
+}
 
 impl Router {
     /// Selects among service sessions: the service by the configured policy over service ids, then one of its
-    /// sessions, preferably on this node. Sessions that cannot be reached or were tried in vain are passed
-    /// over; those that have missed a keepalive, or whose node has, are used only if there is no other.
+    /// sessions, preferably on this node. Sessions that cannot be reached, or failed
+    /// the request before, are passed over; those that have missed a keepalive, or whose node has, are used only if
+    /// there is no other.
     pub(crate) fn select(
         &self,
         candidates: &[Candidate],
@@ -44,12 +60,12 @@ impl Router {
         }
     }
 
-    /// The resolution of a recipient that the tables do not know: it may be expected to reconnect.
+    /// The resolution of a recipient that is not in the tables: it may be expected to reconnect.
     pub(super) fn missed(&self, absentee: impl FnOnce() -> Absentee) -> Resolution {
         self.grace.wait(absentee, Instant::now()).map_or(Resolution::Absent, Resolution::InGrace)
     }
 
-    /// What the requests of a geminio peer are spread by: as the reference does it, also over IPv6.
+    /// The key of a geminio peer's requests, as in the reference, also over IPv6.
     pub(crate) fn pick_key_as_before(&self, id: u64, remote: SocketAddr) -> u64 {
         match self.exchange.hashby.key_source() {
             KeySource::Address => pick::source::last_four(remote.ip()),
@@ -57,8 +73,8 @@ impl Router {
         }
     }
 
-    /// What a callback about an edge is spread by: as the reference does it, so that a service of before goes on
-    /// hearing of the same edges. Whose id is not known yet is not spread by it.
+    /// The key of a callback about an edge, as in the reference, so that each service gets the callbacks of the same
+    /// edges as before. Random for an edge whose id is not known yet.
     pub(crate) fn callback_key(&self, method: &str, edge: u64, addr: &str) -> u64 {
         match addr.parse() {
             _ if method == GET_EDGE_ID => self.chance(),
@@ -67,12 +83,12 @@ impl Router {
         }
     }
 
-    /// A key by chance.
+    /// A random key.
     pub(crate) fn chance(&self) -> u64 {
         pick::mix(self.turn.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// What a caller's requests are spread by.
+    /// The key of a caller's requests.
     pub(crate) fn pick_key(&self, id: u64, remote: SocketAddr) -> u64 {
         match self.exchange.hashby.key_source() {
             KeySource::Address => pick::source::key(remote.ip()),
@@ -91,7 +107,7 @@ impl Router {
             let link = self.peers.calls(chosen.node, chosen.epoch)?;
             (Some(chosen.node), Receiver::Link(link), self.peers.is_silent(chosen.node))
         };
-        (!receiver.is_closed()).then_some((Route { node, receiver, destination }, silent))
+        (!receiver.is_closed()).then_some((Route { node, receiver, destination: Some(destination) }, silent))
     }
 }
 
@@ -111,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_are_spread_like_calls() {
+    fn callbacks_have_the_keys_of_calls() {
         for method in [EDGE_ONLINE, EDGE_OFFLINE] {
             let key = |hashby, addr| node(hashby).callback_key(method, 1_001, addr);
             assert_eq!(key(HashBy::EdgeId, "10.0.0.2:5"), 1_001);

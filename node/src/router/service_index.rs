@@ -37,7 +37,7 @@ impl pick::Candidate for Candidate {
     }
 }
 
-/// Live service sessions by what they offer, those of one service beside each other: methods ordered
+/// Live service sessions by what they offer, those of one service adjacent: methods ordered
 /// by the digits of the service's id, topics by when the service came, names by its id.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceIndex {
@@ -65,7 +65,7 @@ pub(crate) enum Offer {
     Name(String),
 }
 
-/// Takes what nobody else takes.
+/// The topic of services that take every message which no other service takes.
 pub(crate) const ANY_TOPIC: &str = "*";
 
 fn list<'a>(map: &'a HashMap<String, Vec<Candidate>>, name: &str) -> Option<&'a [Candidate]> {
@@ -73,24 +73,24 @@ fn list<'a>(map: &'a HashMap<String, Vec<Candidate>>, name: &str) -> Option<&'a 
 }
 
 impl ServiceIndex {
-    /// SessionOwner offers a method.
+    /// The sessions that offer a method.
     pub(crate) fn method(&self, name: &str) -> &[Candidate] {
         let folded = || list(&self.folded.as_ref()?.methods, &name.to_ascii_lowercase());
         list(&self.methods, name).or_else(folded).unwrap_or_default()
     }
 
-    /// SessionOwner takes a topic: those that named it, else those that take any.
+    /// The sessions that take a topic: those that subscribed to it, otherwise those that take any topic.
     pub(crate) fn topic(&self, name: &str) -> &[Candidate] {
         list(&self.topics, name).or_else(|| list(&self.topics, ANY_TOPIC)).unwrap_or_default()
     }
 
-    /// SessionOwner goes by a name.
+    /// The sessions of services with a name.
     pub(crate) fn name(&self, name: &str) -> &[Candidate] {
         let folded = || list(&self.folded.as_ref()?.names, &name.to_ascii_lowercase());
         self.names.get(name).map(Vec::as_slice).or_else(folded).unwrap_or_default()
     }
 
-    /// What nobody offers any more in the next index.
+    /// What this index has and the next one has not.
     pub(crate) fn lost(&self, next: &ServiceIndex) -> Vec<Offer> {
         let methods = self.methods.keys().filter(|name| !next.methods.contains_key(*name));
         let topics = self.topics.keys().filter(|name| !next.topics.contains_key(*name));
@@ -99,7 +99,7 @@ impl ServiceIndex {
         methods.chain(topics.cloned().map(Offer::Topic)).chain(names.cloned().map(Offer::Name)).collect()
     }
 
-    /// The index of these tables; `ignore_case` as `exchange.ignore_case` says it.
+    /// The index of these tables; `ignore_case` is the setting `exchange.ignore_case`.
     pub(crate) fn of(tables: &Tables, ignore_case: bool) -> Self {
         let mut index = ServiceIndex::default();
         let mut since: HashMap<ServiceId, Incarnation> = HashMap::new();
@@ -145,7 +145,7 @@ impl Folded {
             list.sort_by_cached_key(|candidate| (candidate.service.0.to_string(), candidate.session));
             list.dedup();
         }
-        // One service's sessions must stand beside each other.
+        // The sessions of one service must be adjacent.
         folded.names.values_mut().for_each(|list| list.sort_by_key(|one| (one.service, one.session)));
         folded
     }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_takes_what_nobody_takes_and_case_counts_unless_it_is_to_be_ignored() {
+    fn star_takes_the_remaining_topics_and_case_counts_unless_it_is_ignored() {
         let mut tables = tables(&[1, 2]);
         let node = NodeId(1);
         let (epoch, names) = (tables.live_epoch(node).unwrap(), |name: &str| vec![name.into()]);
@@ -200,7 +200,7 @@ mod tests {
         tables.apply(Revision(20), &batch);
         let ids = |list: &[Candidate]| list.iter().map(|one| one.service.0).collect::<Vec<_>>();
         let exact = ServiceIndex::of(&tables, false);
-        assert_eq!(ids(exact.topic("t")), [1, 2], "not also to those that take any");
+        assert_eq!(ids(exact.topic("t")), [1, 2], "subscribers of any topic are left out");
         assert_eq!(ids(exact.topic("other")), [2]);
         assert_eq!(ids(exact.method("M")), [2]);
         assert!(exact.name("SVC").is_empty() && exact.method("x").is_empty());
@@ -210,23 +210,23 @@ mod tests {
         let batch =
             Batch { origin: Some(Origin { node, epoch, number: 4 }), time_ms: 0, events: vec![batch] };
         tables.apply(Revision(21), &batch);
-        assert_eq!(ids(ServiceIndex::of(&tables, true).method("M")), [1, 2], "those of m");
+        assert_eq!(ids(ServiceIndex::of(&tables, true).method("M")), [1, 2], "the sessions of m");
         assert!(ServiceIndex::of(&tables, true).topic("T").len() == 1, "topics are exact: * takes it");
     }
 
     #[test]
-    fn the_order_is_the_references_and_so_is_what_an_edge_is_led_to() {
+    fn order_and_selection_are_those_of_the_reference() {
         let index = ServiceIndex::of(&tables(&[100, 9, 10, 9]), false);
         let ids = |list: &[Candidate]| list.iter().map(|one| one.service.0).collect::<Vec<_>>();
-        assert_eq!(ids(index.method("m")), [10, 100, 9, 9], "by the digits");
-        assert_eq!(ids(index.topic("t")), [100, 9, 9, 10], "in the order in which they came");
-        let led = |list: &[Candidate], edge: u64| {
+        assert_eq!(ids(index.method("m")), [10, 100, 9, 9], "by the decimal digits");
+        assert_eq!(ids(index.topic("t")), [100, 9, 9, 10], "in the order in which they connected");
+        let selected = |list: &[Candidate], edge: u64| {
             let choice = Choice { policy: Policy::Modulo, key: edge, local: NodeId(1), near: false };
             pick(list, choice, |_| true).map(|one| one.service.0)
         };
         let edge = 0x6b03_e276_ec87_d735_u64;
         let at = (edge % 3) as usize;
-        assert_eq!(led(index.method("m"), edge), Some([10, 100, 9][at]));
-        assert_eq!(led(index.topic("t"), edge), Some([100, 9, 10][at]));
+        assert_eq!(selected(index.method("m"), edge), Some([10, 100, 9][at]));
+        assert_eq!(selected(index.topic("t"), edge), Some([100, 9, 10][at]));
     }
 }

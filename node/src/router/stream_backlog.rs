@@ -1,10 +1,11 @@
-//! What a connection's streams have waiting for their receivers, and for how long the connection stands
-//! still for their sake: the dialect has no flow control, so nothing but the whole connection can be held.
+//! The bytes of a geminio connection's streams that wait for their receivers, and for how long the node stops reading
+//! the connection because of them: geminio has no flow control for a stream, so only the whole connection can be
+//! paused.
 //!
-//! An edge that is not read harms itself alone, so it waits for [`PATIENCE`]. A service's connection carries
-//! the answers to everybody: it stands still only as long as the receiver takes bytes at [`PACE`], and for
-//! [`GRACE`] in all beyond that. So a receiver that reads as fast as it can gets everything, however much it
-//! is, and one that does not loses its stream instead of holding up the others.
+//! Pausing an edge's connection delays that edge alone, so it may last [`PATIENCE`]. A service's connection carries
+//! the answers to all of its callers: it is paused only while the receiver takes bytes at [`PACE`], and for
+//! [`GRACE`] in total beyond that. So a receiver that reads as fast as it can gets every byte, and a slow one loses
+//! its stream instead of delaying the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,31 +18,31 @@ use tokio::sync::Notify;
 pub(crate) const STREAM_MAX: usize = 16 << 20;
 /// Bytes of all streams of a connection that may wait for their receivers.
 pub(crate) const CONNECTION_MAX: usize = 64 << 20;
-/// A queue that is so much shorter has room again: soon, for other streams wait as well.
-const ROOM: usize = 256 << 10;
-/// How long an edge's connection is not read, before the stream for whose sake is closed.
+/// A queue has space again once it is this much below its limit: little, because other streams wait as well.
+const HYSTERESIS: usize = 256 << 10;
+/// How long an edge's connection is paused before the stream that causes it is closed.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes a second that the receivers of a service's streams have to take.
+/// Bytes per second that the receiver of a service's stream has to take.
 const PACE: u64 = 4 << 20;
-/// For how long a receiver may be behind that in all, while the service's connection stands still.
+/// How long a receiver may be behind that pace in total while the service's connection is paused.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Bytes that are beyond what leaves room.
+/// The bytes beyond the limit at which a queue has space again.
 pub(crate) fn excess(waiting: usize, most: usize) -> usize {
-    waiting.saturating_sub(most - ROOM)
+    waiting.saturating_sub(most - HYSTERESIS)
 }
 
-/// Whether a queue has just got room, being this long before something this long left it.
-fn gets_room(before: usize, taken: usize, most: usize) -> bool {
+/// Whether a queue of `before` bytes has got space by the removal of `taken` bytes.
+fn gets_space(before: usize, taken: usize, most: usize) -> bool {
     excess(before, most) > 0 && excess(before - taken, most) == 0
 }
 
-/// What is too much.
+/// Which limit is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crowd {
-    /// One stream.
+    /// [`STREAM_MAX`], of one stream.
     Stream,
-    /// All of a connection together.
+    /// [`CONNECTION_MAX`], of all streams of the connection.
     All,
 }
 
@@ -50,11 +51,11 @@ pub(crate) enum Crowd {
 pub(crate) struct Waiting {
     stream: AtomicUsize,
     all: Arc<AtomicUsize>,
-    cut: Notify,
+    abort: Notify,
 }
 
 impl Waiting {
-    /// Of a stream of a connection that counts here.
+    /// For a stream of a connection whose total is `all`.
     pub(crate) fn new(all: Arc<AtomicUsize>) -> Arc<Self> {
         Arc::new(Waiting { all, ..Waiting::default() })
     }
@@ -64,31 +65,34 @@ impl Waiting {
         self.stream.load(Ordering::Acquire)
     }
 
-    /// What is too much, if anything is: the stream itself, if it is alone.
+    /// The limit that is exceeded, if one is; the stream's own limit first.
     pub(crate) fn crowd(&self) -> Option<Crowd> {
         let all = || (self.all.load(Ordering::Acquire) > CONNECTION_MAX).then_some(Crowd::All);
         if self.bytes() > STREAM_MAX { Some(Crowd::Stream) } else { all() }
     }
 
-    /// Counts bytes for as long as what is returned lives.
+    /// Counts bytes until the returned load is taken or dropped.
     pub(crate) fn load(self: &Arc<Self>, bytes: usize) -> Load {
         self.stream.fetch_add(bytes, Ordering::AcqRel);
         self.all.fetch_add(bytes, Ordering::AcqRel);
         Load { waiting: self.clone(), bytes }
     }
 
-    /// Ends the stream's task, and with it what waits.
-    pub(crate) fn cut(&self) {
-        self.cut.notify_one();
+    /// Ends the stream's task, and drops what waits.
+    pub(crate) fn abort(&self) {
+        self.abort.notify_one();
     }
 
-    /// Ready when the stream shall be cut.
-    pub(crate) async fn is_cut(&self) {
-        self.cut.notified().await;
+    /// Waits until [`Waiting::abort`] is called.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub(crate) async fn aborted(&self) {
+        self.abort.notified().await;
     }
 }
 
-/// Something that waits.
+/// Bytes that wait for the receiver.
 #[derive(Debug)]
 pub(crate) struct Load {
     waiting: Arc<Waiting>,
@@ -96,7 +100,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// It waits no more. Whether the stream, or the connection, has got room by that.
+    /// Counts the bytes no longer; returns whether the stream or the connection has got space by that.
     pub(crate) fn take(mut self) -> bool {
         self.release()
     }
@@ -105,7 +109,7 @@ impl Load {
         let bytes = std::mem::take(&mut self.bytes);
         let stream = self.waiting.stream.fetch_sub(bytes, Ordering::AcqRel);
         let all = self.waiting.all.fetch_sub(bytes, Ordering::AcqRel);
-        gets_room(stream, bytes, STREAM_MAX) | gets_room(all, bytes, CONNECTION_MAX)
+        gets_space(stream, bytes, STREAM_MAX) | gets_space(all, bytes, CONNECTION_MAX)
     }
 }
 
@@ -115,13 +119,12 @@ impl Drop for Load {
     }
 }
 
-/// For how long a connection has stood still for one receiver, or for all together, beyond what the pace
-/// allows.
+/// How long a connection has been paused for one receiver, or for all together, beyond what the pace allows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Late(Duration);
 
 impl Late {
-    /// How long the connection may stand still now, for so many bytes to be taken.
+    /// How long the connection may be paused now until `bytes` are taken.
     pub(crate) fn patience(self, role: Role, bytes: usize) -> Duration {
         match role {
             Role::Service => at_pace(bytes) + GRACE.saturating_sub(self.0),
@@ -129,13 +132,13 @@ impl Late {
         }
     }
 
-    /// It has stood still for so long, and so many bytes have been taken.
-    pub(crate) fn stood(&mut self, time: Duration, bytes: usize) {
+    /// Records a pause during which `bytes` were taken.
+    pub(crate) fn paused(&mut self, time: Duration, bytes: usize) {
         self.0 = (self.0 + time).saturating_sub(at_pace(bytes));
     }
 }
 
-/// The time that so many bytes may take.
+/// The time that `bytes` take at the pace.
 fn at_pace(bytes: usize) -> Duration {
     Duration::from_micros(bytes as u64 * 1_000_000 / PACE)
 }
@@ -144,64 +147,64 @@ fn at_pace(bytes: usize) -> Duration {
 mod tests {
     use super::*;
 
-    /// How long a service's connection stands still in all, in pauses of `ROOM`, for a receiver that takes
-    /// so many bytes a second; `None`: for ever, and the stream goes on.
-    fn stands_still(rate: u64) -> Option<Duration> {
+    /// How long a service's connection is paused in total, in pauses for `HYSTERESIS` bytes, for a receiver that
+    /// takes `rate` bytes per second; `None`: the stream continues.
+    fn total_pause(rate: u64) -> Option<Duration> {
         let (mut late, mut all) = (Late::default(), Duration::ZERO);
         for _ in 0..10_000 {
-            let takes = Duration::from_micros(ROOM as u64 * 1_000_000 / rate);
-            let patience = late.patience(Role::Service, ROOM);
+            let takes = Duration::from_micros(HYSTERESIS as u64 * 1_000_000 / rate);
+            let patience = late.patience(Role::Service, HYSTERESIS);
             if takes > patience {
                 return Some(all + patience);
             }
-            late.stood(takes, ROOM);
+            late.paused(takes, HYSTERESIS);
             all += takes;
         }
         None
     }
 
     #[test]
-    fn a_service_waits_for_who_keeps_up_and_not_for_who_is_slow() {
+    fn service_waits_for_a_receiver_that_keeps_the_pace_and_not_for_a_slow_one() {
         for rate in [PACE, 2 * PACE, 100 * PACE] {
-            assert_eq!(stands_still(rate), None, "{rate} B/s");
+            assert_eq!(total_pause(rate), None, "{rate} B/s");
         }
         for rate in [1, 100 << 10, 1 << 20, PACE / 2] {
-            let stood = stands_still(rate).expect("it would hold up the others for ever");
-            assert!(stood <= 3 * GRACE, "{stood:?} at {rate} B/s");
+            let paused = total_pause(rate).expect("the pause ends");
+            assert!(paused <= 3 * GRACE, "{paused:?} at {rate} B/s");
         }
     }
 
     #[test]
-    fn one_large_packet_has_the_time_that_its_bytes_take() {
+    fn patience_grows_with_the_size_of_a_packet() {
         let patience = Late::default().patience(Role::Service, 10 << 20);
         assert_eq!(patience, Duration::from_millis(2_500) + GRACE);
         assert_eq!(Late::default().patience(Role::Edge, 10 << 20), PATIENCE);
     }
 
     #[test]
-    fn each_word_counts_until_it_is_taken_or_thrown_away() {
+    fn bytes_count_until_they_are_taken_or_dropped() {
         let all = Arc::<AtomicUsize>::default();
         let (one, other) = (Waiting::new(all.clone()), Waiting::new(all.clone()));
-        let (first, second) = (one.load(STREAM_MAX), one.load(ROOM + 1));
+        let (first, second) = (one.load(STREAM_MAX), one.load(HYSTERESIS + 1));
         let third = other.load(CONNECTION_MAX - STREAM_MAX);
-        let total = CONNECTION_MAX + ROOM + 1;
-        assert_eq!((one.bytes(), all.load(Ordering::Relaxed)), (STREAM_MAX + ROOM + 1, total));
+        let total = CONNECTION_MAX + HYSTERESIS + 1;
+        assert_eq!((one.bytes(), all.load(Ordering::Relaxed)), (STREAM_MAX + HYSTERESIS + 1, total));
         drop(second);
         assert_eq!((one.bytes(), all.load(Ordering::Relaxed)), (STREAM_MAX, CONNECTION_MAX));
-        assert!(first.take(), "the stream and the connection have room");
-        assert!(third.take(), "its stream has room");
-        assert!(!other.load(1).take(), "there was room");
+        assert!(first.take(), "the stream and the connection have space again");
+        assert!(third.take(), "its stream has space again");
+        assert!(!other.load(1).take(), "it had space before");
         assert_eq!((one.bytes(), other.bytes(), all.load(Ordering::Relaxed)), (0, 0, 0));
     }
 
     #[test]
-    fn neither_one_stream_nor_all_of_a_connection_may_wait_for_ever() {
+    fn stream_and_connection_have_limits() {
         let all = Arc::<AtomicUsize>::default();
         let streams: Vec<_> = (0..5).map(|_| Waiting::new(all.clone())).collect();
         let mut loads: Vec<_> = streams[..4].iter().map(|stream| stream.load(STREAM_MAX)).collect();
-        assert!(streams.iter().all(|stream| stream.crowd().is_none()), "each may have that much");
+        assert!(streams.iter().all(|stream| stream.crowd().is_none()), "each stream is at its limit");
         loads.push(streams[4].load(1));
-        assert_eq!(streams[4].crowd(), Some(Crowd::All), "but not one more of them");
+        assert_eq!(streams[4].crowd(), Some(Crowd::All), "the connection is over its limit");
         loads.push(streams[0].load(1));
         assert_eq!(streams[0].crowd(), Some(Crowd::Stream));
         loads.clear();
@@ -209,9 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn room_is_told_once() {
-        assert!(gets_room(STREAM_MAX, ROOM, STREAM_MAX));
-        assert!(!gets_room(STREAM_MAX, ROOM - 1, STREAM_MAX));
-        assert!(!gets_room(STREAM_MAX - ROOM, 1, STREAM_MAX));
+    fn space_is_reported_once() {
+        assert!(gets_space(STREAM_MAX, HYSTERESIS, STREAM_MAX));
+        assert!(!gets_space(STREAM_MAX, HYSTERESIS - 1, STREAM_MAX));
+        assert!(!gets_space(STREAM_MAX - HYSTERESIS, 1, STREAM_MAX));
     }
 }

@@ -7,19 +7,19 @@ use limes_wire::stream::Open;
 
 use super::message::Destination;
 
-/// What the receiving node must know beside the OPEN itself.
+/// What the receiving node needs beside the OPEN.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamTarget {
-    /// The session meant.
+    /// The receiving session.
     pub(crate) destination: Destination,
     /// Shown to the receiver as the caller.
     pub(crate) caller: u64,
-    /// The caller has more to say than bytes; see [`crate::router::streams::Caller::tunnel`].
+    /// As [`crate::router::streams::Caller::tunnel`].
     pub(crate) tunnel: bool,
 }
 
 impl StreamTarget {
-    /// Wraps an OPEN for the way to another node.
+    /// Wraps an OPEN for the link to another node.
     pub(crate) fn into_open(self, open: &Open) -> Open {
         let mut meta = BytesMut::with_capacity(40 + open.meta.len());
         put_target(&mut meta, self.destination);
@@ -38,7 +38,7 @@ impl StreamTarget {
         Some((StreamTarget { destination, caller, tunnel }, Open { meta, ..hop }))
     }
 
-    /// The text of a MOVED reset: the revision at which the node knew better.
+    /// The text of a MOVED reset: a revision at which the tables have the new home.
     pub(crate) fn moved_text(revision: Revision) -> String {
         revision.0.to_string()
     }
@@ -49,7 +49,7 @@ impl StreamTarget {
     }
 }
 
-/// Three numbers and a tag; also the target of a stream's hop.
+/// Writes a destination: a tag and three numbers.
 pub(crate) fn put_target(out: &mut impl BufMut, target: Destination) {
     match target {
         Destination::Edge(edge, Incarnation(position)) => {

@@ -1,8 +1,8 @@
 //! Streams: the first record is read to resolve the recipient, everything after it is relayed unchanged.
 //!
 //! The sending side of a stream writes OPEN; the gateway replaces its peer by the caller's id and
-//! passes it on. From then on the bytes of both directions are relayed, records and all, so that
-//! the explicit ends of R8 are those of the two ends and not the gateway's.
+//! passes it on. From then on the bytes of both directions, with their records, are relayed, so that the explicit
+//! ends of R8 come from the two peers and not from the gateway.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,13 +21,12 @@ use super::context::Router;
 use super::edge_methods::EdgeMethods;
 use super::grace::Absentee;
 use super::message::{Destination, Failure, Freshness, Receiver};
-use super::resolve::{
-    Patience, Resolution, Route, UNREACHABLE, find_local, newer_revision, resolve_edge, resolve_reachable,
-};
+use super::resolve::{Patience, UNREACHABLE, find_local, newer_revision, resolve_edge, resolve_reachable};
+use super::route::{Resolution, Route};
 use super::service_index::Offer;
 use super::stream_header::StreamTarget;
 
-/// How long a stream may take to say what it wants, and to find its way.
+/// How long a stream may take to send its OPEN, and to be connected to its receiver.
 const OPEN_TIME: Duration = Duration::from_secs(10);
 
 /// The session that opens a stream.
@@ -39,7 +38,7 @@ pub(crate) struct Caller {
     pub(crate) id: u64,
     /// Its address.
     pub(crate) remote: SocketAddr,
-    /// It would say more than bytes, if the receiver is of its dialect.
+    /// A geminio stream, which carries packets beside bytes if the receiver is a geminio session too.
     pub(crate) tunnel: bool,
 }
 
@@ -57,7 +56,7 @@ pub(crate) async fn serve(router: Arc<Router>, caller: Caller, stream: Stream) {
             }
             return;
         }
-        // PROTOCOL 9.1; the other dialect has limits of its own.
+        // PROTOCOL 9.1; geminio has limits of its own.
         Ok(Ok(open)) if open.meta.len() > limits::META_MAX && !near.is_memory() => {
             let text =
                 format!("a meta of {} bytes is over the limit of {}", open.meta.len(), limits::META_MAX);
@@ -96,11 +95,11 @@ async fn connect(router: &Arc<Router>, caller: Caller, open: Open) -> Result<Rec
             return Err(if moved { Failure::not_run(Code::GONE, text) } else { failure });
         };
         router.refresh(needed, deadline).await?;
-        (freshness, tried) = (needed, Some(destination));
+        (freshness, tried) = (needed, destination);
     }
 }
 
-/// The route of a stream; a miss is believed only when the tables are as new as `freshness` asks (R4).
+/// The route of a stream; the recipient counts as absent only if the tables are as new as `freshness` (R4).
 async fn route(
     router: &Router,
     caller: Caller,
@@ -126,7 +125,7 @@ async fn route(
 fn resolve(router: &Router, caller: Caller, open: &Open, tried: Option<Destination>) -> Resolution {
     let found = match caller.role {
         Role::Edge => {
-            // The reference takes any service of that name, at random.
+            // The reference selects among the services of that name at random.
             let key = if caller.tunnel { router.chance() } else { router.pick_key(caller.id, caller.remote) };
             match router.select(router.services.load().name(&open.name), key, tried) {
                 Resolution::Absent => router.missed(|| Absentee::Service(Offer::Name(open.name.to_string()))),
@@ -156,11 +155,11 @@ async fn attach(router: &Router, caller: Caller, open: &Open, route: Route) -> R
         let onward = Open { peer: caller.id, ..open.clone() };
         return enter(&route.receiver, onward, caller.tunnel).await;
     };
-    let Some(link) = router.peers.streams(node) else {
+    let (Some(link), Some(destination)) = (router.peers.streams(node), route.destination) else {
         return Err(Failure::not_run(Code::GONE, "the link to the receiver's node is down"));
     };
     let mut far = open_on(&Receiver::Link(link)).await?;
-    let header = StreamTarget { destination: route.destination, caller: caller.id, tunnel: caller.tunnel };
+    let header = StreamTarget { destination, caller: caller.id, tunnel: caller.tunnel };
     far.write_open(&header.into_open(open)).await.map_err(broken)?;
     match far.read_accept().await {
         Ok(_) => Ok(far),
@@ -176,7 +175,7 @@ async fn attach(router: &Router, caller: Caller, open: &Open, route: Route) -> R
 async fn enter(receiver: &Receiver, mut open: Open, tunnel: bool) -> Result<RecordStream, Failure> {
     let mut far = open_on(receiver).await?;
     if far.is_memory() {
-        // The receiver is a geminio session, which needs to know.
+        // The receiver is a geminio session, which needs the flag.
         open.meta = [&[u8::from(tunnel)][..], &open.meta].concat().into();
     }
     far.write_open(&open).await.map_err(broken)?;

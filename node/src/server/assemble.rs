@@ -22,6 +22,7 @@ use crate::router::edge_routes::EdgeRoutes;
 use crate::router::grace::ReconnectGrace;
 use crate::router::peers::PeerTable;
 use crate::router::registry::SessionRegistry;
+use crate::router::service_index::ServiceIndex;
 use crate::session::context::SessionContext;
 use crate::tasks::Tasks;
 use crate::telemetry::Telemetry;
@@ -63,62 +64,15 @@ pub(crate) struct Components {
 impl Components {
     /// Builds the components for these settings.
     pub(crate) fn new(config: Arc<NodeConfig>) -> Self {
-        let tasks = Tasks::default();
-        let consensus = Consensus::default();
-        let telemetry = Arc::new(Telemetry::default());
-        let memory = Arc::new(MemoryPressure::default());
-        let descriptors = DescriptorBudget::of_process();
-        let sessions = Arc::new(SessionRegistry::new());
-        let edges = Arc::new(EdgeRoutes::new());
-        let services = Arc::new(ArcSwap::default());
-        let grace = Arc::new(ReconnectGrace::default());
-        let peers = Arc::new(PeerTable::new());
-        let edge_methods = Arc::new(EdgeMethods::default());
-        let parts = RouterParts {
-            consensus: consensus.clone(),
-            telemetry: telemetry.clone(),
-            memory: memory.clone(),
-            sessions: sessions.clone(),
-            edges: edges.clone(),
-            services: services.clone(),
-            grace: grace.clone(),
-            peers: peers.clone(),
-        };
-        let cluster = &config.cluster;
-        let router = Router::new(parts, config.exchange.clone(), cluster.heartbeat, cluster.timing());
-        let presence = presence(&config, &consensus, &router, (&sessions, &edges), services, grace, {
-            (&peers, &telemetry)
-        });
-        let session = Arc::new(SessionContext {
-            router: router.clone(),
-            presence: presence.clone(),
-            sessions: sessions.clone(),
-            edge_methods: edge_methods.clone(),
-            limits: config.limits.clone(),
-            memory: memory.clone(),
-            telemetry: telemetry.clone(),
-        });
-        let mesh = Arc::new(MeshContext {
-            tasks: tasks.clone(),
-            name: cluster.name.clone(),
-            heartbeat: cluster.heartbeat,
-            down_after: cluster.down_after(),
-            consensus: consensus.clone(),
-            router: router.clone(),
-            presence: presence.clone(),
-            sessions: sessions.clone(),
-            edges: edges.clone(),
-            peers: peers.clone(),
-            edge_methods: edge_methods.clone(),
-            telemetry: telemetry.clone(),
-        });
-        let http = Arc::new(HttpServer {
-            tasks: tasks.clone(),
-            handshake: config.limits.handshake,
-            stall: config.limits.stall,
-            descriptors: descriptors.clone(),
-            telemetry: telemetry.clone(),
-        });
+        let shared = Shared::new();
+        let router = shared.router(&config);
+        let presence = shared.presence(&config, &router);
+        let session = shared.session(&config, &router, &presence);
+        let mesh = shared.mesh(&config, &router, &presence);
+        let http = shared.http(&config);
+        let Shared {
+            tasks, consensus, telemetry, memory, descriptors, sessions, peers, edge_methods, ..
+        } = shared;
         let connections = TaskTracker::new();
         Components {
             tasks,
@@ -174,32 +128,116 @@ impl Components {
     }
 }
 
-type Held<'a> = (&'a Arc<SessionRegistry>, &'a Arc<EdgeRoutes>);
-
-fn presence(
-    config: &NodeConfig,
-    consensus: &Consensus,
-    router: &Arc<Router>,
-    (sessions, edges): Held<'_>,
-    services: Arc<ArcSwap<crate::router::service_index::ServiceIndex>>,
+/// The state that several components share.
+struct Shared {
+    tasks: Tasks,
+    consensus: Consensus,
+    telemetry: Arc<Telemetry>,
+    memory: Arc<MemoryPressure>,
+    descriptors: Arc<DescriptorBudget>,
+    sessions: Arc<SessionRegistry>,
+    edges: Arc<EdgeRoutes>,
+    services: Arc<ArcSwap<ServiceIndex>>,
     grace: Arc<ReconnectGrace>,
-    (peers, telemetry): (&Arc<PeerTable>, &Arc<Telemetry>),
-) -> Arc<Presence> {
-    let settings = PresenceConfig {
-        cluster: config.cluster.clone(),
-        allot_edge_ids: config.edgebound.edgeid_alloc_when_no_idservice_on,
-        names_max: config.limits.names,
-        ignore_case: config.exchange.ignore_case,
-    };
-    let parts = PresenceParts {
-        consensus: consensus.clone(),
-        router: router.clone(),
-        sessions: sessions.clone(),
-        edges: edges.clone(),
-        services,
-        grace,
-        peers: peers.clone(),
-        telemetry: telemetry.clone(),
-    };
-    Presence::new(settings, parts)
+    peers: Arc<PeerTable>,
+    edge_methods: Arc<EdgeMethods>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Shared {
+            tasks: Tasks::default(),
+            consensus: Consensus::default(),
+            telemetry: Arc::default(),
+            memory: Arc::default(),
+            descriptors: DescriptorBudget::of_process(),
+            sessions: Arc::new(SessionRegistry::new()),
+            edges: Arc::new(EdgeRoutes::new()),
+            services: Arc::default(),
+            grace: Arc::default(),
+            peers: Arc::new(PeerTable::new()),
+            edge_methods: Arc::default(),
+        }
+    }
+
+    fn router(&self, config: &NodeConfig) -> Arc<Router> {
+        let parts = RouterParts {
+            consensus: self.consensus.clone(),
+            telemetry: self.telemetry.clone(),
+            memory: self.memory.clone(),
+            sessions: self.sessions.clone(),
+            edges: self.edges.clone(),
+            services: self.services.clone(),
+            sinks: Vec::new(),
+            grace: self.grace.clone(),
+            peers: self.peers.clone(),
+        };
+        let cluster = &config.cluster;
+        Router::new(parts, config.exchange.clone(), cluster.heartbeat, cluster.timing())
+    }
+
+    fn presence(&self, config: &NodeConfig, router: &Arc<Router>) -> Arc<Presence> {
+        let settings = PresenceConfig {
+            cluster: config.cluster.clone(),
+            allot_edge_ids: config.edgebound.edgeid_alloc_when_no_idservice_on,
+            names_max: config.limits.names,
+            ignore_case: config.exchange.ignore_case,
+        };
+        let parts = PresenceParts {
+            consensus: self.consensus.clone(),
+            router: router.clone(),
+            sessions: self.sessions.clone(),
+            edges: self.edges.clone(),
+            services: self.services.clone(),
+            grace: self.grace.clone(),
+            peers: self.peers.clone(),
+            telemetry: self.telemetry.clone(),
+        };
+        Presence::new(settings, parts)
+    }
+
+    fn session(
+        &self,
+        config: &NodeConfig,
+        router: &Arc<Router>,
+        presence: &Arc<Presence>,
+    ) -> Arc<SessionContext> {
+        Arc::new(SessionContext {
+            router: router.clone(),
+            presence: presence.clone(),
+            sessions: self.sessions.clone(),
+            edge_methods: self.edge_methods.clone(),
+            limits: config.limits.clone(),
+            memory: self.memory.clone(),
+            telemetry: self.telemetry.clone(),
+        })
+    }
+
+    fn mesh(&self, config: &NodeConfig, router: &Arc<Router>, presence: &Arc<Presence>) -> Arc<MeshContext> {
+        let cluster = &config.cluster;
+        Arc::new(MeshContext {
+            tasks: self.tasks.clone(),
+            name: cluster.name.clone(),
+            heartbeat: cluster.heartbeat,
+            down_after: cluster.down_after(),
+            consensus: self.consensus.clone(),
+            router: router.clone(),
+            presence: presence.clone(),
+            sessions: self.sessions.clone(),
+            edges: self.edges.clone(),
+            peers: self.peers.clone(),
+            edge_methods: self.edge_methods.clone(),
+            telemetry: self.telemetry.clone(),
+        })
+    }
+
+    fn http(&self, config: &NodeConfig) -> Arc<HttpServer> {
+        Arc::new(HttpServer {
+            tasks: self.tasks.clone(),
+            handshake: config.limits.handshake,
+            stall: config.limits.stall,
+            descriptors: self.descriptors.clone(),
+            telemetry: self.telemetry.clone(),
+        })
+    }
 }

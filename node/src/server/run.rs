@@ -1,4 +1,4 @@
-//! The life cycle of a node: the order in which its parts start and stop.
+//! A node from start to stop: the order in which its parts start and stop.
 //!
 //! Start:
 //! 1. bind every port, so that a taken address is reported before anything runs;

@@ -27,7 +27,7 @@ pub(crate) trait SessionProtocol: Sized + Send + 'static {
     /// The protocol as the driver runs it.
     type Wire: Protocol;
     /// The mailbox item.
-    type Message: Message<Command = SessionCommand>;
+    type Message: Message<Delivery = Delivery, Command = SessionCommand>;
     /// Its name in log lines.
     const NAME: &'static str;
     /// Codes with which this side closes a connection whose peer broke a rule or crossed a limit.

@@ -2,7 +2,7 @@
 
 use crate::id::ServiceId;
 
-/// The service at the position of the key; `services` lists them in order, anew at each call.
+/// The service at the position of the key; `services` lists them in order, from the start at each call.
 pub(super) fn choose<I: Iterator<Item = ServiceId>>(services: impl Fn() -> I, key: u64) -> Option<ServiceId> {
     let count = services().count() as u64;
     services().nth(key.checked_rem(count)? as usize)

@@ -1,6 +1,6 @@
 //! Lookups in the tables. They never show suspended rows (R5), unless they say so.
 
-use super::Tables;
+use super::state::Tables;
 use crate::id::{EdgeId, Epoch, Home, NodeId, Revision, ServiceId};
 use crate::rows::{Cluster, EdgeRow, Member, NodeRow, Owed, ServiceRow};
 use crate::sessions::Kind;

@@ -63,7 +63,7 @@ impl Node {
         self.waiting.push(online(edge, session));
     }
 
-    /// The connection is over. Its removal is proposed; without an incarnation whoever sees its
+    /// The connection is over. Its removal is proposed; without an incarnation the task that sees its
     /// "online" applied proposes it.
     pub(crate) fn close(&mut self, session: SessionNo) {
         if let Some(Session { edge, incarnation: Some(incarnation) }) = self.sessions.remove(&session) {

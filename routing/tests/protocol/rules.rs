@@ -23,7 +23,7 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
         Property::always(FENCED, |_, state: &State| state.broken != Some(FENCED)),
         Property::always(ONCE, |_, state: &State| state.broken != Some(ONCE)),
         Property::always(WELCOME, |_, state: &State| settled(state).all(welcome)),
-        Property::always(GHOST, |_, state: &State| settled(state).all(no_ghosts)),
+        Property::always(GHOST, |_, state: &State| settled(state).all(no_orphaned_rows)),
         Property::always(GONE, |_, state: &State| {
             settled(state).all(|node| !node.view.has_suspended(node.id))
         }),
@@ -119,7 +119,7 @@ fn welcome(node: &Node) -> bool {
     })
 }
 
-fn no_ghosts(node: &Node) -> bool {
+fn no_orphaned_rows(node: &Node) -> bool {
     node.view.edges().filter(|(_, row)| row.home.node == node.id).all(|(edge, row)| {
         let held = node.sessions.get(&row.home.session);
         let removal = Event::EdgeOffline { edge, incarnation: row.home.incarnation };

@@ -130,7 +130,7 @@ async def limits(edge: limes.Edge, service: limes.Service) -> None:
 
 
 async def move(edge: limes.Edge) -> None:
-    """The edge's node is stopped in order while calls run: none fails, and the edge keeps its id."""
+    """The edge's node drains while calls run: none fails, and the edge keeps its id."""
     before, stop, calls = (edge.id, edge.node), asyncio.Event(), 0
 
     async def work() -> None:

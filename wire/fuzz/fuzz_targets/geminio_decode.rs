@@ -1,4 +1,4 @@
-//! Any bytes as packets of the geminio dialect. Run with `cargo +nightly fuzz run geminio_decode` in
+//! Any bytes as packets of the geminio protocol. Run with `cargo +nightly fuzz run geminio_decode` in
 //! `wire/`.
 #![no_main]
 

@@ -31,7 +31,7 @@ const SLICES: usize = 64;
 /// Drives a connection until it ends; then the handler has learned why, exactly once.
 ///
 /// When this side ends a connection, it goes on reading and discarding for [`LINGER`] at most after the handler has
-/// been told: a socket that is closed with unread bytes is reset, which would destroy the output that the peer has
+/// been informed: a socket that is closed with unread bytes is reset, which would destroy the output that the peer has
 /// not read yet.
 ///
 /// # Cancel safety
@@ -70,7 +70,7 @@ where
 struct Driver<IO, H: Handler> {
     io: IO,
     conn: H::Protocol,
-    /// `None` once it has been told that the connection is over.
+    /// `None` once it has been informed that the connection is over.
     handler: Option<H>,
     mailbox: Mailbox<H::Mail>,
     inbox: VecDeque<H::Mail>,

@@ -34,7 +34,7 @@ pub enum PeerEvent {
     GoAway(GoAway),
     /// The peer opened a stream.
     Stream(Stream),
-    /// The peer was pinged after a silence (`true`), or has been heard again (`false`).
+    /// The peer was pinged after a silence (`true`), or has sent something again (`false`).
     Silence(bool),
 }
 
@@ -47,7 +47,7 @@ pub struct Native {
     openings: VecDeque<Opening>,
     /// The go-away of the peer.
     goaway: Option<GoAway>,
-    /// What the handler was last told about the peer's silence.
+    /// What was last reported to the handler about the peer's silence.
     silent: bool,
 }
 

@@ -66,7 +66,7 @@ fn two_digits(digits: &[u8]) -> Option<i8> {
     }
 }
 
-/// The fraction in nanoseconds, 0 if there is none, and the text behind it. Digits beyond nine are cut, as Go does.
+/// The fraction in nanoseconds, 0 if there is none, and the text behind it. Digits beyond nine are dropped, as in Go.
 fn fraction(rest: &[u8]) -> Option<(u32, &[u8])> {
     let Some(after) = rest.strip_prefix(b".") else { return Some((0, rest)) };
     let count = after.iter().take_while(|byte| byte.is_ascii_digit()).count();

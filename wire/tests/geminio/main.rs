@@ -1,4 +1,4 @@
-//! The geminio protocol: its golden bytes both ways, what its JSON allows, one connection's life, and
+//! The geminio protocol: its golden bytes both ways, what its JSON allows, one connection from start to end, and
 //! the faults of the reference that must not happen here.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "helpers of tests")]
 
@@ -415,7 +415,7 @@ proptest! {
             }
             drain(&mut conn);
         }
-        // Everybody closes everything: in time nothing is left.
+        // All sides close everything: in time nothing is left.
         for at in 0..4 {
             conn.dismiss(now, (1 << 60) + at);
         }

@@ -123,7 +123,7 @@ pub(super) fn expire(session: &mut GeminioSession, now: Instant, cx: &mut Gemini
         cx.conn.dismiss(now, at);
     }
     let bytes = waiting.bytes();
-    waiting.cut();
+    waiting.abort();
     let core = &session.core;
     core.ctx.telemetry.metrics.increment(dictionary::SLOW_STREAMS);
     let port = Port::of(core.role);

@@ -154,7 +154,7 @@ async fn relay(link: SessionLink, at: u64, far: RecordStream, tunnel: bool) {
     let waiting = link.end.waiting.clone();
     tokio::select! {
         () = relay_both(link, at, far, tunnel) => {}
-        () = waiting.is_cut() => {}
+        () = waiting.aborted() => {}
     }
 }
 

@@ -110,7 +110,7 @@ impl Streams {
             self.paused = Some(pause);
             return;
         }
-        self.late(pause.stream).stood(cx.now().saturating_duration_since(pause.since), pause.excess);
+        self.late(pause.stream).paused(cx.now().saturating_duration_since(pause.since), pause.excess);
         cx.pause(false);
     }
 
