@@ -81,7 +81,7 @@ async fn status(State(page): State<Arc<StatusPage>>) -> Json<Value> {
         "sessions": page.sessions.len(),
         "members": members,
         "ready": page.consensus.is_ready(),
-        "trouble": replica.trouble(),
+        "trouble": replica.quorum_loss(),
     }))
 }
 
@@ -119,7 +119,7 @@ async fn metrics(State(page): State<Arc<StatusPage>>) -> String {
         gauge(&mut text, "limes_raft_leader", "Whether this node leads", replica.is_leader().into());
         gauge(&mut text, "limes_raft_term", "Raft's term", status.term);
         gauge(&mut text, "limes_raft_applied", "Index of the newest entry applied", status.applied.0);
-        gauge(&mut text, "limes_raft_last_log", "Index of the newest entry of the log", status.last_log.0);
+        gauge(&mut text, "limes_raft_last_log", "Index of the newest entry of the log", status.last_log.map_or(0, |last| last.0));
         gauge(&mut text, "limes_raft_voters", "Members that vote", status.voters.len() as u64);
     }
     text

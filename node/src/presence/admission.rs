@@ -212,7 +212,7 @@ async fn take_row(
         moving: hello.moving,
         owes_offline,
     };
-    let told = replica.proposer().begin(event).map_err(refusal)?;
+    let told = replica.proposer().enqueue(event).map_err(refusal)?;
     let at = online(told.await.unwrap_or(Err(ProposeError::Stopped)))?;
     if let Some(asked) = asked {
         // From here on the row owes what was owed for having asked.

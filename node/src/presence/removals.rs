@@ -140,7 +140,7 @@ pub(super) async fn run(presence: Arc<Presence>) {
         };
         let (mut waiting, mut again) = (Vec::new(), Vec::new());
         for event in removals.take() {
-            match replica.proposer().begin(event.clone()) {
+            match replica.proposer().enqueue(event.clone()) {
                 Ok(told) => waiting.push((event, told)),
                 Err(_) => again.push(event),
             }

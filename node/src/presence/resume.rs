@@ -47,7 +47,7 @@ async fn resume(presence: &Presence) -> Result<(), ProposeError> {
     for some in claims.chunks(AT_ONCE) {
         let mut waiting = Vec::with_capacity(some.len());
         for (no, entry, event) in some {
-            waiting.push((*no, entry, proposer.begin(event.clone())?));
+            waiting.push((*no, entry, proposer.enqueue(event.clone())?));
         }
         for (no, entry, told) in waiting {
             let verdict = told.await.unwrap_or(Err(ProposeError::Stopped))?;

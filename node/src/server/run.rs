@@ -71,7 +71,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     start_tasks(&node);
     tokio::select! {
         () = ready(&node, &replica) => {}
-        why = replica.failed() => return Err(StartError::Failed(why)),
+        why = replica.failed() => return Err(StartError::Failed(why.to_string())),
         () = &mut shutdown => {
             replica.shutdown().await;
             return Ok(());
@@ -83,7 +83,7 @@ pub async fn run(config: NodeConfig, shutdown: impl Future<Output = ()>) -> Resu
     tokio::select! {
         () = shutdown => {}
         // Its peers notice at once, for its sockets close; nothing that it announced now could be relied on.
-        why = replica.failed() => return Err(StartError::Failed(why)),
+        why = replica.failed() => return Err(StartError::Failed(why.to_string())),
     }
     accept.iter().for_each(tokio::task::JoinHandle::abort);
     drain::leave(&node, &replica).await;
