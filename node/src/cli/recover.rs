@@ -33,7 +33,7 @@ pub(super) fn run(file: &Path, yes: bool) -> Result<(), CliError> {
          nodes with empty directories.",
         recovered.revision,
         recovered.cluster,
-        recovered.aside.display()
+        recovered.kept.display()
     );
     Ok(())
 }

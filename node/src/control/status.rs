@@ -81,7 +81,7 @@ async fn status(State(page): State<Arc<StatusPage>>) -> Json<Value> {
         "sessions": page.sessions.len(),
         "members": members,
         "ready": page.consensus.is_ready(),
-        "trouble": replica.trouble(),
+        "trouble": replica.quorum_loss(),
     }))
 }
 
@@ -109,6 +109,6 @@ fn set_gauges(page: &StatusPage) {
     metrics.set(dictionary::LEADER, f64::from(u8::from(replica.is_leader())));
     metrics.set(dictionary::TERM, status.term as f64);
     metrics.set(dictionary::APPLIED, status.applied.0 as f64);
-    metrics.set(dictionary::LAST_LOG, status.last_log.0 as f64);
+    metrics.set(dictionary::LAST_LOG, status.last_log.map_or(0, |last| last.0) as f64);
     metrics.set(dictionary::VOTERS, status.voters.len() as f64);
 }

@@ -95,7 +95,7 @@ async fn serve(
     start_background(node, &replica);
     tokio::select! {
         () = ready(node, &replica) => {}
-        why = replica.failed() => return Err(StartError::Failed(why)),
+        why = replica.failed() => return Err(StartError::Failed(why.to_string())),
         () = &mut shutdown => {
             replica.shutdown().await;
             return Ok(());
@@ -108,7 +108,7 @@ async fn serve(
     tokio::select! {
         () = shutdown => {}
         // The sockets close now, so peers notice at once; an announcement could not be committed.
-        why = replica.failed() => return Err(StartError::Failed(why)),
+        why = replica.failed() => return Err(StartError::Failed(why.to_string())),
     }
     drain::leave(node, &replica, &accepting).await;
     Ok(())

@@ -137,7 +137,7 @@ async fn create_row(
         owes_offline,
     };
     let began = Instant::now();
-    let verdict = replica.proposer().begin(event)?;
+    let verdict = replica.proposer().enqueue(event)?;
     let at = accepted(verdict.await.unwrap_or(Err(ProposeError::Stopped)))?;
     presence.telemetry.metrics.connected(ConnectPhase::Commit, began.elapsed());
     if pending_online.is_some_and(|pending| !pending.settle()) {
