@@ -115,7 +115,12 @@ async fn failing_end_resets_the_other_in_any_state() {
             .expect("the writer without credit did not learn of the reset")
             .unwrap();
         let mut idle_far = idle_far;
-        assert!(timeout(PATIENCE, idle_far.read(&mut [0; 8])).await.expect("the other end was not closed").is_err());
+        assert!(
+            timeout(PATIENCE, idle_far.read(&mut [0; 8]))
+                .await
+                .expect("the other end was not closed")
+                .is_err()
+        );
         for task in [task, stuck_task, idle_task] {
             timeout(PATIENCE, task).await.expect("the relay goes on").unwrap();
         }

@@ -1,4 +1,7 @@
-//! The ports of operators: HTTP/1.1 and HTTP/2 on each, told apart by their first bytes.
+//! The ports of operators: HTTP/1.1 and HTTP/2 on each, distinguished by their first bytes.
+//!
+//! The timeout of a request is our own rather than `tower_http`'s: that answers without a body, and knows nothing of the
+//! activity that idle eviction counts.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,22 +25,23 @@ use tokio::time::{sleep, timeout};
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
-use super::ACCEPT_PAUSE;
+use super::listen::ACCEPT_PAUSE;
 use crate::limits::descriptors::DescriptorBudget;
 use crate::tasks::{Kind, Tasks};
 use crate::telemetry::Telemetry;
 use crate::telemetry::port::Port;
-use crate::transport::idle::{Guest, Guests, Stay};
-use crate::transport::peek::{HTTP2, plain};
-use crate::transport::watched::Watched;
+use crate::transport::address::canonical;
+use crate::transport::evictable_socket::EvictableSocket;
+use crate::transport::idle_eviction::{Activity, Admission, IdleEviction};
+use crate::transport::peek::HTTP2;
 
-/// Requests at once on a connection of HTTP/2.
+/// Concurrent requests on a connection of HTTP/2.
 const REQUESTS: u32 = 128;
 /// Largest head of a request, in bytes.
 const HEAD: usize = 32 << 10;
 /// How long a request may take until its answer begins, and a connection of HTTP/1.1 to its next one.
 const REQUEST: Duration = Duration::from_secs(60);
-/// How often a connection of HTTP/2 is asked whether it lives, and how long it may take to say so.
+/// How often a connection of HTTP/2 is pinged, and how long it may take to answer.
 const PING: Duration = Duration::from_secs(30);
 
 /// Serves HTTP on the ports of operators.
@@ -46,7 +50,7 @@ pub(crate) struct HttpServer {
     pub(crate) tasks: Tasks,
     /// `limits.handshake`: until the first request.
     pub(crate) handshake: Duration,
-    /// `self.server.stall`.
+    /// `limits.stall`.
     pub(crate) stall: Duration,
     /// Bounds the connections of each port.
     pub(crate) descriptors: Arc<DescriptorBudget>,
@@ -58,12 +62,12 @@ impl HttpServer {
     /// Accepts until the task is dropped.
     pub(crate) async fn serve(self: Arc<Self>, port: Port, listener: TcpListener, router: Router) {
         // 1,024 as a rule; past it an idle connection is evicted.
-        let guests = Guests::new(self.descriptors.part());
+        let idle = IdleEviction::new(self.descriptors.part());
         loop {
             match listener.accept().await {
                 Ok((socket, remote)) => {
-                    let client = Client { server: self.clone(), port, remote: plain(remote) };
-                    let work = client.serve(socket, guests.enter(), router.clone());
+                    let client = Client { server: self.clone(), port, remote: canonical(remote) };
+                    let work = client.serve(socket, idle.admit(), router.clone());
                     self.tasks.spawn_connection(Kind::Operator, work);
                 }
                 Err(error) => {
@@ -83,11 +87,11 @@ struct Client {
 }
 
 impl Client {
-    async fn serve(self, socket: TcpStream, stay: Stay, router: Router) {
+    async fn serve(self, socket: TcpStream, admission: Admission, router: Router) {
         let _ = socket.set_nodelay(true);
-        let guest = stay.guest().clone();
-        // Clients of HTTP/2 connect before they have something to ask; they are pinged.
-        let socket = Watched::new(socket, stay, self.server.stall).greeted_by(HTTP2);
+        let activity = admission.activity().clone();
+        // Clients of HTTP/2 connect before they make a request; they are pinged.
+        let socket = EvictableSocket::new(socket, admission, self.server.stall).with_preface(HTTP2);
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(REQUEST).max_buf_size(HEAD);
         builder
@@ -97,35 +101,35 @@ impl Client {
             .keep_alive_timeout(PING)
             .max_header_list_size(HEAD as u32)
             .max_concurrent_streams(REQUESTS);
-        let service = TowerToHyperService::new(Answering { router, guest: guest.clone() });
+        let service = TowerToHyperService::new(RequestService { router, activity: activity.clone() });
         let serving = builder.serve_connection(TokioIo::new(socket), service);
         tokio::pin!(serving);
         let result = tokio::select! {
             result = serving.as_mut() => result,
             () = sleep(self.server.handshake) => {
-                if !guest.has_spoken() {
-                    return self.cut(Code::HANDSHAKE_TIMEOUT, "asked for nothing in time");
+                if !activity.has_asked() {
+                    return self.disconnect(Code::HANDSHAKE_TIMEOUT, "no request in time");
                 }
                 serving.await
             }
         };
         if let Err(error) = result {
-            match fault(&*error, &guest) {
-                Some(code) => self.cut(code, &chain(&*error)),
+            match fault(&*error, &activity) {
+                Some(code) => self.disconnect(code, &chain(&*error)),
                 None => debug!(port = self.port.name(), %error, "a connection of an operator broke"),
             }
         }
     }
 
-    fn cut(&self, code: Code, text: &str) {
+    fn disconnect(&self, code: Code, text: &str) {
         if let Some(more) = self.server.telemetry.disconnected(self.port, code) {
-            warn!(port = self.port.name(), remote = %self.remote, %code, text, more, "cut off");
+            warn!(port = self.port.name(), remote = %self.remote, %code, text, more, "disconnected");
         }
     }
 }
 
-/// Which rule a connection has broken, if it was not the network that broke.
-fn fault(error: &(dyn Error + 'static), guest: &Guest) -> Option<Code> {
+/// The code of the rule that the client has broken; `None`: the connection broke.
+fn fault(error: &(dyn Error + 'static), activity: &Activity) -> Option<Code> {
     let mut cause = Some(error);
     let mut http = None;
     while let Some(error) = cause {
@@ -138,13 +142,13 @@ fn fault(error: &(dyn Error + 'static), guest: &Guest) -> Option<Code> {
     }
     let http = http?;
     if http.is_timeout() {
-        return (!guest.has_spoken()).then_some(Code::HANDSHAKE_TIMEOUT);
+        return (!activity.has_asked()).then_some(Code::HANDSHAKE_TIMEOUT);
     }
-    let went = http.is_incomplete_message() || http.is_closed() || http.is_canceled();
-    (!went).then_some(Code::PROTOCOL)
+    let is_gone = http.is_incomplete_message() || http.is_closed() || http.is_canceled();
+    (!is_gone).then_some(Code::PROTOCOL)
 }
 
-/// An error with what caused it.
+/// The text of an error and of its causes.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -155,14 +159,14 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Answers one connection's requests, and notes while it does.
+/// Answers the requests of one connection, and marks it as busy meanwhile.
 #[derive(Clone)]
-struct Answering {
+struct RequestService {
     router: Router,
-    guest: Arc<Guest>,
+    activity: Arc<Activity>,
 }
 
-impl<B> Service<axum::http::Request<B>> for Answering
+impl<B> Service<axum::http::Request<B>> for RequestService
 where
     B: axum::body::HttpBody<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
@@ -176,11 +180,11 @@ where
     }
 
     fn call(&mut self, request: axum::http::Request<B>) -> Self::Future {
-        let (router, asking) = (self.router.clone(), self.guest.asks());
+        let (router, active) = (self.router.clone(), self.activity.begin_request());
         let request: Request = request.map(axum::body::Body::new);
         Box::pin(async move {
             let answer = timeout(REQUEST, router.oneshot(request)).await;
-            drop(asking);
+            drop(active);
             answer
                 .unwrap_or_else(|_| Ok((StatusCode::REQUEST_TIMEOUT, "no answer in time\n").into_response()))
         })

@@ -1,5 +1,6 @@
-//! The mesh port: Raft's gRPC and the links for calls and streams, told apart by their first bytes.
+//! The mesh port: Raft's gRPC and the mesh links, distinguished by their first bytes.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +11,10 @@ use limes_wire::transport::tune;
 use limes_wire::{Code, Conn, limits::Limits};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::ACCEPT_PAUSE;
+use super::listen::ACCEPT_PAUSE;
 use crate::config::Cap;
 use crate::limits::descriptors::DescriptorBudget;
 use crate::mesh::context::MeshContext;
@@ -21,13 +22,15 @@ use crate::mesh::link::Link;
 use crate::router::message::{LinkHandle, Receiver};
 use crate::tasks::Kind;
 use crate::telemetry::port::Port;
-use crate::transport::idle::Guests;
-use crate::transport::limiter::{ConnectionLimiter, Permit};
-use crate::transport::peek::{HTTP2, PeekBackoff, plain};
-use crate::transport::watched::Watched;
+use crate::transport::address::canonical;
+use crate::transport::connection_limiter::ConnectionLimiter;
+use crate::transport::evictable_socket::EvictableSocket;
+use crate::transport::idle_eviction::IdleEviction;
+use crate::transport::peek::{HTTP2, PeekBackoff};
+use crate::transport::permit::Permit;
 
-/// What Raft's server takes over.
-pub(crate) type RaftIo = mpsc::Sender<Watched>;
+/// Takes connections for Raft's server.
+pub(crate) type RaftIo = mpsc::Sender<EvictableSocket>;
 
 /// What the mesh port uses.
 #[derive(Clone)]
@@ -44,94 +47,94 @@ pub(crate) struct NodePort {
 
 /// Accepts until the task is dropped.
 pub(crate) async fn serve(port: NodePort, listener: TcpListener, raft: RaftIo) {
-    // 1,024 each as a rule: those that have not said yet which node they are, of which the oldest makes
-    // room, and Raft's, of which the one that has been silent for the longest does.
+    // Two limits, 1,024 each as a rule: handshakes of links, of which the oldest silent one is evicted, and Raft's
+    // connections, of which the one that has been silent for the longest is.
     let part = port.descriptors.part();
-    let (gate, guests) = (ConnectionLimiter::new(Cap::Unlimited, part), Guests::new(part));
+    let (limiter, idle) = (ConnectionLimiter::new(Cap::Unlimited, part), IdleEviction::new(part));
     loop {
         match listener.accept().await {
             Ok((socket, remote)) => {
-                let remote = plain(remote);
-                let Ok(place) = gate.enter(remote.ip()) else { continue };
-                let newcomer = Newcomer { port: port.clone(), remote, place, guests: guests.clone() };
-                port.mesh.tasks.spawn_connection(Kind::Link, newcomer.route(socket, raft.clone()));
+                let remote = canonical(remote);
+                let Ok(permit) = limiter.admit(remote.ip()) else { continue };
+                let connection = Connection { port: port.clone(), remote, permit, idle: idle.clone() };
+                port.mesh.tasks.spawn_connection(Kind::Link, connection.serve(socket, raft.clone()));
             }
             Err(error) => {
                 warn!(%error, "cannot accept nodes; is the limit of open files reached?");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// A connection that has said nothing yet.
-struct Newcomer {
+/// A connection whose protocol is not known yet.
+struct Connection {
     port: NodePort,
     remote: SocketAddr,
-    place: Permit,
-    guests: Arc<Guests>,
+    permit: Permit,
+    idle: Arc<IdleEviction>,
 }
 
-impl Newcomer {
-    async fn route(self, socket: TcpStream, raft: RaftIo) {
+impl Connection {
+    async fn serve(self, socket: TcpStream, raft: RaftIo) {
         if let Err(error) = tune(&socket) {
             return debug!(%error, "cannot set socket options");
         }
-        let guess = tokio::select! {
-            guess = timeout(self.port.handshake, sniff(&socket)) => guess,
-            () = self.place.shed() => return self.cut(Code::LIMIT, "it said nothing and made room for others"),
+        let detected = tokio::select! {
+            detected = timeout(self.port.handshake, detect(&socket)) => detected,
+            () = self.permit.evicted() => {
+                return self.disconnect(Code::LIMIT, "it sent nothing and was evicted in favour of another");
+            }
         };
-        match guess {
-            Ok(Ok(Dialect::Raft)) => {
-                let stall = self.port.stall;
-                let socket = Watched::new(socket, self.guests.enter(), stall);
+        match detected {
+            Ok(Ok(NodeProtocol::Raft)) => {
+                let socket = EvictableSocket::new(socket, self.idle.admit(), self.port.stall);
                 if raft.send(socket).await.is_err() {
                     debug!("raft is not running; a node's connection is closed");
                 }
             }
-            Ok(Ok(Dialect::Mesh)) => {
-                let Newcomer { port, remote, place, .. } = self;
-                let mailbox = Mailbox::new();
-                let handle = LinkHandle::new(mailbox.clone());
-                place.at(&Receiver::Link(handle.clone()));
-                let handler = Link::accepted(port.mesh, handle, remote, place);
-                let limits = Limits { streams: usize::MAX, ..Limits::default() };
-                let conn = Conn::server(Instant::now(), limits);
-                drive(socket, conn, handler, mailbox).await;
-            }
-            Ok(Ok(Dialect::Neither)) => self.cut(Code::PROTOCOL, "neither Raft nor a node"),
-            Ok(Err(error)) => debug!(%error, "mesh connection broke before it spoke"),
-            Err(_) => self.cut(Code::HANDSHAKE_TIMEOUT, "it said nothing in time"),
+            Ok(Ok(NodeProtocol::Mesh)) => self.link(socket).await,
+            Ok(Ok(NodeProtocol::Unknown)) => self.disconnect(Code::PROTOCOL, "neither Raft nor a node"),
+            Ok(Err(error)) => debug!(%error, "a mesh connection broke before its first bytes"),
+            Err(_) => self.disconnect(Code::HANDSHAKE_TIMEOUT, "it sent nothing in time"),
         }
     }
 
-    fn cut(&self, code: Code, text: &str) {
+    async fn link(self, socket: TcpStream) {
+        let mailbox = Mailbox::new();
+        let handle = LinkHandle::new(mailbox.clone());
+        self.permit.set_receiver(&Receiver::Link(handle.clone()));
+        let handler = Link::accepted(self.port.mesh, handle, self.remote, self.permit);
+        let limits = Limits { streams: usize::MAX, ..Limits::default() };
+        let conn = Conn::server(Instant::now(), limits);
+        drive(socket, conn, handler, mailbox).await;
+    }
+
+    fn disconnect(&self, code: Code, text: &str) {
         if let Some(more) = self.port.mesh.telemetry.disconnected(Port::Mesh, code) {
-            warn!(port = Port::Mesh.name(), remote = %self.remote, %code, text, more, "cut off");
+            warn!(port = Port::Mesh.name(), remote = %self.remote, %code, text, more, "disconnected");
         }
     }
 }
 
-enum Dialect {
+enum NodeProtocol {
     Raft,
     Mesh,
-    Neither,
+    Unknown,
 }
 
-/// PeekBackoff at the first bytes without taking them.
-async fn sniff(socket: &TcpStream) -> std::io::Result<Dialect> {
-    let (mut first, mut looks) = ([0; HTTP2.len()], PeekBackoff::begin());
+/// Detects the protocol by its preface, without consuming it.
+async fn detect(socket: &TcpStream) -> io::Result<NodeProtocol> {
+    let (mut first, mut backoff) = ([0; HTTP2.len()], PeekBackoff::new());
     loop {
-        let seen = socket.peek(&mut first).await?;
-        let seen = &first[..seen];
-        match seen {
-            [] => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            _ if seen == HTTP2 => return Ok(Dialect::Raft),
-            _ if seen.starts_with(MAGIC) => return Ok(Dialect::Mesh),
-            _ if HTTP2.starts_with(seen) || MAGIC.starts_with(seen) => {
-                tokio::time::sleep(looks.next()).await;
-            }
-            _ => return Ok(Dialect::Neither),
+        let peeked = socket.peek(&mut first).await?;
+        let preface = &first[..peeked];
+        match preface {
+            [] => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _ if preface == HTTP2 => return Ok(NodeProtocol::Raft),
+            _ if preface.starts_with(MAGIC) => return Ok(NodeProtocol::Mesh),
+            _ if HTTP2.starts_with(preface) || MAGIC.starts_with(preface) => sleep(backoff.next()).await,
+            _ => return Ok(NodeProtocol::Unknown),
         }
     }
 }

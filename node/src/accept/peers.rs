@@ -17,19 +17,21 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::ACCEPT_PAUSE;
+use super::listen::ACCEPT_PAUSE;
 use crate::limits::descriptors::DescriptorBudget;
 use crate::router::message::{Receiver, SessionHandle, TaskHandle};
 use crate::session::context::SessionContext;
 use crate::session::geminio::GeminioSession;
 use crate::session::native::NativeSession;
 use crate::tasks;
+use crate::telemetry::dictionary;
 use crate::telemetry::port::Port;
-use crate::transport::limiter::{ConnectionLimiter, Full, Permit};
+use crate::transport::address::canonical;
+use crate::transport::connection_limiter::{ConnectionLimiter, Full};
 use crate::transport::passthrough::{self, Passthrough};
-use crate::transport::peek::plain;
+use crate::transport::permit::Permit;
 
-/// What TLS says before anything is agreed: a fatal alert, "internal error" (RFC 8446, 5.1 and 6).
+/// A fatal TLS alert, `internal_error`, as sent before any handshake message (RFC 8446, 5.1 and 6).
 const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
 /// What the port of edges or of services uses.
@@ -54,10 +56,10 @@ impl PeerPort {
     pub(crate) async fn serve(self, listener: TcpListener) {
         let limits = &self.ctx.limits;
         let (per_address, handshakes) = (limits.per_address, limits.handshakes);
-        let limiter = ConnectionLimiter::with_files(per_address, handshakes, self.descriptors.clone());
+        let limiter = ConnectionLimiter::with_descriptors(per_address, handshakes, self.descriptors.clone());
         loop {
             let (socket, remote) = match listener.accept().await {
-                Ok((socket, remote)) => (socket, plain(remote)),
+                Ok((socket, remote)) => (socket, canonical(remote)),
                 Err(error) => {
                     warn!(role = ?self.role, %error, "cannot accept; is the limit of open files reached?");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -66,13 +68,13 @@ impl PeerPort {
             };
             match self.admit(&limiter, &socket, remote) {
                 Ok(permit) => self.begin(socket, remote, permit),
-                Err(refusal) => self.turn_away((socket, remote), refusal.to_string()),
+                Err(refusal) => self.turn_away(socket, remote, refusal.to_string()),
             }
         }
     }
 
     fn begin(&self, socket: TcpStream, remote: SocketAddr, permit: Permit) {
-        self.ctx.telemetry.metrics.accepted();
+        self.ctx.telemetry.metrics.increment(dictionary::ACCEPTED);
         let connection = Connection { port: self.clone(), remote, permit };
         match &self.tls {
             None => {
@@ -101,14 +103,13 @@ impl PeerPort {
             return Err(Refusal::Memory(text));
         }
         tune(socket)?;
-        Ok(limiter.enter(remote.ip())?)
+        Ok(limiter.admit(remote.ip())?)
     }
 
     /// Sends the reason and closes (PROTOCOL 9.4). Never waits: a fresh socket has room for it.
-    fn turn_away(&self, peer: (TcpStream, SocketAddr), text: String) {
-        let (socket, remote) = peer;
+    fn turn_away(&self, socket: TcpStream, remote: SocketAddr, text: String) {
         let port = Port::of(self.role);
-        self.ctx.telemetry.metrics.turned_away();
+        self.ctx.telemetry.metrics.increment(dictionary::TURNED_AWAY);
         if let Some(more) = self.ctx.telemetry.log.first(port, Code::LIMIT, Instant::now()) {
             warn!(port = port.name(), %remote, text, more, "turned away");
         }
@@ -143,14 +144,14 @@ struct Connection {
 }
 
 impl Connection {
-    /// Shakes hands under TLS first.
+    /// Completes the TLS handshake first.
     async fn secure(self, tls: TlsServer, socket: TcpStream) {
         let began = Instant::now();
-        // Boxed: a task that goes on for long does not keep the room of its beginning.
+        // Boxed, so that the long-lived task does not hold the memory of the handshake.
         let handshake = Box::pin(timeout(self.port.ctx.limits.handshake, tls.accept(socket)));
         let result = tokio::select! {
             result = handshake => result,
-            () = self.permit.shed() => return self.failed(Code::LIMIT, "made room for others"),
+            () = self.permit.evicted() => return self.failed(Code::LIMIT, "evicted in favour of another connection"),
         };
         match result {
             Ok(Ok(stream)) => self.greet(stream.into(), began).await,
@@ -166,21 +167,20 @@ impl Connection {
         }
     }
 
-    /// Finds the peer's dialect by its first byte.
+    /// Detects the peer's protocol by its first byte.
     async fn greet(self, mut transport: AnyTransport, began: Instant) {
         let time = self.port.ctx.limits.handshake.saturating_sub(began.elapsed());
         let first = tokio::select! {
             first = timeout(time, transport.first_byte()) => first,
-            // Told below, by mail.
-            () = self.permit.shed() => Ok(Ok(None)),
+            // The session closes it: its mailbox gets the command when it is set below.
+            () = self.permit.evicted() => Ok(Ok(None)),
         };
         let first = first.ok().and_then(Result::ok).flatten();
         if first.is_some() && self.port.passthrough.is_some() {
             let time = self.port.ctx.limits.handshake.saturating_sub(began.elapsed());
             let foreign = tokio::select! {
                 foreign = passthrough::is_foreign(&mut transport, time) => foreign,
-                // Told below, by mail.
-                () = self.permit.shed() => false,
+                () = self.permit.evicted() => false,
             };
             if foreign {
                 return self.pass_on(transport);
@@ -210,7 +210,7 @@ impl Connection {
         if is_geminio {
             let mailbox = Mailbox::new();
             let handle = TaskHandle::new(mailbox.clone());
-            permit.at(&Receiver::Session(SessionHandle::Geminio(handle.clone())));
+            permit.set_receiver(&Receiver::Session(SessionHandle::Geminio(handle.clone())));
             let limits = reference_limits(role, limits);
             let handler = GeminioSession::new(ctx, role, handle, remote, permit);
             let conn = geminio::Conn::server(began, limits);
@@ -220,7 +220,7 @@ impl Connection {
         }
         let mailbox = Mailbox::new();
         let handle = SessionHandle::Native(TaskHandle::new(mailbox.clone()));
-        permit.at(&Receiver::Session(handle.clone()));
+        permit.set_receiver(&Receiver::Session(handle.clone()));
         let handler = NativeSession::new(ctx, role, handle, remote, permit);
         let conn = Conn::server(began, limits);
         let driven = drive(transport, conn, handler, mailbox);
@@ -228,8 +228,8 @@ impl Connection {
     }
 }
 
-/// Limits of a client of the reference. Its dialect knows no number of streams, and one connection of a service
-/// carries those of all its edges: as many as there may be calls.
+/// Limits of a client of the reference. Its protocol does not bound streams, and the one connection of a service carries
+/// those of all its edges: as many as there may be calls.
 fn reference_limits(role: Role, limits: Limits) -> Limits {
     match role {
         Role::Service => Limits { streams: limits.streams.max(CALLS_MAX), ..limits },
@@ -237,10 +237,10 @@ fn reference_limits(role: Role, limits: Limits) -> Limits {
     }
 }
 
-/// Reads the files of a port's TLS.
+/// Reads the TLS files of a port; `None`: it has no TLS.
 ///
 /// # Errors
-/// In one line, which port and which file.
+/// A file cannot be used; the text names the port (`what`) and the file.
 pub(crate) fn tls(what: &str, tls: &crate::config::Tls) -> io::Result<Option<TlsServer>> {
     tls.server().map_err(|error| io::Error::other(format!("cannot set up TLS for {what}: {error}")))
 }
@@ -255,7 +255,7 @@ mod tests {
 
     use super::*;
 
-    /// How many streams one such connection can be offered, up to a few more than yamux could have.
+    /// How many streams one geminio connection can be offered, up to a few more than yamux could have.
     fn offers(role: Role) -> usize {
         let now = Instant::now();
         let mut conn = geminio::Conn::server(now, reference_limits(role, Limits::default()));
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_service_carries_the_streams_of_more_edges_than_a_native_connection_could() {
+    fn a_geminio_service_may_have_more_streams_than_a_native_connection() {
         assert_eq!((offers(Role::Service), offers(Role::Edge)), (STREAMS_MAX + 100, STREAMS_MAX));
     }
 }

@@ -1,6 +1,6 @@
-//! The frames that nodes say to each other, inside the extension frames of the native protocol.
+//! The frames between nodes, carried by extension frames of the native protocol.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use limes_routing::{EdgeId, Incarnation, Revision};
@@ -14,50 +14,50 @@ const REQUEST: u8 = 0x81;
 const ANSWER: u8 = 0x82;
 const CANCEL: u8 = 0x83;
 const TAKEOVER: u8 = 0x84;
-const TOLD: u8 = 0x85;
+const TAKEOVER_CONFIRMED: u8 = 0x85;
 const PING: u8 = 0x86;
 const PONG: u8 = 0x87;
-/// A request with something beside its payload.
-const REQUEST_BESIDE: u8 = 0x88;
+/// A request with `custom` bytes.
+const REQUEST_CUSTOM: u8 = 0x88;
 
 /// One frame between nodes.
 #[derive(Debug)]
 pub(crate) enum MeshFrame {
-    /// Deliver this to a session of the receiving node.
+    /// A request for a session of the receiving node.
     Request {
         /// The sender's number for it, unique on the link.
         id: u64,
         /// Call or message.
         kind: Kind,
-        /// The session meant.
+        /// The session.
         destination: Destination,
         /// Shown to the receiver as the caller.
         caller: u64,
-        /// Remaining time: wall clocks are not compared.
+        /// Time until the deadline: the clocks of two nodes are not compared.
         remaining: Duration,
         /// Method or topic.
         name: Str,
-        /// What goes beside the payload; as a rule nothing.
+        /// What accompanies the payload; as a rule nothing.
         custom: Bytes,
         /// The payload.
         body: Bytes,
     },
     /// A request has ended.
     Answer(u64, Answer),
-    /// Nobody waits for the request any more.
+    /// The caller no longer waits for the request.
     Cancel(u64),
-    /// The edge has a newer session elsewhere: close lower incarnations.
+    /// The edge has a newer session on another node: close those of lower incarnations.
     Takeover { id: u64, edge: EdgeId, incarnation: Incarnation, moving: bool },
-    /// The takeover with this number has been heard.
-    Told(u64),
-    /// Are you alive? The sender feels the quorum, or not.
+    /// The takeover with this number has been processed.
+    TakeoverConfirmed(u64),
+    /// Asks for a [`MeshFrame::Pong`]. Whether the sender has the quorum.
     Ping(bool),
-    /// Yes. The sender feels the quorum, or not.
+    /// Answers a ping. Whether the sender has the quorum.
     Pong(bool),
 }
 
 impl MeshFrame {
-    /// The extension frame that carries it.
+    /// Encodes it as an extension frame.
     pub(crate) fn encode(self) -> Extension {
         let mut head = BytesMut::with_capacity(64);
         let mut body = Bytes::new();
@@ -76,7 +76,7 @@ impl MeshFrame {
                     head.put_u32(custom.len() as u32);
                     head.put_slice(name.as_bytes());
                     body = [&custom[..], &payload[..]].concat().into();
-                    REQUEST_BESIDE
+                    REQUEST_CUSTOM
                 }
             }
             MeshFrame::Answer(id, answer) => {
@@ -94,9 +94,9 @@ impl MeshFrame {
                 head.put_u8(moving.into());
                 TAKEOVER
             }
-            MeshFrame::Told(id) => {
+            MeshFrame::TakeoverConfirmed(id) => {
                 head.put_u64(id);
-                TOLD
+                TAKEOVER_CONFIRMED
             }
             MeshFrame::Ping(quorum) => {
                 head.put_u8(quorum.into());
@@ -110,7 +110,7 @@ impl MeshFrame {
         Extension { kind, flags: 0, head: head.freeze(), body }
     }
 
-    /// Reads an extension frame; `None`: it is none of ours.
+    /// Decodes an extension frame; `None`: it is no frame between nodes.
     pub(crate) fn decode(frame: Extension) -> Option<MeshFrame> {
         let Extension { kind, mut head, mut body, .. } = frame;
         match kind {
@@ -120,13 +120,13 @@ impl MeshFrame {
         }
         let id = head.try_get_u64().ok()?;
         Some(match kind {
-            REQUEST | REQUEST_BESIDE => {
-                let beside = kind == REQUEST_BESIDE;
+            REQUEST | REQUEST_CUSTOM => {
+                let has_custom = kind == REQUEST_CUSTOM;
                 let kind = if head.try_get_u8().ok()? == 1 { Kind::Message } else { Kind::Call };
                 let destination = get_target(&mut head)?;
                 let caller = head.try_get_u64().ok()?;
                 let remaining = Duration::from_millis(head.try_get_u32().ok()?.into());
-                let custom = if beside { head.try_get_u32().ok()? as usize } else { 0 };
+                let custom = if has_custom { head.try_get_u32().ok()? as usize } else { 0 };
                 if custom > body.len() {
                     return None;
                 }
@@ -143,7 +143,7 @@ impl MeshFrame {
                 }
                 Destination::Service(..) => return None,
             },
-            TOLD => MeshFrame::Told(id),
+            TAKEOVER_CONFIRMED => MeshFrame::TakeoverConfirmed(id),
             _ => return None,
         })
     }
@@ -192,11 +192,6 @@ fn get_answer(head: &mut Bytes, body: Bytes) -> Option<Answer> {
     })
 }
 
-/// When a request that arrived now ends.
-pub(crate) fn deadline(now: Instant, remaining: Duration) -> Instant {
-    now + remaining
-}
-
 #[cfg(test)]
 mod tests {
     use limes_routing::{Epoch, ServiceId, SessionNo};
@@ -204,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_crosses_whole() {
+    fn a_request_is_decoded_as_encoded() {
         let target = Destination::Service(ServiceId(3), SessionNo(9), Epoch(77));
         let frame = MeshFrame::Request {
             id: 5,
@@ -227,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_head_is_refused() {
+    fn a_truncated_head_is_refused() {
         let whole = MeshFrame::Answer(
             7,
             Answer::Failed(Failure { revision: Some(Revision(9)), ..Failure::not_run(Code::MOVED, "there") }),
@@ -235,7 +230,7 @@ mod tests {
         .encode();
         for cut in 0..whole.head.len() {
             let short = Extension { head: whole.head.slice(..cut), ..whole.clone() };
-            assert!(MeshFrame::decode(short).is_none(), "cut at {cut}");
+            assert!(MeshFrame::decode(short).is_none(), "after {cut} bytes");
         }
     }
 }

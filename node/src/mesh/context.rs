@@ -13,7 +13,7 @@ use crate::router::registry::SessionRegistry;
 use crate::tasks::Tasks;
 use crate::telemetry::Telemetry;
 
-/// What a link to another node may touch.
+/// What the links to other nodes use.
 pub(crate) struct MeshContext {
     /// The tasks of links, which end when the node stops.
     pub(crate) tasks: Tasks,
@@ -27,7 +27,7 @@ pub(crate) struct MeshContext {
     pub(crate) consensus: Consensus,
     /// Routes what the other node sends.
     pub(crate) router: Arc<Router>,
-    /// Hears of takeovers.
+    /// Closes sessions that were taken over.
     pub(crate) presence: Arc<Presence>,
     /// Issues local numbers.
     pub(crate) sessions: Arc<SessionRegistry>,
@@ -35,7 +35,7 @@ pub(crate) struct MeshContext {
     pub(crate) edges: Arc<EdgeRoutes>,
     /// The links themselves.
     pub(crate) peers: Arc<PeerTable>,
-    /// Answers the other nodes' questions about methods of edges.
+    /// The methods that edges offer, for the other nodes' streams.
     pub(crate) edge_methods: Arc<EdgeMethods>,
     /// Metrics and the log limiter.
     pub(crate) telemetry: Arc<Telemetry>,

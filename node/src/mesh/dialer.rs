@@ -1,4 +1,4 @@
-//! Dials the other nodes and watches the links to them.
+//! Dials the other nodes and pings them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,12 +9,15 @@ use limes_wire::driver::{Mailbox, drive};
 use limes_wire::frame::GoAway;
 use limes_wire::transport::tune;
 use limes_wire::{Code, Conn, limits::Limits};
+use scopeguard::ScopeGuard;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
 use super::context::MeshContext;
+use super::error::LinkError;
+use super::failure_detector::{FailureDetector, Verdict};
 use super::handshake;
 use super::link::Link;
 use crate::router::message::{LinkCommand, LinkHandle};
@@ -23,46 +26,27 @@ use crate::tasks::Kind;
 
 /// How long one attempt to reach a node may take.
 const DIAL_TIME: Duration = Duration::from_secs(1);
-/// Heartbeats without a sign of life after which other nodes are preferred.
-const SILENT: u32 = 4;
-/// Times `cluster.down_after` without a sign of life after which a link is given up. By then the
-/// cluster, if there is one, has declared the node down.
-const DEAD: u32 = 2;
 
-/// Dials what is not linked and pings what is, once a heartbeat, until the node stops. A link that
-/// has brought no sign of life for long is closed: its connection may be half-open, and what waits on
-/// it must end.
+/// Once a heartbeat, pings the nodes that are linked, closes the links to those that are dead, and dials those that are not
+/// linked. Runs until the task is dropped.
 pub(crate) async fn keep_links(mesh: Arc<MeshContext>) {
-    let heartbeat = mesh.heartbeat;
-    let mut tick = interval(heartbeat);
+    let mut tick = interval(mesh.heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut changes = mesh.peers.linked();
-    let (mut last, mut regular_since) = (Instant::now(), Instant::now());
+    let mut detector = FailureDetector::new(mesh.heartbeat, mesh.down_after, Instant::now());
     loop {
-        // A node that has just come is dialled at once; pings keep their beat.
+        // A new node is dialled at once; pings keep their beat.
         let is_beat = tokio::select! {
             _ = tick.tick() => true,
             _ = changes.changed() => false,
         };
         let now = Instant::now();
         if is_beat {
-            // SessionOwner was asleep itself takes nobody for silent.
-            if now - last > heartbeat * SILENT {
-                regular_since = now;
-            }
-            last = now;
+            detector.beat(now);
         }
         for (id, peer) in mesh.peers.all() {
-            if let Some(link) = mesh.peers.any_calls(id).filter(|_| is_beat) {
-                let answered = Duration::from_millis(peer.signs.answered_ms.load(Ordering::Relaxed));
-                let silence = now - (mesh.peers.born + answered).max(regular_since).min(now);
-                peer.signs.silent.store(silence > heartbeat * SILENT, Ordering::Relaxed);
-                if silence > mesh.down_after * DEAD {
-                    warn!(peer = %peer.name, ?silence, "no sign of life: the links are given up and dialled anew");
-                    mesh.peers.hang_up(id);
-                    continue;
-                }
-                link.command(LinkCommand::Ping);
+            if is_beat && !check(&mesh, &detector, id, &peer, now) {
+                continue;
             }
             let missing = mesh.peers.any_calls(id).is_none() || mesh.peers.streams(id).is_none();
             if missing && !peer.signs.dialling.swap(true, Ordering::AcqRel) {
@@ -72,6 +56,22 @@ pub(crate) async fn keep_links(mesh: Arc<MeshContext>) {
     }
 }
 
+/// Pings a node if it is linked. Closes its links and returns false if it is dead.
+fn check(mesh: &MeshContext, detector: &FailureDetector, id: NodeId, peer: &Peer, now: Instant) -> bool {
+    let Some(link) = mesh.peers.any_calls(id) else { return true };
+    let answered = mesh.peers.born + Duration::from_millis(peer.signs.answered_ms.load(Ordering::Relaxed));
+    let verdict = detector.judge(answered, now);
+    peer.signs.silent.store(verdict != Verdict::Alive, Ordering::Relaxed);
+    if let Verdict::Dead(silence) = verdict {
+        warn!(peer = %peer.name, ?silence, "the node answers no ping: closing its links and dialling it again");
+        mesh.peers.hang_up(id);
+        return false;
+    }
+    link.command(LinkCommand::Ping);
+    true
+}
+
+/// Opens the links to a node that are missing.
 async fn dial(mesh: Arc<MeshContext>, id: NodeId, peer: Peer) {
     for kind in [LinkKind::Calls, LinkKind::Streams] {
         let linked = match kind {
@@ -81,25 +81,27 @@ async fn dial(mesh: Arc<MeshContext>, id: NodeId, peer: Peer) {
         if linked {
             continue;
         }
-        match timeout(DIAL_TIME, connect(&mesh, id, &peer.addr)).await {
-            Ok(Ok(link)) => {
+        let connected = timeout(DIAL_TIME, connect(&mesh, id, &peer.addr)).await;
+        match connected.unwrap_or(Err(LinkError::Timeout)) {
+            Ok(link) => {
                 mesh.peers.set_link(id, kind, &link);
-                info!(peer = %peer.name, lane = ?kind, "linked");
+                info!(peer = %peer.name, ?kind, "linked");
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 debug!(peer = %peer.name, addr = %peer.addr, %error, "cannot link");
                 break;
             }
-            Err(_) => break,
         }
     }
     peer.signs.dialling.store(false, Ordering::Release);
 }
 
-/// One connection, greeted.
-async fn connect(mesh: &Arc<MeshContext>, id: NodeId, addr: &str) -> std::io::Result<LinkHandle> {
-    let no_cluster = || std::io::Error::other("this node belongs to no cluster yet");
-    let hello = handshake::hello(mesh, id).ok_or_else(no_cluster)?;
+/// Opens one connection and waits for the welcome.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+async fn connect(mesh: &Arc<MeshContext>, id: NodeId, addr: &str) -> Result<LinkHandle, LinkError> {
+    let hello = handshake::hello(mesh, id).ok_or(LinkError::NoCluster)?;
     let socket = TcpStream::connect(addr).await?;
     tune(&socket)?;
     let mailbox = Mailbox::new();
@@ -110,10 +112,10 @@ async fn connect(mesh: &Arc<MeshContext>, id: NodeId, addr: &str) -> std::io::Re
     let conn = Conn::client(hello, Instant::now(), limits);
     mesh.tasks.spawn_connection(Kind::Link, drive(socket, conn, handler, mailbox));
     let guard = scopeguard::guard(handle.clone(), |handle| {
-        let goaway = GoAway::new(Code::HANDSHAKE_TIMEOUT, "no welcome in time");
+        let goaway = GoAway::new(Code::HANDSHAKE_TIMEOUT, LinkError::Timeout.to_string());
         handle.command(LinkCommand::Close(goaway));
     });
-    welcomed.await.map_err(|_| std::io::Error::other("the node did not send a welcome"))?;
-    scopeguard::ScopeGuard::into_inner(guard);
+    welcomed.await.map_err(|_| LinkError::NoWelcome)?;
+    ScopeGuard::into_inner(guard);
     Ok(handle)
 }

@@ -12,13 +12,15 @@ use limes_wire::{By, CloseReason, Code};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::codec::{self, MeshFrame};
+use super::codec::MeshFrame;
 use super::context::MeshContext;
+use super::error::HandshakeError;
+use super::forwarded::ForwardedRequests;
 use super::handshake;
 use crate::presence::admission::TAKEOVER_WAIT;
 use crate::router::edge_routes::EdgeLocation;
 use crate::router::message::{
-    Address, Answer, Delivery, DeliveryError, Destination, Failure, Freshness, Key, LinkCommand, LinkHandle,
+    Address, Answer, Delivery, DeliveryError, Destination, Failure, Freshness, LinkCommand, LinkHandle,
     LinkMessage, Message, Origin, Request,
 };
 use crate::router::peers::Reachability;
@@ -27,7 +29,7 @@ use crate::router::streams;
 use crate::session::outgoing::Outgoing;
 use crate::tasks;
 use crate::telemetry::port::Port;
-use crate::transport::limiter::Permit;
+use crate::transport::permit::Permit;
 
 /// The handler of a connection to another node.
 pub(crate) struct Link {
@@ -37,19 +39,16 @@ pub(crate) struct Link {
     /// The other node, once known.
     peer: Option<NodeId>,
     open: bool,
-    /// What this node has sent over the link, by its number on the link.
-    forwarded: HashMap<u64, Box<Request>>,
-    by_key: HashMap<Key, u64>,
-    last: u64,
-    /// What the other node has sent for sessions here.
+    /// Requests of this node for sessions of the other node.
+    forwarded: ForwardedRequests,
+    /// Requests of the other node for sessions here.
     serving: Outgoing,
     /// Takeover notifications that the other node has not confirmed yet.
     notified: HashMap<u64, oneshot::Sender<()>>,
-    /// SessionRegistry at the other end that are over, and when what they were sent ends.
-    over: Vec<(Instant, Destination, Code)>,
+    /// Fires when the other node has sent its welcome; of the dialling end.
     ready: Option<oneshot::Sender<NodeId>>,
-    /// SessionOwner dialled us, and its place at the gate until it has said which node it is.
-    guest: Option<(SocketAddr, Permit)>,
+    /// The address and the permit of the other node; of the accepting end.
+    accepted: Option<(SocketAddr, Permit)>,
 }
 
 impl Link {
@@ -58,9 +57,9 @@ impl Link {
         mesh: Arc<MeshContext>,
         handle: LinkHandle,
         remote: SocketAddr,
-        place: Permit,
+        permit: Permit,
     ) -> Self {
-        Link { guest: Some((remote, place)), ..Link::new(mesh, handle) }
+        Link { accepted: Some((remote, permit)), ..Link::new(mesh, handle) }
     }
 
     fn new(mesh: Arc<MeshContext>, handle: LinkHandle) -> Self {
@@ -71,18 +70,15 @@ impl Link {
             handle,
             peer: None,
             open: false,
-            forwarded: HashMap::new(),
-            by_key: HashMap::new(),
-            last: 0,
+            forwarded: ForwardedRequests::default(),
             serving: Outgoing::new(no),
             notified: HashMap::new(),
-            over: Vec::new(),
             ready: None,
-            guest: None,
+            accepted: None,
         }
     }
 
-    /// The dialling end; `ready` fires when the other node has said welcome.
+    /// The dialling end; `ready` fires when the other node has sent its welcome.
     pub(crate) fn dialled(
         mesh: Arc<MeshContext>,
         handle: LinkHandle,
@@ -92,10 +88,11 @@ impl Link {
         Link { peer: Some(peer), ready: Some(ready), ..Link::new(mesh, handle) }
     }
 
-    fn say(frame: MeshFrame, cx: &mut Cx) {
+    fn send(frame: MeshFrame, cx: &mut Cx) {
         cx.send(Frame::Extension(frame.encode()));
     }
 
+    /// Sends a request of this node to the other node.
     fn forward(&mut self, request: Box<Request>, cx: &mut Cx) {
         let remaining = request.remaining(cx.now());
         if remaining.is_zero() {
@@ -103,13 +100,11 @@ impl Link {
             return;
         }
         let Some(destination) = request.to.destination().filter(|to| !self.is_over(*to)) else {
-            // It has waited in this mailbox while the receiver's session ended.
+            // The receiver's session has ended while the request waited in this mailbox.
             return resolve::return_undelivered(&self.mesh.router, [Delivery::Request(request)]);
         };
-        self.last += 1;
-        let id = self.last;
-        self.by_key.insert(request.key(), id);
-        Self::say(
+        let id = self.forwarded.next_id();
+        Self::send(
             MeshFrame::Request {
                 id,
                 kind: request.kind,
@@ -125,7 +120,7 @@ impl Link {
         self.forwarded.insert(id, request);
     }
 
-    /// Whether the tables know that the session, or its node, is over.
+    /// Whether the session, or its node, is over by the tables.
     fn is_over(&self, destination: Destination) -> bool {
         let is_down = |node, epoch| matches!(self.mesh.peers.reach(node, epoch), Reachability::Down);
         match (destination, self.peer) {
@@ -140,14 +135,9 @@ impl Link {
         }
     }
 
-    fn take(&mut self, id: u64) -> Option<Box<Request>> {
-        let request = self.forwarded.remove(&id)?;
-        self.by_key.remove(&request.key());
-        Some(request)
-    }
-
+    /// The other node has answered a request of this node.
     fn forwarded_ended(&mut self, id: u64, answer: Answer) {
-        let Some(request) = self.take(id) else { return };
+        let Some(request) = self.forwarded.take(id) else { return };
         match answer {
             Answer::Failed(failure) if failure.code == Code::MOVED => {
                 resolve::redirect(&self.mesh.router, request, failure);
@@ -156,10 +146,12 @@ impl Link {
         }
     }
 
+    /// Delivers a request of the other node to a session here.
     fn serve(&mut self, request: Box<Request>, destination: Destination, cx: &mut Cx) {
         let id = request.id;
-        if !self.serving.insert(id, request.kind, request.deadline, request.body.len()) {
-            warn!(id, "a node has used a request number twice");
+        let times = (cx.now(), request.deadline);
+        if !self.serving.insert(id, request.kind, times, request.body.len()) {
+            warn!(id, "another node has used a request number twice");
             return;
         }
         if let Some(at) = self.serving.next_deadline() {
@@ -168,7 +160,7 @@ impl Link {
         let router = &self.mesh.router;
         let Some(request) = router.queue_behind(request) else { return };
         let outcome = match find_local(router, destination) {
-            // The sender has applied more of the log than this node.
+            // The other node has applied more of the log than this one.
             None if let Some(revision) = self.ahead(destination) => {
                 resolve::resolve_again(router, request, Freshness::AtLeast(revision));
                 return;
@@ -194,19 +186,20 @@ impl Link {
         Some(incarnation.0.revision).filter(|revision| *revision > self.mesh.consensus.applied())
     }
 
+    /// Answers a request of the other node.
     fn served_ended(&mut self, id: u64, answer: Answer, cx: &mut Cx) {
         let answer = match (self.serving.complete(id), answer) {
-            // Cancelled because its time is over, should whoever asked not have noticed yet.
+            // Cancelled here at its deadline, which the caller may not have noticed yet.
             (None, Answer::Failed(failure)) if failure.code == Code::CANCELLED => {
                 let text = "no answer within the deadline".to_owned();
                 Answer::Failed(Failure { code: Code::TIMEOUT, text, ..failure })
             }
             (_, answer) => answer,
         };
-        Self::say(MeshFrame::Answer(id, answer), cx);
+        Self::send(MeshFrame::Answer(id, answer), cx);
     }
 
-    /// One line for a stranger, or a node that broke the rules.
+    /// Writes a rate-limited line about a peer that broke a rule or crossed a limit.
     fn log_end(&self, reason: &CloseReason) {
         debug!(peer = ?self.peer, %reason, "mesh link closed");
         let broke_rules = matches!(
@@ -221,48 +214,20 @@ impl Link {
         if reason.by == By::Us
             && broke_rules
             && let Some(more) = self.mesh.telemetry.disconnected(Port::Mesh, reason.code)
-            // A node that is refused tries again all the time: it has a line of its own.
+            // A refused node retries all the time; `on_hello` logs it.
             && reason.code != Code::WRONG_CLUSTER
         {
-            let remote = self.guest.as_ref().map(|(remote, _)| remote);
-            warn!(port = Port::Mesh.name(), ?remote, peer = ?self.peer, %reason, more, "cut off");
+            let remote = self.accepted.as_ref().map(|(remote, _)| remote);
+            warn!(port = Port::Mesh.name(), ?remote, peer = ?self.peer, %reason, more, "disconnected");
         }
     }
 
-    fn fail_forwarded(&mut self, text: &str) {
-        self.by_key.clear();
-        for (_, request) in self.forwarded.drain() {
-            request.fail(Failure::may_have_run(Code::GONE, text));
-        }
-    }
-
-    /// A session at the other end is over. Its node ends what it had, in the truest words; if that is silent,
-    /// this one does.
+    /// A session of the other node is over. That node fails the requests of the session with the exact cause. If it does
+    /// not in time, this node fails them.
     fn session_over(&mut self, destination: Destination, code: Code, cx: &mut Cx) {
-        if self.forwarded.values().any(|request| request.to.destination() == Some(destination)) {
-            let at = cx.now() + TAKEOVER_WAIT;
-            self.over.push((at, destination, code));
+        let at = cx.now() + TAKEOVER_WAIT;
+        if self.forwarded.session_over(at, destination, code) {
             cx.wake_at(at);
-        }
-    }
-
-    fn end_over(&mut self, now: Instant, cx: &mut Cx) {
-        for (_, destination, code) in self.over.extract_if(.., |(at, ..)| *at <= now) {
-            let ids = self
-                .forwarded
-                .iter()
-                .filter(|(_, request)| request.to.destination() == Some(destination))
-                .map(|(id, _)| *id);
-            for id in ids.collect::<Vec<_>>() {
-                if let Some(request) = self.forwarded.remove(&id) {
-                    self.by_key.remove(&request.key());
-                    let text = "the receiver's session is over, and its node says nothing";
-                    request.fail(Failure::may_have_run(code, text));
-                }
-            }
-        }
-        if let Some((at, ..)) = self.over.first() {
-            cx.wake_at(*at);
         }
     }
 
@@ -271,9 +236,9 @@ impl Link {
             Delivery::Request(request) => self.forward(request, cx),
             Delivery::Answer(id, answer) => self.served_ended(id, answer, cx),
             Delivery::Cancel(key) => {
-                if let Some(&id) = self.by_key.get(&key) {
-                    // The answer comes when the other end has ended it.
-                    Self::say(MeshFrame::Cancel(id), cx);
+                if let Some(id) = self.forwarded.id_of(key) {
+                    // The answer arrives when the other node has ended the request.
+                    Self::send(MeshFrame::Cancel(id), cx);
                 }
             }
             Delivery::Open(reply) => cx.open_stream(move |opened| {
@@ -285,15 +250,15 @@ impl Link {
 
     fn on_command(&mut self, command: LinkCommand, cx: &mut Cx) {
         match command {
-            LinkCommand::PeerDown => self.fail_forwarded("the receiver's node is down or out of reach"),
+            LinkCommand::PeerDown => self.forwarded.fail_all("the receiver's node is down or out of reach"),
             LinkCommand::Takeover { edge, incarnation, moving, confirmed } => {
-                self.last += 1;
+                let id = self.forwarded.next_id();
                 self.notified.retain(|_, waiting| !waiting.is_closed());
-                self.notified.insert(self.last, confirmed);
-                Self::say(MeshFrame::Takeover { id: self.last, edge, incarnation, moving }, cx);
+                self.notified.insert(id, confirmed);
+                Self::send(MeshFrame::Takeover { id, edge, incarnation, moving }, cx);
             }
             LinkCommand::SessionOver(destination, code) => self.session_over(destination, code, cx),
-            LinkCommand::Ping => Self::say(MeshFrame::Ping(self.mesh.consensus.is_ready()), cx),
+            LinkCommand::Ping => Self::send(MeshFrame::Ping(self.mesh.consensus.is_ready()), cx),
             LinkCommand::Close(goaway) => cx.close(goaway),
         }
     }
@@ -308,7 +273,7 @@ impl Link {
                     to: Address::Resolved(destination),
                     caller,
                     key: caller,
-                    deadline: codec::deadline(cx.now(), remaining),
+                    deadline: cx.now() + remaining,
                     name,
                     custom,
                     body,
@@ -323,11 +288,11 @@ impl Link {
             }
             MeshFrame::Takeover { id, edge, incarnation, moving } => {
                 self.mesh.presence.taken_over(edge, incarnation, moving);
-                Self::say(MeshFrame::Told(id), cx);
+                Self::send(MeshFrame::TakeoverConfirmed(id), cx);
             }
-            MeshFrame::Told(id) => {
-                if let Some(told) = self.notified.remove(&id) {
-                    let _ = told.send(());
+            MeshFrame::TakeoverConfirmed(id) => {
+                if let Some(confirmed) = self.notified.remove(&id) {
+                    let _ = confirmed.send(());
                 }
             }
             MeshFrame::Ping(quorum) => {
@@ -335,7 +300,7 @@ impl Link {
                     self.mesh.peers.heard(peer, cx.now());
                     self.mesh.peers.set_quorum(peer, quorum);
                 }
-                Self::say(MeshFrame::Pong(self.mesh.consensus.is_ready()), cx);
+                Self::send(MeshFrame::Pong(self.mesh.consensus.is_ready()), cx);
             }
             MeshFrame::Pong(quorum) => {
                 if let Some(peer) = self.peer {
@@ -348,25 +313,24 @@ impl Link {
 
     fn on_hello(&mut self, hello: Hello, cx: &mut Cx) {
         let checked = handshake::check(&self.mesh, &hello);
-        match checked.map(|peer| (peer, handshake::welcome(&self.mesh))) {
-            Ok((peer, Some(welcome))) => {
+        match checked.and_then(|peer| Ok((peer, handshake::welcome(&self.mesh)?))) {
+            Ok((peer, welcome)) => {
                 self.peer = Some(peer);
                 self.open = true;
-                if let Some((_, place)) = &mut self.guest {
-                    place.welcomed();
+                if let Some((_, permit)) = &mut self.accepted {
+                    permit.welcomed();
                 }
                 cx.welcome(welcome);
             }
-            Ok((_, None)) => {
-                cx.close(GoAway::new(Code::WRONG_CLUSTER, "this node belongs to no cluster yet"))
-            }
-            Err(goaway) => {
-                if self.mesh.peers.may_log_refusal(cx.now()) {
-                    warn!(name = %hello.name, code = %goaway.code, text = %goaway.text, "mesh peer refused");
-                }
-                cx.close(goaway);
-            }
+            Err(error) => self.refuse(&hello, error, cx),
         }
+    }
+
+    fn refuse(&self, hello: &Hello, error: HandshakeError, cx: &mut Cx) {
+        if self.mesh.peers.may_log_refusal(cx.now()) {
+            warn!(name = %hello.name, code = %error.code(), %error, "refused a peer of the mesh port");
+        }
+        cx.close(error.goaway());
     }
 
     fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx) {
@@ -378,7 +342,7 @@ impl Link {
                     let _ = ready.send(peer);
                 }
             }
-            (Err(goaway), _) => cx.close(goaway),
+            (Err(error), _) => cx.close(error.goaway()),
             (Ok(()), None) => cx.close(GoAway::new(Code::PROTOCOL, "no peer")),
         }
     }
@@ -405,7 +369,7 @@ impl Handler for Link {
             PeerEvent::Welcome(welcome) => self.on_welcome(welcome, cx),
             PeerEvent::Frame(frame) => self.on_frame(frame, cx),
             PeerEvent::GoAway(goaway) => {
-                debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "mesh peer leaves");
+                debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "the other node closes the link");
             }
             PeerEvent::Stream(stream) if self.open => {
                 let (router, methods) = (self.mesh.router.clone(), self.mesh.edge_methods.clone());
@@ -423,8 +387,10 @@ impl Handler for Link {
     }
 
     fn on_timeout(&mut self, now: Instant, cx: &mut Cx) {
-        self.end_over(now, cx);
-        // The other end keeps the deadlines of those who asked; it is answered when the receiver is rid of it.
+        if let Some(at) = self.forwarded.fail_ended(now) {
+            cx.wake_at(at);
+        }
+        // Only cancels at the receivers: the caller's own node answers its caller at the deadline.
         self.serving.expired(now);
         if let Some(at) = self.serving.next_deadline() {
             cx.wake_at(at);
@@ -433,7 +399,7 @@ impl Handler for Link {
 
     fn on_closing(&mut self, unread: Vec<LinkMessage>) {
         self.serving.cancel_all();
-        self.fail_forwarded("the way to the receiver's node broke before it answered");
+        self.forwarded.fail_all("the link to the receiver's node broke before it answered");
         let unread = unread.into_iter().filter_map(Message::into_delivery);
         resolve::return_undelivered(&self.mesh.router, unread);
     }

@@ -85,7 +85,7 @@ async fn serve(
     tokio::pin!(shutdown);
     let observer = Arc::new(Applier(node.presence.clone()));
     let replica = tokio::select! {
-        started = Replica::start(raft_config(&node.config), incoming, observer) => started?,
+        started = Replica::start(raft_config(&node.config, node.telemetry.metrics.raft()), incoming, observer) => started?,
         () = &mut shutdown => {
             info!("stopped before the cluster was found");
             return Ok(());
@@ -131,6 +131,11 @@ fn start_background(node: &Components, replica: &Replica) {
     let heartbeat = node.config.cluster.heartbeat;
     tasks.spawn_restarting(Kind::LeaderLog, move || {
         leader_log::watch(leader.clone(), consensus.clone(), heartbeat)
+    });
+    let telemetry = node.telemetry.clone();
+    tasks.spawn_restarting(Kind::MetricsUpkeep, move || {
+        let telemetry = telemetry.clone();
+        async move { telemetry.metrics.upkeep().await }
     });
     if let Some(watch) = MemoryWatch::new(node.config.limits.memory, &node.memory, &node.sessions) {
         tasks.spawn_restarting(Kind::MemoryWatch, move || watch.clone().run());

@@ -1,4 +1,4 @@
-//! The handles that sessions of both protocols use.
+//! The handles that sessions use.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use crate::router::edge_methods::EdgeMethods;
 use crate::router::registry::SessionRegistry;
 use crate::telemetry::Telemetry;
 
-/// What a session may touch.
+/// What a session uses.
 pub(crate) struct SessionContext {
     /// Routes what the peer sends.
     pub(crate) router: Arc<Router>,
     /// Admits the session and removes it again.
     pub(crate) presence: Arc<Presence>,
-    /// Issues local numbers; keeps whether the peer is silent.
+    /// Issues local numbers; records which peers are silent.
     pub(crate) sessions: Arc<SessionRegistry>,
-    /// The methods that geminio edges say they offer.
+    /// The methods that geminio edges offer.
     pub(crate) edge_methods: Arc<EdgeMethods>,
     /// `limits`.
     pub(crate) limits: Limits,
-    /// Whether new requests are refused for want of memory.
+    /// Refuses new requests while memory is short.
     pub(crate) memory: Arc<MemoryPressure>,
     /// Metrics and the log limiter.
     pub(crate) telemetry: Arc<Telemetry>,

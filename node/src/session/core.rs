@@ -19,7 +19,7 @@ use crate::router::message::{Failure, SessionHandle};
 use crate::router::streams::Caller;
 use crate::tasks;
 use crate::telemetry::port::Port;
-use crate::transport::limiter::Permit;
+use crate::transport::permit::Permit;
 
 /// Register, withdraw, subscribe and unsubscribe requests of one service that may be undecided.
 pub(super) const NAME_CHANGES_MAX: usize = 256;

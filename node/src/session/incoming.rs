@@ -1,4 +1,4 @@
-//! The requests that others have sent to this session's peer and that it has not answered yet.
+//! Requests of other tasks that the session's peer has not answered yet.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,7 +8,7 @@ use limes_wire::Code;
 
 use crate::router::message::{Answer, Failure, Key, Kind, Origin, Request};
 
-/// One request handed to the peer.
+/// One request that the peer holds.
 #[derive(Debug)]
 pub(crate) struct Held {
     /// Reply or acknowledgement.
@@ -18,34 +18,34 @@ pub(crate) struct Held {
     caller: u64,
 }
 
-/// Requests at the peer by the id they have on its wire. Lives in the session's task.
+/// Requests that the peer holds, by the id that they have on its wire. Owned by the session's task.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
     last: u64,
     held: HashMap<u64, Held>,
     by_key: HashMap<Key, u64>,
-    /// How many requests of each caller the peer has.
+    /// How many requests of each caller the peer holds.
     callers: HashMap<u64, usize>,
 }
 
 impl Incoming {
-    /// Whether the peer owes no answer.
+    /// Whether the peer holds no request.
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Whether a caller may have one more request here, where each may send `calls` at once. There is room
-    /// for twice as many, and nobody has more than is left for others (Choudhury and Hahne, Dynamic Queue
-    /// Length Thresholds, 1998): one alone may have all that it may send, and none can fill it up.
+    /// Whether a caller may have one more request here, where each caller may send `calls` at once. There is room for twice
+    /// as many, and a caller may hold at most what is left (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998): a
+    /// single caller may use its whole allowance, and none can exhaust the room.
     fn has_room(&self, caller: u64, calls: usize) -> bool {
         let left = calls.saturating_mul(2).saturating_sub(self.held.len());
         self.callers.get(&caller).copied().unwrap_or(0) < left
     }
 
-    /// Takes a request that is to be written to the peer now, and gives the id to use on the wire.
+    /// Adds a request that is to be written to the peer now, and returns the id to use on the wire.
     ///
     /// # Errors
-    /// It is too late, or its caller has too many here.
+    /// The deadline has passed, or the caller has too many requests here.
     pub(crate) fn admit(&mut self, request: &Request, now: Instant, calls: usize) -> Result<u64, Failure> {
         if request.remaining(now).is_zero() {
             return Err(Failure::not_run(Code::TIMEOUT, "the deadline passed before delivery"));
@@ -58,7 +58,6 @@ impl Incoming {
         Ok(self.insert(request))
     }
 
-    /// Notes a request and gives the id to use on the wire.
     fn insert(&mut self, request: &Request) -> u64 {
         self.last += 1;
         let key = request.key();
@@ -70,8 +69,8 @@ impl Incoming {
         self.last
     }
 
-    /// Passes the peer's answer on. False: nothing of that kind is held under the id, which happens
-    /// when the answer crossed a cancel.
+    /// Forwards the peer's answer to the origin. False: the peer holds no request of that kind under the id, which happens
+    /// when the answer crosses a cancel.
     pub(crate) fn answer(&mut self, wire_id: u64, kind: Kind, answer: Answer) -> bool {
         if self.held.get(&wire_id).is_none_or(|held| held.kind != kind) {
             return false;
@@ -82,15 +81,14 @@ impl Incoming {
         true
     }
 
-    /// Passes on that the peer failed a request, whichever kind it was.
+    /// Forwards a failure of a request of either kind to the origin.
     pub(crate) fn fail(&mut self, wire_id: u64, failure: Failure) {
         if let Some(kind) = self.held.get(&wire_id).map(|held| held.kind) {
             self.answer(wire_id, kind, Answer::Failed(failure));
         }
     }
 
-    /// Forgets a request whose origin no longer waits, and says so to it; gives its wire id and what sort it
-    /// was.
+    /// Removes a request whose origin no longer waits, and confirms it to the origin. Returns the wire id and the kind.
     pub(crate) fn cancel(&mut self, key: Key) -> Option<(u64, Kind)> {
         let wire_id = self.by_key.remove(&key)?;
         let held = self.take(wire_id)?;
@@ -110,7 +108,7 @@ impl Incoming {
         Some(held)
     }
 
-    /// Ends everything: the peer is gone. What it was given may have run.
+    /// Fails all requests, because the peer is gone.
     pub(crate) fn fail_all(&mut self, failure: &Failure) {
         self.by_key.clear();
         self.callers.clear();
@@ -153,7 +151,10 @@ mod tests {
         let (sender, mut answers) = mpsc::unbounded_channel();
         let mut incoming = Incoming::default();
         let wire_id = incoming.insert(&request(41, Origin::Node(sender)));
-        assert!(!incoming.answer(wire_id, Kind::Message, Answer::Done), "an ack is no reply");
+        assert!(
+            !incoming.answer(wire_id, Kind::Message, Answer::Done),
+            "an acknowledgement does not answer a call"
+        );
         assert!(incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::from_static(b"x"))));
         assert!(!incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::new())));
         incoming.fail_all(&Failure::may_have_run(Code::GONE, "gone"));
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn however_much_some_callers_want_there_is_room_for_others() {
+    fn busy_callers_leave_room_for_others() {
         let (sender, _answers) = mpsc::unbounded_channel();
         let mut incoming = Incoming::default();
         let fill = |caller: u64, incoming: &mut Incoming| {
@@ -175,29 +176,29 @@ mod tests {
             wire_ids
         };
         let first = fill(1, &mut incoming);
-        assert_eq!(first.len(), 1_000, "one alone may have all that it may send");
+        assert_eq!(first.len(), 1_000, "a single caller may use its whole allowance");
         let counts: Vec<usize> = (2..8).map(|caller| fill(caller, &mut incoming).len()).collect();
-        assert_eq!(counts, [500, 250, 125, 63, 31, 16], "and the last one is not shut out");
+        assert_eq!(counts, [500, 250, 125, 63, 31, 16], "each further caller gets half of what is left");
         assert!(incoming.has_room(99, 1_000));
         for wire_id in first {
             incoming.answer(wire_id, Kind::Call, Answer::Done);
         }
-        assert!(!incoming.callers.contains_key(&1), "who has nothing there is forgotten");
+        assert!(!incoming.callers.contains_key(&1), "a caller without requests is forgotten");
         assert_eq!(fill(1, &mut incoming).len(), 508);
     }
 
     #[test]
-    fn a_cancelled_request_is_not_answered() {
+    fn a_cancelled_request_is_answered_only_by_the_cancel() {
         let (sender, mut answers) = mpsc::unbounded_channel();
         let mut incoming = Incoming::default();
         let wire_id = incoming.insert(&request(41, Origin::Node(sender)));
         assert_eq!(incoming.cancel(Key { origin: 0, id: 41 }), Some((wire_id, Kind::Call)));
         assert!(!incoming.answer(wire_id, Kind::Call, Answer::Reply(Bytes::new())));
         incoming.fail_all(&Failure::may_have_run(Code::GONE, "gone"));
-        let told = answers.try_recv();
+        let answer = answers.try_recv();
         assert!(
-            matches!(&told, Ok(RequestEvent::Answer(Answer::Failed(f))) if f.code == Code::CANCELLED),
-            "{told:?}"
+            matches!(&answer, Ok(RequestEvent::Answer(Answer::Failed(f))) if f.code == Code::CANCELLED),
+            "{answer:?}"
         );
         assert!(answers.try_recv().is_err());
     }

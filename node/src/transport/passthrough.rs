@@ -1,4 +1,4 @@
-//! Connections that are not for this gateway go to another one, byte by byte.
+//! Relays connections of unknown protocols to another gateway, byte by byte (`edgebound.bypass`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::config;
 use crate::telemetry::log_limit::LogLimiter;
 use crate::telemetry::port::Port;
 
-/// How long the other gateway may take to accept.
+/// How long a connection to the other gateway may take.
 const DIAL: Duration = Duration::from_secs(10);
 
 /// The other gateway.
@@ -30,10 +30,10 @@ pub(crate) struct Passthrough {
 }
 
 impl Passthrough {
-    /// As the settings say; nothing if it is switched off.
+    /// The passthrough of the edge port; `None`: it is disabled.
     ///
     /// # Errors
-    /// A file of its TLS is not to be had.
+    /// A file of its TLS settings cannot be read.
     pub(crate) fn of(config: &config::Edgebound) -> Result<Option<Self>, TlsError> {
         if !config.bypass_enable {
             return Ok(None);
@@ -42,27 +42,30 @@ impl Passthrough {
         Ok(Some(Passthrough { addrs, tls: config.bypass.tls.client()? }))
     }
 
-    /// Carries a connection to its end.
+    /// Relays a connection until one side ends it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes both connections.
     pub(crate) async fn carry(&self, log: &LogLimiter, mut near: AnyTransport, remote: SocketAddr) {
-        // Boxed: what lasts for long does not keep the room of its beginning.
+        // Boxed, so that the long-lived future does not hold the memory of the dial.
         let mut far = match Box::pin(timeout(DIAL, self.dial())).await {
             Ok(Ok(far)) => far,
             Ok(Err(error)) => return unreached(log, remote, &error.to_string()),
             Err(_) => return unreached(log, remote, "no answer in time"),
         };
-        // Nothing is known of what they say, so only the kernel can find out that one of them is dead.
+        // The protocol is unknown, so only the kernel can detect a dead peer.
         for socket in [near.socket(), far.socket()].into_iter().flatten() {
             let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive());
         }
         match copy_bidirectional(&mut near, &mut far).await {
-            Ok((up, down)) => debug!(%remote, up, down, "bypassed"),
-            Err(error) => debug!(%remote, %error, "a bypassed connection broke"),
+            Ok((up, down)) => debug!(%remote, up, down, "a relayed connection ended"),
+            Err(error) => debug!(%remote, %error, "a relayed connection broke"),
         }
     }
 
     async fn dial(&self) -> io::Result<AnyTransport> {
         let at = rand::rng().random_range(0..self.addrs.len().max(1));
-        let addr = self.addrs.get(at).ok_or_else(|| io::Error::other("it has no address"))?;
+        let addr = self.addrs.get(at).ok_or_else(|| io::Error::other("no address is configured"))?;
         let socket = dial(addr, DIAL).await?;
         match &self.tls {
             None => Ok(socket.into()),
@@ -71,46 +74,49 @@ impl Passthrough {
     }
 }
 
-/// A silent end is asked after two minutes, and given up when it has not answered for another.
+/// The kernel probes an end that is silent for two minutes, and closes it after another minute without an answer.
 fn keepalive() -> TcpKeepalive {
-    let (silence, again) = (Duration::from_secs(120), Duration::from_secs(15));
-    TcpKeepalive::new().with_time(silence).with_interval(again).with_retries(4)
+    let (silence, interval) = (Duration::from_secs(120), Duration::from_secs(15));
+    TcpKeepalive::new().with_time(silence).with_interval(interval).with_retries(4)
 }
 
-/// One line a second at most: while the bypass is down, each of its clients comes again and again.
+/// Writes a rate-limited line: while the other gateway is down, its clients reconnect all the time.
 fn unreached(log: &LogLimiter, remote: SocketAddr, text: &str) {
     if let Some(more) = log.first(Port::Edges, Code::NO_SERVICE, Instant::now()) {
-        warn!(%remote, text, more, "the bypass cannot be reached");
+        warn!(%remote, text, more, "cannot reach the gateway of the passthrough");
     }
 }
 
-/// Whether what has come so far can be no beginning of ours; `None`: it is too short to say.
-fn foreign(beginning: &[u8]) -> Option<bool> {
-    let ours = [&geminio::MAGIC[..], &MAGIC[..]];
+/// Whether a preface is of an unknown protocol; `None`: it is too short to decide.
+fn foreign(preface: &[u8]) -> Option<bool> {
+    let known = [&geminio::MAGIC[..], &MAGIC[..]];
     let fits = |magic: &[u8]| {
-        let len = magic.len().min(beginning.len());
-        beginning[..len] == magic[..len]
+        let len = magic.len().min(preface.len());
+        preface[..len] == magic[..len]
     };
-    if !ours.iter().any(|magic| fits(magic)) {
+    if !known.iter().any(|magic| fits(magic)) {
         return Some(true);
     }
-    ours.iter().any(|magic| fits(magic) && beginning.len() >= magic.len()).then_some(false)
+    known.iter().any(|magic| fits(magic) && preface.len() >= magic.len()).then_some(false)
 }
 
-/// Whether a connection is neither of our dialects. One that says too little to tell in this time is
-/// taken for one of ours, whose rules end it.
+/// Whether a connection speaks neither geminio nor the native protocol. One that sends too little to decide within `time`
+/// counts as native, whose session closes it.
+///
+/// # Cancel safety
+/// Cancel safe: it only peeks.
 pub(crate) async fn is_foreign(near: &mut impl Transport, time: Duration) -> bool {
     let until = Instant::now() + time.min(limits::HANDSHAKE);
-    let (mut beginning, mut looks) = ([0; MAGIC.len()], PeekBackoff::begin());
+    let (mut preface, mut backoff) = ([0; MAGIC.len()], PeekBackoff::new());
     while Instant::now() < until {
-        let len = match near.peek(&mut beginning).await {
+        let len = match near.peek(&mut preface).await {
             Ok(len) if len > 0 => len,
             _ => return false,
         };
-        if let Some(foreign) = foreign(&beginning[..len]) {
+        if let Some(foreign) = foreign(&preface[..len]) {
             return foreign;
         }
-        sleep(looks.next()).await;
+        sleep(backoff.next()).await;
     }
     false
 }
@@ -120,12 +126,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_magics_are_ours_and_nothing_else_is() {
-        for ours in [&b"\x01\x01\x6b"[..], b"LIMES\r\n1", b"LIMES\r\n1\x00"] {
-            assert_eq!(foreign(ours), Some(false), "{ours:?}");
+    fn only_the_prefaces_of_both_protocols_are_kept() {
+        for known in [&b"\x01\x01\x6b"[..], b"LIMES\r\n1", b"LIMES\r\n1\x00"] {
+            assert_eq!(foreign(known), Some(false), "{known:?}");
         }
-        for early in [&b"\x01"[..], b"L", b"LIMES\r\n"] {
-            assert_eq!(foreign(early), None, "{early:?}");
+        for short in [&b"\x01"[..], b"L", b"LIMES\r\n"] {
+            assert_eq!(foreign(short), None, "{short:?}");
         }
         for other in [&b"\x01\x02"[..], b"LOCK /x", b"GET / HTTP/1.1", b"\x16\x03\x01", b"\x00"] {
             assert_eq!(foreign(other), Some(true), "{other:?}");

@@ -15,7 +15,7 @@ use crate::session::context::SessionContext;
 use crate::session::core::SessionCore;
 use crate::session::handler::Session;
 use crate::session::outgoing::Outgoing;
-use crate::transport::limiter::Permit;
+use crate::transport::permit::Permit;
 
 /// A client that is disconnected within a second of its admission never reconnects. Its connection is kept for a
 /// little longer than that.

@@ -25,7 +25,7 @@ use crate::router::message::{
 };
 use crate::server::assemble::Components;
 use crate::session::state::State;
-use crate::transport::limiter::ConnectionLimiter;
+use crate::transport::connection_limiter::ConnectionLimiter;
 
 /// The edge that the service here calls.
 const EDGE: u64 = 1_001;
@@ -51,7 +51,7 @@ impl Bench {
         let to_edge = SessionHandle::Native(TaskHandle::new(edge.clone()));
         node.mesh.edges.set(EdgeId(EDGE), EdgeLocation::Local { incarnation, handle: to_edge });
         let remote: SocketAddr = REMOTE.parse().unwrap();
-        let permit = ConnectionLimiter::new(Cap::Unlimited, 9).enter(remote.ip()).unwrap();
+        let permit = ConnectionLimiter::new(Cap::Unlimited, 9).admit(remote.ip()).unwrap();
         let mut session = GeminioSession::new(node.session, Role::Service, handle.clone(), remote, permit);
         // The test stands in for the admission.
         session.core.state = State::Admitting;

@@ -11,7 +11,7 @@ use crate::router::message::SessionHandle;
 use crate::session::context::SessionContext;
 use crate::session::core::SessionCore;
 use crate::session::handler::Session;
-use crate::transport::limiter::Permit;
+use crate::transport::permit::Permit;
 
 /// A session of the native protocol.
 pub(crate) type NativeSession = Session<NativeProtocol>;

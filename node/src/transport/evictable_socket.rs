@@ -1,5 +1,4 @@
-//! A socket that notes when its peer is heard, gives up on one that takes nothing, and ends when others
-//! need the room: for servers that own their sockets.
+//! A socket with idle eviction and a write timeout, for servers that own their sockets (hyper, tonic).
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -12,46 +11,59 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use super::idle::Stay;
+use super::idle_eviction::Admission;
 
-/// Bytes that a connection without a count of requests has sent when it counts as one that speaks.
-const WORDS: usize = 256;
+/// A peer that has sent so many bytes counts as one that has made a request, where requests are not counted.
+const REQUEST_BYTES: usize = 256;
 
-/// The socket of a guest.
-pub(crate) struct Watched {
+/// A socket whose connection may be evicted.
+pub(crate) struct EvictableSocket {
     socket: TcpStream,
-    stay: Stay,
-    leave: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// How long the peer may take nothing.
+    admission: Admission,
+    evicted: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// How long the peer may accept no bytes.
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     read: usize,
     wrote: bool,
-    /// First bytes by which alone a peer counts as one that speaks.
-    greeting: Option<&'static [u8]>,
+    /// First bytes that count as a request.
+    preface: Option<&'static [u8]>,
 }
 
-impl Watched {
-    /// Watches a socket for as long as it lives.
-    pub(crate) fn new(socket: TcpStream, stay: Stay, stall: Duration) -> Self {
-        let leave = Box::pin(stay.leave());
-        Watched { socket, stay, leave, stall, stalled: None, read: 0, wrote: false, greeting: None }
+impl EvictableSocket {
+    /// The socket of an admitted connection, whose writes fail once its peer accepts no bytes for `stall`.
+    pub(crate) fn new(socket: TcpStream, admission: Admission, stall: Duration) -> Self {
+        let evicted = Box::pin(admission.evicted());
+        EvictableSocket {
+            socket,
+            admission,
+            evicted,
+            stall,
+            stalled: None,
+            read: 0,
+            wrote: false,
+            preface: None,
+        }
     }
 
-    /// A peer that begins so has said enough for the moment.
-    pub(crate) fn greeted_by(self, greeting: &'static [u8]) -> Self {
-        Watched { greeting: Some(greeting), ..self }
+    /// Counts these first bytes of a peer as a request.
+    pub(crate) fn with_preface(self, preface: &'static [u8]) -> Self {
+        EvictableSocket { preface: Some(preface), ..self }
     }
 
-    /// Ends the connection for the sake of others; a peer that has been told nothing yet is told why.
-    fn make_room(&mut self) -> io::Error {
-        let most = self.stay.most();
+    /// The error of an evicted connection. A peer that has received nothing yet gets the reason.
+    fn evict(&mut self) -> io::Error {
+        let most = self.admission.most();
         if !self.wrote {
-            let text = format!("{most} connections are open on this port, and this one has said nothing\n");
+            let text =
+                format!("{most} connections are open on this port, and this one has sent no request\n");
             let head = "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length:";
             let _ = self.socket.try_write(format!("{head} {}\r\n\r\n{text}", text.len()).as_bytes());
         }
-        io::Error::new(io::ErrorKind::QuotaExceeded, format!("made room for others: {most} are open"))
+        io::Error::new(
+            io::ErrorKind::QuotaExceeded,
+            format!("evicted in favour of a new connection: {most} are open"),
+        )
     }
 
     fn poll_wrote(
@@ -76,29 +88,29 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for EvictableSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.stay.guest().must_leave() || this.leave.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(this.make_room()));
+        if this.admission.activity().is_evicted() || this.evicted.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(this.evict()));
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.socket).poll_read(cx, buf);
         let bytes = buf.filled().len() - before;
         if bytes > 0 {
-            this.stay.heard();
-            let greeted =
-                this.read == 0 && this.greeting.is_some_and(|hi| buf.filled()[before..].starts_with(hi));
+            this.admission.note_read();
+            let first = &buf.filled()[before..];
+            let is_preface = this.read == 0 && this.preface.is_some_and(|preface| first.starts_with(preface));
             this.read = this.read.saturating_add(bytes);
-            if greeted || this.read >= WORDS {
-                this.stay.guest().speaks();
+            if is_preface || this.read >= REQUEST_BYTES {
+                this.admission.activity().asked();
             }
         }
         read
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for EvictableSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = Pin::new(&mut this.socket).poll_write(cx, buf);
@@ -128,7 +140,7 @@ impl AsyncWrite for Watched {
     }
 }
 
-impl Connected for Watched {
+impl Connected for EvictableSocket {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
