@@ -13,8 +13,9 @@ use super::labels::{AnswerClass, ConnectPhase, Direction, Path, RequestKind, cod
 use super::port::Port;
 use super::registry::{Handle, Registry};
 
-/// One call or message in so many has its latency recorded: a sample costs about a hundred nanoseconds.
-/// A prime, so that a regular mix of calls and messages does not hide one sort.
+/// One call or message in so many has its latency recorded, because a sample costs 80 ns, or 240 ns when two
+/// threads contend for the histogram, and a call about 6 µs. A prime, so that a regular mix of calls and messages
+/// does not hide one sort.
 const SAMPLED: u32 = 7;
 /// How often samples that no scrape has collected are put into their buckets: until then each takes 16 bytes.
 const UPKEEP: Duration = Duration::from_secs(1);
