@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     LeaderLog,
     /// Measures memory.
     MemoryWatch,
+    /// Bounds the memory of the metrics.
+    MetricsUpkeep,
     /// Drives the connection of an edge or a service, or does a piece of work for its session.
     Session,
     /// Carries one stream.
@@ -80,7 +82,9 @@ impl Kind {
             | Kind::Dialer
             | Kind::QuorumWatch => OnFailure::EndProcess,
             // They hold no state that others rely on.
-            Kind::OrphanCheck | Kind::LeaderLog | Kind::MemoryWatch => OnFailure::Restart,
+            Kind::OrphanCheck | Kind::LeaderLog | Kind::MemoryWatch | Kind::MetricsUpkeep => {
+                OnFailure::Restart
+            }
             Kind::Session | Kind::Stream | Kind::Resolution | Kind::Link | Kind::Operator => {
                 OnFailure::EndConnection
             }

@@ -55,6 +55,7 @@ pub mod types;
 
 pub use bootstrap::{IdentityError, RecoverError, Recovered, StartError, recover};
 pub use config::{Config, PeerAddr, Timing};
+pub use consensus::health::MemberFailure;
 pub use consensus::member::Status;
 pub use consensus::propose::ProposeError;
 pub use consensus::proposer::Proposer;

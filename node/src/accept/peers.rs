@@ -24,6 +24,7 @@ use crate::session::context::SessionContext;
 use crate::session::geminio::GeminioSession;
 use crate::session::native::NativeSession;
 use crate::tasks;
+use crate::telemetry::dictionary;
 use crate::telemetry::port::Port;
 use crate::transport::address::canonical;
 use crate::transport::connection_limiter::{ConnectionLimiter, Full};
@@ -73,7 +74,7 @@ impl PeerPort {
     }
 
     fn begin(&self, socket: TcpStream, remote: SocketAddr, permit: Permit) {
-        self.ctx.telemetry.metrics.accepted();
+        self.ctx.telemetry.metrics.increment(dictionary::ACCEPTED);
         let connection = Connection { port: self.clone(), remote, permit };
         match &self.tls {
             None => {
@@ -108,7 +109,7 @@ impl PeerPort {
     /// Sends the reason and closes (PROTOCOL 9.4). Never waits: a fresh socket has room for it.
     fn turn_away(&self, socket: TcpStream, remote: SocketAddr, text: String) {
         let port = Port::of(self.role);
-        self.ctx.telemetry.metrics.turned_away();
+        self.ctx.telemetry.metrics.increment(dictionary::TURNED_AWAY);
         if let Some(more) = self.ctx.telemetry.log.first(port, Code::LIMIT, Instant::now()) {
             warn!(port = port.name(), %remote, text, more, "turned away");
         }

@@ -7,6 +7,7 @@ use super::error::CliError;
 use super::runtime::runtime;
 use crate::config::NodeConfig;
 use crate::server::raft_config;
+use limes_raft::RaftMetrics;
 
 /// Asks for confirmation unless `yes`, then recovers.
 pub(super) fn run(file: &Path, yes: bool) -> Result<(), CliError> {
@@ -25,13 +26,14 @@ pub(super) fn run(file: &Path, yes: bool) -> Result<(), CliError> {
             return Err(CliError::NotConfirmed);
         }
     }
-    let recovered = runtime()?.block_on(limes_raft::recover(&raft_config(&config)))?;
+    let recovered =
+        runtime()?.block_on(limes_raft::recover(&raft_config(&config, RaftMetrics::default())))?;
     println!(
         "recovered: {name} at revision {}, cluster {}; the old data is kept in {}. Start {name}, then the other \
          nodes with empty directories.",
         recovered.revision,
         recovered.cluster,
-        recovered.aside.display()
+        recovered.kept.display()
     );
     Ok(())
 }

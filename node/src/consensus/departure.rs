@@ -31,7 +31,10 @@ pub(crate) async fn announce(replica: &Replica, leaves: bool) {
         (boot.unwrap_or_default(), tables.setting(&key(node)).unwrap_or_default().to_owned())
     });
     if value != known {
-        let _ =
-            timeout(ANNOUNCE_TIMEOUT, replica.decide(Event::SettingChanged { key: key(node), value })).await;
+        let _ = timeout(
+            ANNOUNCE_TIMEOUT,
+            replica.propose_for_verdict(Event::SettingChanged { key: key(node), value }),
+        )
+        .await;
     }
 }

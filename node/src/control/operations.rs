@@ -74,7 +74,7 @@ impl Operations {
             return Err(OperationError::ReadOnly);
         }
         let replica = self.reader.consensus().replica().ok_or(OperationError::Starting)?;
-        match replica.decide(event).await {
+        match replica.propose_for_verdict(event).await {
             Ok((_, Verdict::Rejected(_))) => Err(OperationError::NotFound),
             Ok(_) => Ok(()),
             Err(error) => Err(OperationError::Unavailable(error.to_string())),

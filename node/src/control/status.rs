@@ -1,7 +1,6 @@
 //! The metrics port: `/metrics`, `/healthz`, `/readyz` and `/status`.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::Router;
@@ -17,6 +16,7 @@ use crate::limits::memory::MemoryPressure;
 use crate::router::registry::SessionRegistry;
 use crate::telemetry::Telemetry;
 use crate::telemetry::port::Port;
+use crate::telemetry::{dictionary, process};
 
 /// What the metrics port reads.
 pub(crate) struct StatusPage {
@@ -81,50 +81,34 @@ async fn status(State(page): State<Arc<StatusPage>>) -> Json<Value> {
         "sessions": page.sessions.len(),
         "members": members,
         "ready": page.consensus.is_ready(),
-        "trouble": replica.trouble(),
+        "trouble": replica.quorum_loss(),
     }))
 }
 
-async fn metrics(State(page): State<Arc<StatusPage>>) -> String {
-    let mut text = String::new();
-    for (name, help, counter) in page.telemetry.metrics.series() {
-        let value = counter.load(Ordering::Relaxed);
-        text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} counter\n{name} {value}\n"));
-    }
-    page.telemetry.metrics.requests(&mut text);
-    page.telemetry.metrics.cuts(&mut text);
-    gauge(&mut text, "limes_memory_resident_bytes", "Resident memory of the process", page.memory.resident());
-    gauge(
-        &mut text,
-        "limes_sessions",
-        "SessionRegistry of edges and services on this node",
-        page.sessions.len() as u64,
-    );
-    gauge(
-        &mut text,
-        "limes_ready",
-        "Whether this node has a quorum and takes newcomers",
-        page.consensus.is_ready().into(),
-    );
-    if let Some(replica) = page.consensus.replica() {
-        let status = replica.status();
-        let (edges, services) = replica.read(|tables| (tables.edge_count(), tables.services().count()));
-        gauge(&mut text, "limes_edges", "Edges of the whole cluster", edges as u64);
-        gauge(
-            &mut text,
-            "limes_services",
-            "SessionRegistry of services of the whole cluster",
-            services as u64,
-        );
-        gauge(&mut text, "limes_raft_leader", "Whether this node leads", replica.is_leader().into());
-        gauge(&mut text, "limes_raft_term", "Raft's term", status.term);
-        gauge(&mut text, "limes_raft_applied", "Index of the newest entry applied", status.applied.0);
-        gauge(&mut text, "limes_raft_last_log", "Index of the newest entry of the log", status.last_log.0);
-        gauge(&mut text, "limes_raft_voters", "Members that vote", status.voters.len() as u64);
-    }
-    text
+async fn metrics(State(page): State<Arc<StatusPage>>) -> Result<String, StatusCode> {
+    set_gauges(&page);
+    // Reading the process's figures blocks, for longer the more files are open.
+    let rendered = tokio::task::spawn_blocking(move || {
+        process::measure(&page.telemetry.metrics);
+        page.telemetry.metrics.render()
+    });
+    rendered.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
-    text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n"));
+/// Sets the gauges whose values other components hold.
+fn set_gauges(page: &StatusPage) {
+    let metrics = &page.telemetry.metrics;
+    metrics.set(dictionary::MEMORY, page.memory.resident() as f64);
+    metrics.set(dictionary::SESSIONS, page.sessions.len() as f64);
+    metrics.set(dictionary::READY, f64::from(u8::from(page.consensus.is_ready())));
+    let Some(replica) = page.consensus.replica() else { return };
+    let status = replica.status();
+    let (edges, services) = replica.read(|tables| (tables.edge_count(), tables.services().count()));
+    metrics.set(dictionary::EDGES, edges as f64);
+    metrics.set(dictionary::SERVICES, services as f64);
+    metrics.set(dictionary::LEADER, f64::from(u8::from(replica.is_leader())));
+    metrics.set(dictionary::TERM, status.term as f64);
+    metrics.set(dictionary::APPLIED, status.applied.0 as f64);
+    metrics.set(dictionary::LAST_LOG, status.last_log.map_or(0, |last| last.0) as f64);
+    metrics.set(dictionary::VOTERS, status.voters.len() as f64);
 }

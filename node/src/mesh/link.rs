@@ -149,7 +149,8 @@ impl Link {
     /// Delivers a request of the other node to a session here.
     fn serve(&mut self, request: Box<Request>, destination: Destination, cx: &mut Cx) {
         let id = request.id;
-        if !self.serving.insert(id, request.kind, request.deadline, request.body.len()) {
+        let times = (cx.now(), request.deadline);
+        if !self.serving.insert(id, request.kind, times, request.body.len()) {
             warn!(id, "another node has used a request number twice");
             return;
         }

@@ -97,7 +97,7 @@ async fn declare(presence: &Presence, replica: &Replica, silent: NodeId, epoch: 
         return;
     }
     warn!(node = silent.0, epoch = epoch.0, "silent for too long: declaring it down");
-    if let Err(error) = replica.propose_plain(Event::NodeDown { node: silent, epoch }).await {
+    if let Err(error) = replica.propose(Event::NodeDown { node: silent, epoch }).await {
         warn!(%error, "the node could not be declared down");
     }
 }
@@ -119,7 +119,7 @@ async fn drop_suspended(
         }
         if replica.read(|tables| tables.has_suspended(id)) {
             let event = Event::SuspendedDropped { node: id, epoch };
-            if let Err(error) = replica.propose_plain(event).await {
+            if let Err(error) = replica.propose(event).await {
                 warn!(%error, "suspended rows could not be dropped");
             }
         }

@@ -16,6 +16,7 @@ use tracing::error;
 
 use super::context::Presence;
 use crate::router::registry::SessionOwner;
+use crate::telemetry::dictionary;
 
 /// The pause between two checks. A check reads all rows.
 const INTERVAL: Duration = Duration::from_secs(if cfg!(debug_assertions) { 1 } else { 60 });
@@ -48,7 +49,7 @@ pub(super) async fn run(presence: Arc<Presence>, replica: Replica) {
         let Ok(found) = spawn_blocking(move || find(&checker, &tables)).await else { continue };
         for orphan in found.intersection(&last) {
             error!(?orphan, "R11 no orphaned rows: a row without a session; it is removed");
-            presence.telemetry.metrics.ghost();
+            presence.telemetry.metrics.increment(dictionary::ORPHANS);
             presence.removals.push(orphan.removal());
         }
         last = found;

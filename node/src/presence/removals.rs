@@ -50,7 +50,7 @@ pub(super) async fn run(presence: Arc<Presence>, replica: Replica) {
         removals.wait_queued().await;
         let (mut proposed, mut failed) = (Vec::new(), Vec::new());
         for event in removals.take() {
-            match replica.proposer().begin(event.clone()) {
+            match replica.proposer().enqueue(event.clone()) {
                 Ok(verdict) => proposed.push((event, verdict)),
                 Err(_) => failed.push(event),
             }

@@ -56,7 +56,7 @@ async fn resume(presence: &Presence, replica: &Replica) -> Result<(), ProposeErr
     for batch in claims.chunks(BATCH) {
         let mut proposed = Vec::with_capacity(batch.len());
         for claim in batch {
-            proposed.push((claim, proposer.begin(claim.event.clone())?));
+            proposed.push((claim, proposer.enqueue(claim.event.clone())?));
         }
         for (claim, verdict) in proposed {
             let verdict = verdict.await.unwrap_or(Err(ProposeError::Stopped))?;

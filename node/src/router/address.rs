@@ -2,6 +2,8 @@
 
 use limes_routing::{EdgeId, Epoch, Incarnation, Revision, ServiceId, SessionNo};
 
+use crate::telemetry::labels::RequestKind;
+
 /// What sort of request it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
@@ -9,6 +11,15 @@ pub(crate) enum Kind {
     Call,
     /// Answered by an acknowledgement.
     Message,
+}
+
+impl From<Kind> for RequestKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Call => RequestKind::Call,
+            Kind::Message => RequestKind::Message,
+        }
+    }
 }
 
 /// The receiver of a request as its caller names it.

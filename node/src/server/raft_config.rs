@@ -1,14 +1,14 @@
 //! The configuration of the Raft member, derived from the node's settings.
 
-use limes_raft::{Config, PeerAddr};
+use limes_raft::{Config, PeerAddr, RaftMetrics};
 use limes_routing::NodeAddrs;
 use tracing::warn;
 
 use crate::accept;
 use crate::config::{Addr, NodeConfig};
 
-/// The Raft member's configuration.
-pub(crate) fn raft_config(config: &NodeConfig) -> Config {
+/// The Raft member's configuration; the member records its metrics through these handles.
+pub(crate) fn raft_config(config: &NodeConfig, metrics: RaftMetrics) -> Config {
     let addresses = config.addresses();
     let mut initial: Vec<PeerAddr> = config
         .cluster
@@ -30,7 +30,7 @@ pub(crate) fn raft_config(config: &NodeConfig) -> Config {
         },
         initial,
         timing: config.cluster.timing(),
-        metrics: limes_raft::RaftMetrics::default(),
+        metrics,
     }
 }
 

@@ -85,7 +85,7 @@ async fn serve(
     tokio::pin!(shutdown);
     let observer = Arc::new(Applier(node.presence.clone()));
     let replica = tokio::select! {
-        started = Replica::start(raft_config(&node.config), incoming, observer) => started?,
+        started = Replica::start(raft_config(&node.config, node.telemetry.metrics.raft()), incoming, observer) => started?,
         () = &mut shutdown => {
             info!("stopped before the cluster was found");
             return Ok(());
@@ -95,7 +95,7 @@ async fn serve(
     start_background(node, &replica);
     tokio::select! {
         () = ready(node, &replica) => {}
-        why = replica.failed() => return Err(StartError::Failed(why)),
+        why = replica.failed() => return Err(StartError::Failed(why.to_string())),
         () = &mut shutdown => {
             replica.shutdown().await;
             return Ok(());
@@ -108,7 +108,7 @@ async fn serve(
     tokio::select! {
         () = shutdown => {}
         // The sockets close now, so peers notice at once; an announcement could not be committed.
-        why = replica.failed() => return Err(StartError::Failed(why)),
+        why = replica.failed() => return Err(StartError::Failed(why.to_string())),
     }
     drain::leave(node, &replica, &accepting).await;
     Ok(())
@@ -131,6 +131,11 @@ fn start_background(node: &Components, replica: &Replica) {
     let heartbeat = node.config.cluster.heartbeat;
     tasks.spawn_restarting(Kind::LeaderLog, move || {
         leader_log::watch(leader.clone(), consensus.clone(), heartbeat)
+    });
+    let telemetry = node.telemetry.clone();
+    tasks.spawn_restarting(Kind::MetricsUpkeep, move || {
+        let telemetry = telemetry.clone();
+        async move { telemetry.metrics.upkeep().await }
     });
     if let Some(watch) = MemoryWatch::new(node.config.limits.memory, &node.memory, &node.sessions) {
         tasks.spawn_restarting(Kind::MemoryWatch, move || watch.clone().run());

@@ -124,8 +124,9 @@ impl<P: SessionProtocol> Session<P> {
     pub(super) fn send(&mut self, request: PeerRequest, cx: &mut WireCx<'_, P>) {
         let PeerRequest { kind, id, to, key, deadline, name, custom, body, patient } = request;
         let core = &mut self.core;
+        let times = (cx.now(), deadline);
         let bytes = body.len() + custom.len();
-        if let Err(failure) = core.outgoing.admit(&core.ctx, id, kind, deadline, bytes) {
+        if let Err(failure) = core.outgoing.admit(&core.ctx, id, kind, times, bytes) {
             return self.refuse(kind, id, failure, cx);
         }
         if let Some(at) = core.outgoing.next_deadline() {
@@ -177,6 +178,7 @@ impl<P: SessionProtocol> Session<P> {
     /// A request of the peer has ended at its receiver.
     fn answered(&mut self, id: u64, answer: Answer, cx: &mut WireCx<'_, P>) {
         if let Some(sent) = self.core.outgoing.complete(id) {
+            sent.measure(&self.core.ctx.telemetry.metrics, self.core.role, answer.code(), cx.now());
             P::write_answer(self, sent.kind, id, answer, cx);
         }
     }
@@ -184,6 +186,7 @@ impl<P: SessionProtocol> Session<P> {
     /// Fails the peer's requests that are past their deadline, and asks to be called for the next.
     pub(super) fn expire_requests(&mut self, now: Instant, cx: &mut WireCx<'_, P>) {
         for (id, kind) in self.core.outgoing.expired(now) {
+            self.core.outgoing.measure_expired(id, &self.core.ctx.telemetry.metrics, self.core.role, now);
             let failure = Failure::may_have_run(Code::TIMEOUT, "no answer within the deadline");
             P::write_answer(self, kind, id, Answer::Failed(failure), cx);
         }

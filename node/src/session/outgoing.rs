@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use limes_wire::Code;
+use limes_wire::frame::Role;
 
 use super::context::SessionContext;
 use crate::router::message::{Delivery, Failure, Key, Kind, Receiver};
+use crate::telemetry::labels::{Direction, Path};
+use crate::telemetry::metrics::Metrics;
 
 /// One scan for expired deadlines serves all that end within this time.
 const GRANULARITY: Duration = Duration::from_millis(5);
@@ -16,11 +19,21 @@ const GRANULARITY: Duration = Duration::from_millis(5);
 pub(crate) struct Sent {
     /// Reply or acknowledgement.
     pub(crate) kind: Kind,
+    began: Instant,
     deadline: Instant,
     bytes: usize,
     to: Option<Receiver>,
     /// The peer no longer waits. The request counts until it is answered, because its receiver still holds it.
     is_abandoned: bool,
+}
+
+impl Sent {
+    /// Records how long its peer, of this role, has waited until now, when the request ended with this code.
+    pub(crate) fn measure(&self, metrics: &Metrics, sender: Role, code: Code, now: Instant) {
+        let path = if matches!(self.to, Some(Receiver::Link(_))) { Path::Remote } else { Path::Local };
+        let took = now.saturating_duration_since(self.began);
+        metrics.answered(self.kind, (Direction::of(sender), path), code, took);
+    }
 }
 
 /// The peer's requests, by the peer's own id. Owned by the session's task.
@@ -73,7 +86,7 @@ impl Outgoing {
         ctx: &SessionContext,
         id: u64,
         kind: Kind,
-        deadline: Instant,
+        (now, deadline): (Instant, Instant),
         bytes: usize,
     ) -> Result<(), Failure> {
         let limits = &ctx.limits;
@@ -92,17 +105,23 @@ impl Outgoing {
         if let Some(text) = ctx.memory.refusal() {
             return Err(Failure::not_run(Code::BUSY, text));
         }
-        self.insert(id, kind, deadline, bytes);
+        self.insert(id, kind, (now, deadline), bytes);
         Ok(())
     }
 
     /// Adds a request with a payload of `bytes`, regardless of limits; false if the id is in use.
-    pub(crate) fn insert(&mut self, id: u64, kind: Kind, deadline: Instant, bytes: usize) -> bool {
+    pub(crate) fn insert(
+        &mut self,
+        id: u64,
+        kind: Kind,
+        (began, deadline): (Instant, Instant),
+        bytes: usize,
+    ) -> bool {
         if self.sent.contains_key(&id) {
             return false;
         }
         self.bytes += bytes;
-        self.sent.insert(id, Sent { kind, deadline, bytes, to: None, is_abandoned: false });
+        self.sent.insert(id, Sent { kind, began, deadline, bytes, to: None, is_abandoned: false });
         if self.earliest.is_none_or(|earliest| deadline < earliest) {
             self.earliest = Some(deadline);
         }
@@ -159,6 +178,13 @@ impl Outgoing {
         ended
     }
 
+    /// Records the latency of a request that [`Outgoing::expired`] has returned.
+    pub(crate) fn measure_expired(&self, id: u64, metrics: &Metrics, sender: Role, now: Instant) {
+        if let Some(sent) = self.sent.get(&id) {
+            sent.measure(metrics, sender, Code::TIMEOUT, now);
+        }
+    }
+
     /// Abandons all requests, because the peer is gone.
     pub(crate) fn cancel_all(&mut self) {
         let ids: Vec<u64> = self.sent.keys().copied().collect();
@@ -180,12 +206,12 @@ mod tests {
         let ctx = crate::server::assemble::Components::new(Default::default()).session;
         let deadline = Instant::now() + Duration::from_secs(5);
         for (mut outgoing, most) in [(Outgoing::new(7), 16), (Outgoing::with_bytes(7, 256 << 20), 256)] {
-            let mut admit = |id| outgoing.admit(&ctx, id, Kind::Call, deadline, 1 << 20);
+            let mut admit = |id| outgoing.admit(&ctx, id, Kind::Call, (deadline, deadline), 1 << 20);
             assert!((0..most).all(|id| admit(id).is_ok()));
             let refused = admit(most).unwrap_err();
             assert!(refused.code == Code::BUSY && refused.text.contains("limits.queued"), "{refused:?}");
             assert!(outgoing.complete(0).is_some());
-            assert!(outgoing.admit(&ctx, most, Kind::Call, deadline, 1 << 20).is_ok());
+            assert!(outgoing.admit(&ctx, most, Kind::Call, (deadline, deadline), 1 << 20).is_ok());
         }
     }
 
@@ -193,8 +219,8 @@ mod tests {
     fn a_request_expires_at_its_deadline_and_not_before() {
         let start = Instant::now();
         let mut outgoing = Outgoing::new(7);
-        assert!(outgoing.insert(1, Kind::Call, start + Duration::from_millis(100), 8));
-        assert!(outgoing.insert(2, Kind::Message, start + Duration::from_secs(5), 8));
+        assert!(outgoing.insert(1, Kind::Call, (start, start + Duration::from_millis(100)), 8));
+        assert!(outgoing.insert(2, Kind::Message, (start, start + Duration::from_secs(5)), 8));
         assert!(outgoing.expired(start + Duration::from_millis(50)).is_empty());
         assert_eq!(outgoing.expired(start + Duration::from_millis(100)), vec![(1, Kind::Call)]);
         assert_eq!(outgoing.next_deadline(), Some(start + Duration::from_secs(5)));
@@ -208,9 +234,9 @@ mod tests {
         let (now, mailbox) = (Instant::now(), Mailbox::new());
         let receiver = Receiver::Link(LinkHandle::new(mailbox.clone()));
         let mut outgoing = Outgoing::new(7);
-        assert!(outgoing.insert(1, Kind::Call, now, 8));
+        assert!(outgoing.insert(1, Kind::Call, (now, now), 8));
         assert!(outgoing.cancel(1).is_some());
-        assert!(!outgoing.insert(1, Kind::Call, now, 8), "the cancel would hit the wrong request");
+        assert!(!outgoing.insert(1, Kind::Call, (now, now), 8), "the cancel would hit the wrong request");
         outgoing.sent_to(1, receiver.clone());
         let delivered: Vec<Delivery> =
             mailbox.take_all().into_iter().filter_map(Message::into_delivery).collect();
@@ -219,18 +245,18 @@ mod tests {
         assert_eq!((outgoing.len(), outgoing.bytes()), (1, 8), "the receiver holds it");
         assert!(outgoing.complete(1).is_none());
         assert_eq!((outgoing.len(), outgoing.bytes()), (0, 0));
-        assert!(outgoing.insert(1, Kind::Call, now, 8) && !outgoing.is_empty());
+        assert!(outgoing.insert(1, Kind::Call, (now, now), 8) && !outgoing.is_empty());
     }
 
     #[test]
     fn an_id_in_use_is_refused_until_it_is_answered() {
         let now = Instant::now();
         let mut outgoing = Outgoing::new(7);
-        assert!(outgoing.insert(1, Kind::Call, now, 8));
-        assert!(!outgoing.insert(1, Kind::Call, now, 8));
+        assert!(outgoing.insert(1, Kind::Call, (now, now), 8));
+        assert!(!outgoing.insert(1, Kind::Call, (now, now), 8));
         assert_eq!(outgoing.bytes(), 8);
         assert!(outgoing.complete(1).is_some());
         assert_eq!(outgoing.bytes(), 0);
-        assert!(outgoing.insert(1, Kind::Call, now, 8));
+        assert!(outgoing.insert(1, Kind::Call, (now, now), 8));
     }
 }

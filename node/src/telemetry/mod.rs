@@ -1,8 +1,14 @@
 //! Metrics, and log lines that a flood of peers cannot multiply.
 
+pub(crate) mod dictionary;
+#[cfg(test)]
+mod document;
+pub(crate) mod labels;
 pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod port;
+pub(crate) mod process;
+mod registry;
 
 use std::time::Instant;
 

@@ -12,6 +12,7 @@ mod failures;
 mod geminio;
 mod isolation;
 mod local_cluster;
+mod metrics;
 mod ports;
 mod support;
 mod takeover;

@@ -84,7 +84,7 @@ async fn connect(replica: &Replica, edges: u64) -> f64 {
         {
             first.await.unwrap().unwrap();
         }
-        waiting.push_back(replica.proposer().begin(online(edge)).unwrap());
+        waiting.push_back(replica.proposer().enqueue(online(edge)).unwrap());
     }
     for last in waiting {
         last.await.unwrap().unwrap();

@@ -31,7 +31,7 @@ pub struct Recovered {
     /// The newest entry that was recovered.
     pub revision: Revision,
     /// Where the directory is kept as it was.
-    pub aside: PathBuf,
+    pub kept: PathBuf,
 }
 
 /// Why a directory cannot be recovered.
@@ -107,8 +107,8 @@ pub async fn recover(config: &Config) -> Result<Recovered, RecoverError> {
     let identity = Identity { cluster, boots: 0, salt: 0, ..old };
     write(config, &fresh, identity, &tables, last).await?;
     let fresh = scopeguard::ScopeGuard::into_inner(fresh);
-    let aside = quarantine::swap(dir, &fresh)?;
-    Ok(Recovered { cluster: hex::encode(cluster), revision: Revision(last.index), aside })
+    let kept = quarantine::swap(dir, &fresh)?;
+    Ok(Recovered { cluster: hex::encode(cluster), revision: Revision(last.index), kept })
 }
 
 /// The tables at the end of the log, committed or not: every acknowledged entry that this member has is in it.

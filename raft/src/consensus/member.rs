@@ -44,10 +44,10 @@ pub struct Status {
     pub leader: Option<NodeId>,
     /// The newest applied entry.
     pub applied: Revision,
-    /// The newest entry of the log, committed or not.
-    pub last_log: Revision,
-    /// The newest entry that the log no longer holds, only a snapshot; 0: the log holds all.
-    pub purged: Revision,
+    /// The newest entry of the log, committed or not; `None` in an empty log.
+    pub last_log: Option<Revision>,
+    /// The newest entry that the log no longer holds, only a snapshot; `None` if the log holds all.
+    pub purged: Option<Revision>,
     /// The members that vote.
     pub voters: Vec<NodeId>,
     /// The members that only receive the log.
@@ -140,7 +140,7 @@ impl Member {
         let data = self.raft.data_metrics();
         let (last_log, purged) = {
             let data = data.borrow_watched();
-            (data.last_log.map_or(0, |last| last.index), data.purged.map_or(0, |purged| purged.index))
+            (data.last_log.map(|last| last.index), data.purged.map(|purged| purged.index))
         };
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
@@ -150,8 +150,8 @@ impl Member {
             term: metrics.vote.leader_id.term,
             leader: metrics.current_leader.map(NodeId),
             applied: Revision(*self.state.applied().borrow()),
-            last_log: Revision(last_log),
-            purged: Revision(purged),
+            last_log: last_log.map(Revision),
+            purged: purged.map(Revision),
             voters: membership.voter_ids().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
             epoch: *self.state.epoch().borrow(),

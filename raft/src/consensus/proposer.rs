@@ -69,14 +69,14 @@ impl Proposer {
     /// # Cancel safety
     /// The event may be applied anyway.
     pub async fn submit(&self, event: Event) -> Result<Verdict, ProposeError> {
-        self.begin(event)?.await.unwrap_or(Err(ProposeError::Stopped))
+        self.enqueue(event)?.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
     /// As [`Proposer::submit`], in two steps: when this returns, the event has its place in the order.
     ///
     /// # Errors
     /// [`ProposeError::Busy`] or [`ProposeError::Stopped`].
-    pub fn begin(
+    pub fn enqueue(
         &self,
         event: Event,
     ) -> Result<oneshot::Receiver<Result<Verdict, ProposeError>>, ProposeError> {

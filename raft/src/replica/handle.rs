@@ -12,6 +12,7 @@ use super::service::Service;
 use crate::bootstrap::{Booted, PreBoot, StartError, identify, initialize};
 use crate::config::{Config, raft_config};
 use crate::consensus::applied::{AppliedState, KnownBoots};
+use crate::consensus::health::MemberFailure;
 use crate::consensus::member::{Member, Status};
 use crate::consensus::propose::{ProposeError, propose_unnumbered};
 use crate::consensus::proposer::Proposer;
@@ -68,12 +69,12 @@ impl Replica {
     }
 
     /// Waits until this member cannot go on: its disk has failed, an entry cannot be decoded by this version,
-    /// its directory turns out to be an old copy, or a critical task has failed. Returns the reason in one
-    /// line; the process should end. Never returns once [`Replica::shutdown`] was called.
+    /// its directory turns out to be an old copy, or a critical task has failed. The process should end then.
+    /// Never returns once [`Replica::shutdown`] was called.
     ///
     /// # Cancel safety
     /// Safe.
-    pub async fn failed(&self) -> String {
+    pub async fn failed(&self) -> MemberFailure {
         health::failed(&self.member, &self.tasks).await
     }
 
@@ -115,7 +116,7 @@ impl Replica {
 
     /// Why the cluster has no quorum, and what the operator can do, in one line. `None` while it has one, and
     /// for some seconds after it was lost.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn quorum_loss(&self) -> Option<String> {
         self.member.quorum_loss.borrow().clone()
     }
 
@@ -148,18 +149,18 @@ impl Replica {
     ///
     /// # Cancel safety
     /// The event may be committed anyway.
-    pub async fn propose_plain(&self, event: Event) -> Result<Revision, ProposeError> {
-        self.decide(event).await.map(|(revision, _)| revision)
+    pub async fn propose(&self, event: Event) -> Result<Revision, ProposeError> {
+        self.propose_for_verdict(event).await.map(|(revision, _)| revision)
     }
 
-    /// As [`Replica::propose_plain`], with the verdict.
+    /// As [`Replica::propose`], with the verdict.
     ///
     /// # Errors
     /// As there.
     ///
     /// # Cancel safety
     /// As there.
-    pub async fn decide(&self, event: Event) -> Result<(Revision, Verdict), ProposeError> {
+    pub async fn propose_for_verdict(&self, event: Event) -> Result<(Revision, Verdict), ProposeError> {
         let limit = self.member.timing.no_quorum_after();
         let (index, verdict) = propose_unnumbered(&self.member, event, limit).await?;
         Ok((Revision(index), verdict))

@@ -20,7 +20,7 @@ fn quorum_lost_with_two_disks_returns_with_one_of_them() {
     let starting: Vec<_> = lost.iter().map(|at| cluster.begin(*at)).collect();
     let replica = cluster.at(stays).replica.clone();
     eventually("the report names the missing voters and the remedy", || {
-        replica.trouble().is_some_and(|report| {
+        replica.quorum_loss().is_some_and(|report| {
             report.contains("2 of 3 voters are needed, and 1 are up with their data")
                 && report.contains(&format!("without the data that they had: {}", names.join(", ")))
                 && report.contains("put back the data directory")
@@ -44,5 +44,5 @@ fn quorum_lost_with_two_disks_returns_with_one_of_them() {
         tables.members().count() == 3 && tables.members().all(|member| member.voter)
     });
     assert!(cluster.at(lost[0]).replica.node().0 <= 3, "the restored member has a new number");
-    eventually("the report ends", || replica.trouble().is_none());
+    eventually("the report ends", || replica.quorum_loss().is_none());
 }

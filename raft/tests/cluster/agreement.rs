@@ -88,7 +88,7 @@ fn events_gather_while_a_batch_is_in_flight() {
     let cluster = Cluster::start(3);
     let follower = cluster.at(cluster.follower());
     let replica = follower.replica.clone();
-    let waiting: Vec<_> = (0..400).map(|edge| replica.proposer().begin(online(edge)).unwrap()).collect();
+    let waiting: Vec<_> = (0..400).map(|edge| replica.proposer().enqueue(online(edge)).unwrap()).collect();
     let verdicts = follower.run(futures::future::join_all(waiting));
     let accepted = verdicts.iter().filter(|verdict| matches!(verdict, Ok(Ok(Verdict::Accepted(_))))).count();
     assert!(accepted > 0, "{verdicts:?}");

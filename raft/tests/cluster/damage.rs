@@ -45,7 +45,7 @@ fn put_back(backup: &Path, dir: &Path) {
 /// Why a running member cannot go on.
 fn failure(cluster: &Cluster, at: usize) -> String {
     let replica = cluster.at(at).replica.clone();
-    cluster.at(at).run(async move { replica.failed().await })
+    cluster.at(at).run(async move { replica.failed().await.to_string() })
 }
 
 fn stale_copy_of_a_directory_does_not_vote() {

@@ -123,7 +123,7 @@ fn recovered_member_becomes_a_new_cluster() {
     std::fs::rename(&config.dir, &disk).unwrap();
     std::os::unix::fs::symlink(&disk, &config.dir).unwrap();
     let recovered = runtime.block_on(limes_raft::recover(&config)).unwrap();
-    assert!(recovered.aside.join("log").is_dir(), "the old directory is not kept");
+    assert!(recovered.kept.join("log").is_dir(), "the old directory is not kept");
     assert!(config.dir.is_symlink() && disk.join("identity").exists());
     let old = cluster.places[lost[0]].dir.with_extension("old");
     eventually("the directory can be moved", || std::fs::rename(&cluster.places[lost[0]].dir, &old).is_ok());

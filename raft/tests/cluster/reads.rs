@@ -59,7 +59,7 @@ fn cluster_event_returns_its_verdict() {
     let cluster = Cluster::start(3);
     let decide = |event: Event| {
         let replica = cluster.at(cluster.follower()).replica.clone();
-        cluster.at(0).run(async move { replica.decide(event).await }).unwrap()
+        cluster.at(0).run(async move { replica.propose_for_verdict(event).await }).unwrap()
     };
     let (_, verdict) = decide(Event::Drain { node: NodeId(2), on: true });
     assert!(matches!(verdict, Verdict::Accepted(_)), "{verdict:?}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::proxy::Proxy;
 use crate::support::{self, Cluster, Running, eventually, online};
 use futures::StreamExt;
-use limes_routing::{EdgeId, Effect, Event};
+use limes_routing::{EdgeId, Effect, Event, Revision};
 
 /// Commits entries, one event each.
 fn fill(running: &Running, entries: usize) {
@@ -16,7 +16,7 @@ fn fill(running: &Running, entries: usize) {
         let replica = replica.clone();
         let event = Event::SettingChanged { key: format!("key-{}", n % 10), value: n.to_string() };
         async move {
-            replica.propose_plain(event).await.unwrap();
+            replica.propose(event).await.unwrap();
         }
     });
     running.run(work);
@@ -55,7 +55,9 @@ fn member_far_behind_gets_a_snapshot() {
     cluster.at(leader).submit(online(2)).unwrap();
     for (at, running) in cluster.running() {
         snapshot(running, &cluster.places[at].dir.join("snapshot"));
-        eventually("the log behind the snapshot is purged", || running.replica.status().purged.0 > 100);
+        eventually("the log behind the snapshot is purged", || {
+            running.replica.status().purged > Some(Revision(100))
+        });
     }
     fill(cluster.at(leader), 50);
     // The member catches up under load.
@@ -139,7 +141,9 @@ fn damaged_snapshot_is_refused_and_sent_again() {
     fill(cluster.at(leader), 1_500);
     for (at, running) in cluster.running() {
         snapshot(running, &cluster.places[at].dir.join("snapshot"));
-        eventually("the log behind the snapshot is purged", || running.replica.status().purged.0 > 100);
+        eventually("the log behind the snapshot is purged", || {
+            running.replica.status().purged > Some(Revision(100))
+        });
     }
     proxies[lagging].harm(2);
     cluster.restart(lagging);

@@ -1,7 +1,7 @@
 //! The admission of edges and services.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use limes_raft::Replica;
@@ -16,6 +16,8 @@ use super::pending::{PeerProtocol, PendingAdmission};
 use crate::presence::context::Presence;
 use crate::router::message::SessionCommand;
 use crate::router::registry::{SessionEntry, SessionOwner};
+use crate::telemetry::dictionary;
+use crate::telemetry::labels::ConnectPhase;
 
 /// How long an admission may take: less than the peer waits for its welcome, and enough to ask two services one
 /// after the other ([`crate::presence::callbacks::TIME`] each).
@@ -26,9 +28,11 @@ const ADMISSION_TIMEOUT: Duration = limits::HANDSHAKE.saturating_sub(Duration::f
 /// # Cancel safety
 /// Not cancel safe: a dropped admission leaves the session without an outcome.
 pub(crate) async fn admit(presence: Arc<Presence>, pending: PendingAdmission) {
+    let began = Instant::now();
     let outcome = timeout(ADMISSION_TIMEOUT, welcome_of(&presence, &pending)).await;
     match outcome.unwrap_or(Err(AdmitError::Timeout)) {
         Ok(welcome) => {
+            presence.telemetry.metrics.connected(ConnectPhase::Admission, began.elapsed());
             if !pending.handle.command(SessionCommand::Welcome(Box::new(welcome))) {
                 // It disconnected during the admission, before it was registered as a session.
                 presence.session_closed(pending.no);
@@ -39,7 +43,7 @@ pub(crate) async fn admit(presence: Arc<Presence>, pending: PendingAdmission) {
             presence.session_closed(pending.no);
             let mut goaway = error.goaway();
             goaway.peers = presence.consensus.other_addresses(pending.hello.role);
-            presence.telemetry.metrics.refused();
+            presence.telemetry.metrics.increment(dictionary::REFUSED);
             pending.handle.command(SessionCommand::Close(goaway));
         }
     }
@@ -96,7 +100,9 @@ async fn service(
         meta: hello.meta.clone(),
         addr: pending.remote.to_string().into(),
     };
+    let began = Instant::now();
     let at = accepted(replica.proposer().submit(event).await)?;
+    presence.telemetry.metrics.connected(ConnectPhase::Commit, began.elapsed());
     Ok(welcome(presence, Role::Service, id, at, Bytes::new()))
 }
 

@@ -22,6 +22,7 @@ use crate::presence::tickets;
 use crate::router::grace::Absentee;
 use crate::router::registry::{SessionEntry, SessionOwner};
 use crate::router::service_index::Offer;
+use crate::telemetry::labels::ConnectPhase;
 
 /// How long the welcome of an edge that takes over a session waits for confirmations (R4): from the old home node
 /// that it has closed the old session, or, if that node does not answer, from the other nodes that they route
@@ -135,8 +136,10 @@ async fn create_row(
         moving: hello.moving,
         offline_callback,
     };
-    let verdict = replica.proposer().begin(event)?;
+    let began = Instant::now();
+    let verdict = replica.proposer().enqueue(event)?;
     let at = accepted(verdict.await.unwrap_or(Err(ProposeError::Stopped)))?;
+    presence.telemetry.metrics.connected(ConnectPhase::Commit, began.elapsed());
     if pending_online.is_some_and(|pending| !pending.settle()) {
         return Err(AdmitError::DeclaredDown);
     }

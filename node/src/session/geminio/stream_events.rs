@@ -18,6 +18,7 @@ use crate::router::message::StreamReply;
 use crate::router::streams;
 use crate::session::state::State;
 use crate::tasks;
+use crate::telemetry::dictionary;
 use crate::telemetry::port::Port;
 
 /// The peer opens a stream: an edge to the name of a service, a service to the id of an edge.
@@ -130,7 +131,7 @@ pub(super) fn expire(session: &mut GeminioSession, now: Instant, cx: &mut Gemini
     let bytes = waiting.bytes();
     waiting.abort();
     let core = &session.core;
-    core.ctx.telemetry.metrics.slow_stream();
+    core.ctx.telemetry.metrics.increment(dictionary::SLOW_STREAMS);
     let port = Port::of(core.role);
     if let Some(more) = core.ctx.telemetry.log.first(port, Code::TIMEOUT, now) {
         let (port, no, id) = (port.name(), core.no, core.id);

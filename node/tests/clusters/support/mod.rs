@@ -172,12 +172,18 @@ impl Bed {
         self.cluster.node(node).status().await?.more.get(name)?.as_u64()
     }
 
-    /// A figure of a node's `/metrics`; 0 if it is not there.
-    pub(crate) async fn metric(&self, node: usize, series: &str) -> u64 {
+    /// A node's `/metrics`, with the head of the HTTP response.
+    pub(crate) async fn scrape(&self, node: usize) -> String {
         let mut socket = TcpStream::connect(&*self.cluster.node(node).addresses().metrics).await.unwrap();
         socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut text = String::new();
         timeout(PATIENCE, socket.read_to_string(&mut text)).await.unwrap().unwrap();
+        text
+    }
+
+    /// A figure of a node's `/metrics`; 0 if it is not there.
+    pub(crate) async fn metric(&self, node: usize, series: &str) -> u64 {
+        let text = self.scrape(node).await;
         let line =
             text.lines().find(|line| line.starts_with(series) && line[series.len()..].starts_with(' '));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)

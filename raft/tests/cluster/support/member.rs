@@ -65,7 +65,7 @@ impl Running {
 
     pub fn plain(&self, event: Event) -> Result<Revision, ProposeError> {
         let replica = self.replica.clone();
-        self.run(async move { replica.propose_plain(event).await })
+        self.run(async move { replica.propose(event).await })
     }
 
     pub fn barrier(&self) -> Result<Revision, limes_raft::BarrierError> {
@@ -80,10 +80,10 @@ impl Running {
             tokio::select! {
                 up = &mut up => match up {
                     Ok(_) => Ok(()),
-                    Err(error) => Err(format!("{error}; {:?}; {:?}", replica.status(), replica.trouble())),
+                    Err(error) => Err(format!("{error}; {:?}; {:?}", replica.status(), replica.quorum_loss())),
                 },
                 // A failed member looks like a lost quorum otherwise.
-                why = replica.failed() => Err(why),
+                why = replica.failed() => Err(why.to_string()),
             }
         });
         up.unwrap_or_else(|why| panic!("no epoch: {why}"));
