@@ -35,8 +35,7 @@ fn names() -> Names {
     Names { id: 3, names: vec![Str::from("a"), Str::from("bc")] }
 }
 
-fn frames() -> Vec<Frame> {
-    let peers = vec!["10.0.0.2:30012".to_owned()];
+fn handshake_frames(peers: Vec<String>) -> Vec<Frame> {
     vec![
         Frame::Hello(Hello {
             role: Role::Service,
@@ -54,10 +53,17 @@ fn frames() -> Vec<Frame> {
             incarnation: (900, 2),
             cluster: [7; 16],
             node: "node-1".into(),
-            peers: peers.clone(),
+            peers,
             ticket: Bytes::from_static(b"ticket"),
             ..Welcome::default()
         }),
+    ]
+}
+
+fn frames() -> Vec<Frame> {
+    let peers = vec!["10.0.0.2:30012".to_owned()];
+    let mut frames = handshake_frames(peers.clone());
+    frames.extend([
         Frame::Ping { nonce: 5 },
         Frame::Pong { nonce: 5 },
         Frame::GoAway(GoAway { code: Code::DRAINING, text: "stopping".into(), peers }),
@@ -95,7 +101,8 @@ fn frames() -> Vec<Frame> {
             head: Bytes::from_static(b"hd"),
             body: Bytes::from_static(b"body"),
         }),
-    ]
+    ]);
+    frames
 }
 
 #[test]

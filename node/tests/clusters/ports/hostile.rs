@@ -1,5 +1,4 @@
-//! Hostile peers on every port beside well-behaved clients: the node closes their connections, counts and logs
-//! that, and the other clients are not affected.
+//! Hostile peers on every port: the node closes their connections, counts and logs that; others are not affected.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -27,8 +26,7 @@ const HANDSHAKES: usize = 300;
 const MANY_HALF_OPEN: usize = 10_000;
 /// Silent connections on a port that allows 1,024.
 const SILENT: usize = 1_100;
-/// Calls that a fast edge keeps in flight, and how often all of them may be answered while a call of another edge
-/// waits.
+/// Calls that a fast edge keeps in flight, and how many rounds of them may pass while a slow call waits.
 const IN_FLIGHT: u64 = 256;
 const TURNS: u64 = 64;
 /// By how much the memory of the node may grow in all.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use limes_node::config::CertPair;
+use limes_node::config::{CertPair, NodeConfig};
 use limes_sdk::{Edge, Service, Tls};
 use limes_wire::conn::MAGIC;
 use limes_wire::frame::Hello;
@@ -62,18 +62,7 @@ impl Papers {
 
 #[tokio::test]
 async fn edges_and_services_speak_tls() {
-    let bed = Bed::start_with(1, |config| {
-        patient(config);
-        let edges = &mut config.edgebound.listen.tls;
-        edges.enable = true;
-        edges.certs = vec![PAPERS.pair("a"), PAPERS.pair("b")];
-        let services = &mut config.servicebound.listen.tls;
-        (services.enable, services.mtls) = (true, true);
-        services.certs = vec![PAPERS.pair("a")];
-        services.ca_certs = vec![PAPERS.file("ca.pem")];
-        config.limits.handshake = Duration::from_secs(3);
-    })
-    .await;
+    let bed = Bed::start_with(1, with_tls).await;
     let mut silent = TcpStream::connect(bed.edges(1)).await.unwrap();
     let edge = |tls: Tls, time: Duration| {
         let edge = Edge::builder().address(bed.edges(1)).tls(tls).connect_timeout(time);
@@ -109,24 +98,8 @@ async fn edges_and_services_speak_tls() {
     service.register("echo", |call| async move { Ok(call.body) }).await.unwrap();
     a.register("echo", |call| async move { Ok(call.body) });
 
-    // All traffic works as without TLS.
-    let large = Bytes::from((0..3_000_000u32).map(|n| (n / 7) as u8).collect::<Vec<u8>>());
-    assert_eq!(a.call("echo", large.clone()).await.unwrap(), large);
+    carries_all_traffic(&a, &service).await;
     assert_eq!(b.call("echo", "b").await.unwrap(), "b");
-    assert_eq!(service.call(a.id(), "echo", large.clone()).await.unwrap(), large);
-    let mut near = a.open_stream("safe", "").await.unwrap();
-    let mut far = service.accept_stream().await.unwrap();
-    let mut got = Vec::new();
-    let (sent, read) = tokio::join!(
-        async {
-            near.write_all(&large).await?;
-            near.shutdown().await
-        },
-        timeout(PATIENCE, far.stream.read_to_end(&mut got)),
-    );
-    sent.unwrap();
-    read.unwrap().unwrap();
-    assert!(got == large, "{} of {} bytes came", got.len(), large.len());
 
     // Connections without TLS, and those that stay silent, are closed; others are not affected.
     let mut plain = Raw::connect(&bed.edges(1), Hello::default()).await;
@@ -140,4 +113,37 @@ async fn edges_and_services_speak_tls() {
     assert!(
         metric(&bed, "limes_connections_cut_total{port=\"edges\",reason=\"HANDSHAKE_TIMEOUT\"}").await >= 1
     );
+}
+
+/// Calls in both directions and a stream work as without TLS.
+async fn carries_all_traffic(edge: &Edge, service: &Service) {
+    let large = Bytes::from((0..3_000_000u32).map(|n| (n / 7) as u8).collect::<Vec<u8>>());
+    assert_eq!(edge.call("echo", large.clone()).await.unwrap(), large);
+    assert_eq!(service.call(edge.id(), "echo", large.clone()).await.unwrap(), large);
+    let mut near = edge.open_stream("safe", "").await.unwrap();
+    let mut far = service.accept_stream().await.unwrap();
+    let mut got = Vec::new();
+    let (sent, read) = tokio::join!(
+        async {
+            near.write_all(&large).await?;
+            near.shutdown().await
+        },
+        timeout(PATIENCE, far.stream.read_to_end(&mut got)),
+    );
+    sent.unwrap();
+    read.unwrap().unwrap();
+    assert!(got == large, "{} of {} bytes came", got.len(), large.len());
+}
+
+/// TLS on the edge port with two certificates, and mutual TLS on the service port.
+fn with_tls(config: &mut NodeConfig) {
+    patient(config);
+    let edges = &mut config.edgebound.listen.tls;
+    edges.enable = true;
+    edges.certs = vec![PAPERS.pair("a"), PAPERS.pair("b")];
+    let services = &mut config.servicebound.listen.tls;
+    (services.enable, services.mtls) = (true, true);
+    services.certs = vec![PAPERS.pair("a")];
+    services.ca_certs = vec![PAPERS.file("ca.pem")];
+    config.limits.handshake = Duration::from_secs(3);
 }
