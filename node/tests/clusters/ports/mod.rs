@@ -4,4 +4,5 @@ mod hostile;
 mod limits;
 mod raw;
 mod tls;
+mod traffic;
 mod violations;
