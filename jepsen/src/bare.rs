@@ -127,7 +127,7 @@ impl Handler for Answering {
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx<'_>) {
         match event {
             PeerEvent::Hello(_) => cx.close(GoAway::new(Code::PROTOCOL, "an edge takes no hello")),
-            PeerEvent::Welcome(welcome) => self.on_welcome(welcome, cx),
+            PeerEvent::Welcome(welcome) => self.on_welcome(*welcome, cx),
             PeerEvent::Frame(Frame::Call(call)) => {
                 cx.send(Frame::Reply(Reply { id: call.id, body: self.incarnation.clone() }));
             }

@@ -233,7 +233,7 @@ impl Handler for Link {
         match event {
             PeerEvent::Welcome(welcome) => {
                 self.max_body = welcome.max_body as usize;
-                let _ = self.events.send(LinkEvent::Opened(Box::new(welcome)));
+                let _ = self.events.send(LinkEvent::Opened(welcome));
             }
             PeerEvent::Frame(frame) => self.on_frame(frame, cx),
             PeerEvent::GoAway(goaway) => {

@@ -32,9 +32,9 @@ pub const MAGIC: &[u8; 8] = b"LIMES\r\n1";
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// A client introduces itself; the owner answers with [`Conn::welcome`] or a go-away.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// The gateway has accepted this client.
-    Welcome(Welcome),
+    Welcome(Box<Welcome>),
     /// The peer refuses the connection or leaves.
     GoAway(GoAway),
     /// Any other frame.
@@ -78,7 +78,7 @@ impl Conn {
             conn.keepalive = hello.keepalive.max(limits::KEEPALIVE_MIN);
         }
         conn.queue.raw(MAGIC);
-        conn.queue.frame(Frame::Hello(hello));
+        conn.queue.frame(Frame::Hello(Box::new(hello)));
         conn
     }
 
@@ -244,7 +244,7 @@ impl Conn {
         }
     }
 
-    fn greet(&mut self, hello: Hello) -> Result<Event, CloseReason> {
+    fn greet(&mut self, hello: Box<Hello>) -> Result<Event, CloseReason> {
         let (low, high) = hello.versions;
         // PROTOCOL 3.4.
         if low > high || low > VERSIONS.1 || high < VERSIONS.0 {
@@ -286,7 +286,7 @@ impl Conn {
             welcome.max_queued = u32::try_from(self.limits.queued).unwrap_or(u32::MAX);
             welcome.max_streams = u32::try_from(self.limits.streams).unwrap_or(u32::MAX);
             self.phase = Phase::Open;
-            self.queue.frame(Frame::Welcome(welcome));
+            self.queue.frame(Frame::Welcome(Box::new(welcome)));
         }
     }
 

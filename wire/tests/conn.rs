@@ -121,7 +121,7 @@ fn frames_of_nodes_and_second_handshakes_are_refused() {
     let now = Instant::now();
     for frame in [vec![0x81, 0, 0, 0, 0, 0, 0, 0], {
         let mut hello = BytesMut::new();
-        let body = Frame::Hello(Hello { role: Role::Edge, ..Hello::default() }).encode(&mut hello);
+        let body = Frame::Hello(Box::new(Hello { role: Role::Edge, ..Hello::default() })).encode(&mut hello);
         hello.extend_from_slice(&body);
         hello.to_vec()
     }] {

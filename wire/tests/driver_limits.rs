@@ -9,7 +9,7 @@ use bytes::Bytes;
 use driver_support::*;
 use limes_wire::conn::MAGIC;
 use limes_wire::driver::{Mailbox, PushError};
-use limes_wire::frame::{Frame, GoAway, Hello, Reply, Welcome};
+use limes_wire::frame::{Frame, GoAway, Reply};
 use limes_wire::limits::{self, Limits};
 use limes_wire::{By, Code, Conn};
 use proptest::prelude::*;
@@ -73,7 +73,7 @@ async fn slow_reader_is_not_disconnected() {
 #[tokio::test(start_paused = true)]
 async fn incomplete_handshake_is_ended_in_time() {
     let mut cut = MAGIC.to_vec();
-    cut.extend(encode(Frame::Hello(Hello::default())));
+    cut.extend(encode(Frame::Hello(Box::default())));
     for keep in [0, 3, MAGIC.len(), MAGIC.len() + 5, cut.len() - 1] {
         let (near, mut far) = duplex(4_096);
         let mut server = Peer::server(near);
@@ -171,7 +171,7 @@ async fn peers_go_away_is_read_although_writing_fails() {
     let (mut client, mut far) = (Peer::client(near.unwrap()), far.unwrap().0);
     let mut hello = [0; 64];
     assert!(far.read(&mut hello).await.unwrap() > MAGIC.len());
-    far.write_all(&encode(Frame::Welcome(Welcome::default()))).await.unwrap();
+    far.write_all(&encode(Frame::Welcome(Box::default()))).await.unwrap();
     assert!(matches!(client.next().await, Called::Welcome(_)));
     // All of it is in the client's socket before its task runs, and then the connection is reset.
     for id in 0..5 {

@@ -37,7 +37,7 @@ fn names() -> Names {
 
 fn handshake_frames(peers: Vec<String>) -> Vec<Frame> {
     vec![
-        Frame::Hello(Hello {
+        Frame::Hello(Box::new(Hello {
             role: Role::Service,
             keepalive: Duration::from_secs(20),
             moving: true,
@@ -47,8 +47,8 @@ fn handshake_frames(peers: Vec<String>) -> Vec<Frame> {
             ticket: Bytes::from_static(b"tick"),
             meta: Bytes::from_static(b"meta"),
             ..Hello::default()
-        }),
-        Frame::Welcome(Welcome {
+        })),
+        Frame::Welcome(Box::new(Welcome {
             id: 1_000_000_000_001,
             incarnation: (900, 2),
             cluster: [7; 16],
@@ -56,7 +56,7 @@ fn handshake_frames(peers: Vec<String>) -> Vec<Frame> {
             peers,
             ticket: Bytes::from_static(b"ticket"),
             ..Welcome::default()
-        }),
+        })),
     ]
 }
 
@@ -142,13 +142,13 @@ fn handshake_fields_are_read_by_their_tags() {
         |kind, head: &[u8]| Frame::decode(header(kind, head), Bytes::copy_from_slice(head), Bytes::new());
     let hello = [0xee, 0, 2, 9, 9, 2, 0, 1, 1, 1, 0, 4, 0, 1, 0, 3];
     let Ok(Some(Frame::Hello(found))) = read(1, &hello) else { panic!("{:?}", read(1, &hello)) };
-    assert_eq!(found, Hello { versions: (1, 3), ..Hello::default() });
+    assert_eq!(*found, Hello { versions: (1, 3), ..Hello::default() });
     assert!(read(1, &hello[..9]).is_err(), "without versions");
     assert!(read(1, &hello[9..]).is_err(), "without a role");
     assert!(read(1, &hello[..15]).is_err(), "cut in a field");
     let welcome = [4, 0, 8, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0, 2, 0, 1];
     let Ok(Some(Frame::Welcome(found))) = read(2, &welcome) else { panic!("{:?}", read(2, &welcome)) };
-    assert_eq!(found, Welcome { id: 5, ..Welcome::default() });
+    assert_eq!(*found, Welcome { id: 5, ..Welcome::default() });
     assert!(read(2, &welcome[..11]).is_err(), "without a version");
 }
 

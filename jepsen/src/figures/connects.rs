@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use limes_wire::conn::MAGIC;
-use limes_wire::frame::{Frame, HEADER, Header, Hello};
+use limes_wire::frame::{Frame, HEADER, Header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) async fn measure(cluster: &Cluster, table: &mut Table) -> Result<(), Error> {
     let mut bytes = BytesMut::from(&MAGIC[..]);
-    Frame::Hello(Hello::default()).encode(&mut bytes);
+    Frame::Hello(Box::default()).encode(&mut bytes);
     let hello = bytes.freeze();
     let (stop, welcomed) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
     let mut callers = JoinSet::new();

@@ -365,8 +365,8 @@ impl Handler for Link {
 
     fn on_event(&mut self, event: PeerEvent, cx: &mut Cx) {
         match event {
-            PeerEvent::Hello(hello) => self.on_hello(hello, cx),
-            PeerEvent::Welcome(welcome) => self.on_welcome(welcome, cx),
+            PeerEvent::Hello(hello) => self.on_hello(*hello, cx),
+            PeerEvent::Welcome(welcome) => self.on_welcome(*welcome, cx),
             PeerEvent::Frame(frame) => self.on_frame(frame, cx),
             PeerEvent::GoAway(goaway) => {
                 debug!(peer = ?self.peer, code = %goaway.code, text = %goaway.text, "the other node closes the link");

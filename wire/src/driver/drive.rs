@@ -178,7 +178,9 @@ where
         Ok(progress)
     }
 
-    /// Calls the handler with its view of the connection.
+    /// Calls the handler with its view of the connection. Always inlined: events are large, and each call that is not
+    /// inlined copies one.
+    #[inline(always)]
     fn call(&mut self, now: Instant, call: impl FnOnce(&mut H, &mut HandlerCx<'_, H::Protocol>)) {
         let Some(handler) = &mut self.handler else { return };
         let mut cx = HandlerCx {

@@ -18,16 +18,19 @@ use crate::geminio::{Conn, Event};
 /// A geminio connection as its handler sees it.
 pub type GeminioCx<'a> = HandlerCx<'a, Conn>;
 
+// Inlined, because the generic driver is compiled in the crates that use it.
 impl Protocol for Conn {
     /// [`Event::Over`] closes the connection and is not delivered.
     type Event = Event;
 
     const HAS_FAREWELL: bool = false;
 
+    #[inline]
     fn need(&self, bytes: &BytesMut) -> Option<usize> {
         Conn::need(self, bytes)
     }
 
+    #[inline]
     fn next_event(&mut self, now: Instant, bytes: &mut BytesMut) -> Result<Option<Event>, CloseReason> {
         match self.next(now, bytes)? {
             Some(Event::Over) => Err(CloseReason::peer(Code::OK, "it said farewell")),
@@ -35,18 +38,22 @@ impl Protocol for Conn {
         }
     }
 
+    #[inline]
     fn queued(&self) -> usize {
         Conn::queued(self)
     }
 
+    #[inline]
     fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         Conn::chunks(self, slices)
     }
 
+    #[inline]
     fn advance(&mut self, written: usize) {
         Conn::advance(self, written);
     }
 
+    #[inline]
     fn poll_timeout(&self) -> Instant {
         Conn::poll_timeout(self)
     }

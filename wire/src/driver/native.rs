@@ -25,9 +25,9 @@ pub type Cx<'a> = HandlerCx<'a, Native>;
 #[derive(Debug)]
 pub enum PeerEvent {
     /// A client introduces itself; answer with [`Cx::welcome`] or [`Cx::close`], now or later.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// The gateway has accepted this client.
-    Welcome(Welcome),
+    Welcome(Box<Welcome>),
     /// A frame after the handshake.
     Frame(Frame),
     /// The peer refuses the connection (before the welcome) or leaves.
@@ -58,10 +58,12 @@ impl From<Conn> for Native {
 }
 
 impl Native {
+    #[inline]
     fn mux<'a>(mux: &'a mut Option<Box<Mux>>, conn: &Conn) -> &'a mut Mux {
         mux.get_or_insert_with(|| Box::new(Mux::new(conn.is_client(), conn.limits().streams)))
     }
 
+    #[inline]
     fn poll_streams(
         &mut self,
         cx: &mut Context<'_>,
@@ -83,6 +85,7 @@ impl Native {
         polled.map(|()| progress)
     }
 
+    #[inline]
     fn poll_silence(&mut self, events: &mut Vec<PeerEvent>) -> bool {
         let silent = self.conn.missed_keepalive();
         let changed = silent != self.silent;
@@ -94,15 +97,18 @@ impl Native {
     }
 }
 
+// Inlined, because the generic driver is compiled in the crates that use it.
 impl Protocol for Native {
     type Event = PeerEvent;
 
     const HAS_FAREWELL: bool = true;
 
+    #[inline]
     fn need(&self, bytes: &BytesMut) -> Option<usize> {
         self.conn.need(bytes)
     }
 
+    #[inline(always)]
     fn next_event(&mut self, now: Instant, bytes: &mut BytesMut) -> Result<Option<PeerEvent>, CloseReason> {
         loop {
             let Some(event) = self.conn.next(now, bytes)? else { return Ok(None) };
@@ -127,28 +133,34 @@ impl Protocol for Native {
         }
     }
 
+    #[inline]
     fn blocks_input(&self) -> bool {
         self.mux.as_ref().is_some_and(|mux| mux.is_full())
     }
 
+    #[inline]
     fn poll_side(&mut self, cx: &mut Context<'_>, events: &mut Vec<PeerEvent>) -> Result<bool, CloseReason> {
         let streams = self.poll_streams(cx, events)?;
         let silence = self.poll_silence(events);
         Ok(streams || silence)
     }
 
+    #[inline]
     fn queued(&self) -> usize {
         self.conn.queued()
     }
 
+    #[inline]
     fn chunks<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         self.conn.chunks(slices)
     }
 
+    #[inline]
     fn advance(&mut self, written: usize) {
         self.conn.advance(written);
     }
 
+    #[inline]
     fn poll_timeout(&self) -> Instant {
         self.conn.poll_timeout()
     }
@@ -157,6 +169,7 @@ impl Protocol for Native {
         self.conn.handle_timeout(now)
     }
 
+    #[inline]
     fn stall_limit(&self) -> Option<Duration> {
         Some(self.conn.limits().stall)
     }

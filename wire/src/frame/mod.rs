@@ -19,10 +19,10 @@ use crate::codec::{DecodeError, Reader};
 /// One frame of the native protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// The first frame of the side that dialled.
-    Hello(Hello),
+    /// The first frame of the side that dialled. Boxed, as the welcome: frames are moved often and should be small.
+    Hello(Box<Hello>),
     /// The first frame of the side that accepted.
-    Welcome(Welcome),
+    Welcome(Box<Welcome>),
     /// Asks for a sign of life.
     Ping {
         /// Returned in the pong.
@@ -159,8 +159,8 @@ impl Frame {
         let mut reader = Reader(head);
         let from = &mut reader;
         Ok(Some(match header.kind {
-            HELLO => Frame::Hello(Hello::get(from, body)?),
-            WELCOME => Frame::Welcome(Welcome::get(from)?),
+            HELLO => Frame::Hello(Box::new(Hello::get(from, body)?)),
+            WELCOME => Frame::Welcome(Box::new(Welcome::get(from)?)),
             PING => Frame::Ping { nonce: from.u64()? },
             PONG => Frame::Pong { nonce: from.u64()? },
             GO_AWAY => Frame::GoAway(GoAway::get(from)?),
@@ -184,4 +184,14 @@ impl Frame {
 fn put_number(out: &mut BytesMut, number: u64) -> Bytes {
     out.put_u64(number);
     Bytes::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frame_is_cheap_to_move() {
+        assert!(size_of::<Frame>() <= 112, "{} bytes", size_of::<Frame>());
+    }
 }

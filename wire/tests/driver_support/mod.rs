@@ -71,9 +71,9 @@ impl Handler for Echo {
         match event {
             PeerEvent::Hello(hello) => {
                 cx.welcome(Welcome { id: 7, ..Welcome::default() });
-                self.report(Called::Hello(hello));
+                self.report(Called::Hello(*hello));
             }
-            PeerEvent::Welcome(welcome) => self.report(Called::Welcome(welcome)),
+            PeerEvent::Welcome(welcome) => self.report(Called::Welcome(*welcome)),
             PeerEvent::Frame(Frame::Call(call)) => {
                 cx.send(Frame::Reply(Reply { id: call.id, body: call.body }));
             }

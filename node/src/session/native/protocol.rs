@@ -25,7 +25,7 @@ impl SessionProtocol for NativeProtocol {
 
     fn on_event(session: &mut NativeSession, event: PeerEvent, cx: &mut Cx) {
         match event {
-            PeerEvent::Hello(hello) => on_hello(session, hello, cx),
+            PeerEvent::Hello(hello) => on_hello(session, *hello, cx),
             PeerEvent::Welcome(_) => {
                 session.close(GoAway::new(Code::PROTOCOL, "only the gateway sends a welcome"), cx);
             }

@@ -187,7 +187,7 @@ async fn invalid_bytes_close_only_their_own_connection(bed: &Bed) {
         send(&address, &endless).await;
         send(&address, &[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0xff; 100]].concat()).await;
         // A node of an unknown cluster.
-        send(&address, &[&MAGIC[..], &encode(Frame::Hello(stranger.clone()))].concat()).await;
+        send(&address, &[&MAGIC[..], &encode(Frame::Hello(Box::new(stranger.clone())))].concat()).await;
     }
     let said = send(&bed.edges(1), &[&MAGIC[..], &[1, 0, 0, 10, 0xff, 0xff, 0xff, 0xff]].concat()).await;
     assert!(String::from_utf8_lossy(&said).contains("is over the limit"), "the reason is sent: {said:?}");

@@ -38,7 +38,7 @@ impl Raw {
     pub(crate) async fn edge(address: &str) -> (Raw, Welcome) {
         let mut raw = Raw::connect(address, Hello::default()).await;
         match raw.next().await {
-            Some(Event::Welcome(welcome)) => (raw, welcome),
+            Some(Event::Welcome(welcome)) => (raw, *welcome),
             other => panic!("{other:?}"),
         }
     }

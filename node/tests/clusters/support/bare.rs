@@ -49,11 +49,11 @@ impl Bare {
         let mut socket = TcpStream::connect(address).await.map_err(|_| None)?;
         let mut bytes = BytesMut::from(&MAGIC[..]);
         // The gateway must not close a connection whose test reads late.
-        let body = Frame::Hello(Hello { keepalive: PATIENCE, ..hello }).encode(&mut bytes);
+        let body = Frame::Hello(Box::new(Hello { keepalive: PATIENCE, ..hello })).encode(&mut bytes);
         bytes.extend_from_slice(&body);
         socket.write_all(&bytes).await.map_err(|_| None)?;
         match timeout(PATIENCE, read(&mut socket)).await.expect("an answer to the hello") {
-            Some(Frame::Welcome(welcome)) => Ok(Bare { socket, welcome }),
+            Some(Frame::Welcome(welcome)) => Ok(Bare { socket, welcome: *welcome }),
             Some(Frame::GoAway(goaway)) => Err(Some(goaway)),
             _ => Err(None),
         }
