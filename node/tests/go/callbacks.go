@@ -48,7 +48,7 @@ func callbacks(nodes []node) {
 
 // refusals are edges that the service does not accept.
 func refusals(addr string) {
-	_, err := newEdge(addr, "nobody")
+	_, err := newEdge(addr, "absent")
 	says(err, "who <are> you", "get_edge_id refuses")
 	_, err = newEdge(addr, "odd")
 	says(err, "illegal edgeID", "get_edge_id answers without an id")
@@ -66,7 +66,7 @@ type callbackLog struct {
 func (l *callbackLog) registerAt(svc *service) {
 	register(svc, "get_edge_id", func(_ context.Context, req geminio.Request, rsp geminio.Response) {
 		switch meta := string(req.Data()); meta {
-		case "nobody":
+		case "absent":
 			rsp.SetError(errors.New("who <are> you"))
 		case "odd":
 			rsp.SetData([]byte("odd"))

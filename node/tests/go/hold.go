@@ -12,8 +12,8 @@ import (
 	"github.com/singchia/geminio"
 )
 
-// hold is an edge and a service whose methods "do" and "go-do" act on request: "call WHOM METHOD BODY",
-// "publish WHOM BODY", "stream WHOM BODY". WHOM is an edge's id for the service, and a service's name or a topic
+// hold is an edge and a service whose methods "do" and "go-do" act on request: "call TARGET METHOD BODY",
+// "publish TARGET BODY", "stream TARGET BODY". TARGET is an edge's id for the service, and a service's name or a topic
 // for the edge.
 func hold(at node) {
 	svc := mustService(at.services, "go-service", "go-topic")

@@ -86,7 +86,7 @@ func (p *pair) callsUp() {
 	says(err, "svc <failed>", "the service's own error")
 	check(len(data) == 0, "a value beside an error")
 	_, err = call(edge, ctx, "nosuch", nil, nil)
-	says(err, "record not found", "edge calls what nobody offers")
+	says(err, "record not found", "edge calls a method without a handler")
 	_, err = call(edge, ctx, "edge_online", []byte(`{"EdgeID":1}`), nil)
 	says(err, "record not found", "edge plays the gateway")
 	_, err = call(edge, ctx, strings.ToUpper(echo), nil, nil)
@@ -184,7 +184,7 @@ func (p *pair) messages(messages chan geminio.Message) {
 			"message %q of topic %q from %d", message.Data(), message.Topic(), from)
 	}
 	says(publish(edge, ctx, p.name("t2"), []byte("bad")), "no legs", "the consumer's error")
-	says(publish(edge, ctx, "nobody", nil), "topic not online", "a topic without subscribers")
+	says(publish(edge, ctx, "absent", nil), "topic not online", "a topic without subscribers")
 	must(publish(edge, ctx, p.name("t2"), []byte("after")), "edge publishes after errors")
 	<-messages
 

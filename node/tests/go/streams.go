@@ -33,7 +33,7 @@ func (p *pair) streams() {
 	exchange(near, far, &p.ended)
 
 	for _, open := range []func() (geminio.Stream, error){
-		func() (geminio.Stream, error) { return openTo(edge, "nobody", "") },
+		func() (geminio.Stream, error) { return openTo(edge, "absent", "") },
 		func() (geminio.Stream, error) { return openTo(edge, strings.ToUpper(name), "") },
 		func() (geminio.Stream, error) { return svc.open(4242424242, "") },
 		func() (geminio.Stream, error) { return openTo(svc, "no number", "") },
