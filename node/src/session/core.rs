@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use limes_wire::frame::{Hello, Role};
 use limes_wire::{By, CloseReason, Code, Str};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::context::SessionContext;
 use super::early::EarlyDeliveries;
@@ -106,7 +106,7 @@ impl SessionCore {
         self.state = State::Open;
         self.permit.welcomed();
         let (session, id, role, remote) = (self.no, self.id, self.role, self.remote);
-        info!(session, id, ?role, %remote, protocol, "connected");
+        debug!(session, id, ?role, %remote, protocol, "connected");
     }
 
     /// Fails the requests that the peer holds: its answers are no longer read.
@@ -136,7 +136,7 @@ impl SessionCore {
                 info!(session, ?role, %remote, %reason, protocol, more, "not admitted");
             }
         } else if self.state != State::Silent {
-            info!(session, id, ?role, %remote, %reason, protocol, "closed");
+            debug!(session, id, ?role, %remote, %reason, protocol, "closed");
         }
     }
 }
