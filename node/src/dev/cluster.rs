@@ -125,12 +125,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Freezes node `i` (SIGSTOP).
+    /// Freezes node `i` (SIGSTOP) and waits until all its threads stand still.
     ///
     /// # Errors
     /// It does not run.
-    pub fn stop_signal(&self, i: usize) -> Result<(), DevError> {
-        self.node(i).signal(Signal::SIGSTOP)
+    pub async fn stop_signal(&self, i: usize) -> Result<(), DevError> {
+        self.node(i).signal(Signal::SIGSTOP)?;
+        self.node(i).stopped().await;
+        Ok(())
     }
 
     /// Continues node `i` (SIGCONT).

@@ -82,6 +82,17 @@ impl Node {
         if sent { Ok(()) } else { Err(DevError::NotRunning(self.name().to_owned())) }
     }
 
+    /// Waits until its process stands still after a SIGSTOP; returns at once if it does not run.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn stopped(&self) {
+        let process = self.process();
+        if let Some(process) = process {
+            process.stopped().await;
+        }
+    }
+
     /// Waits until its process has exited; returns at once if it does not run.
     pub async fn ended(&self) {
         let process = self.process();

@@ -5,17 +5,21 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
 use super::error::DevError;
 use super::exit::NodeExit;
 
 /// Bytes at the end of a log that are searched for its last line.
 const TAIL: u64 = 8 << 10;
+/// Pause between two looks at a process that is about to stand still.
+const STOP_PAUSE: Duration = Duration::from_millis(2);
 
 /// A child process. A task waits for its exit.
 #[derive(Debug)]
@@ -69,6 +73,17 @@ impl Process {
     pub(super) fn signal(&self, signal: Signal) -> bool {
         let pid = self.pid().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
         pid.is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
+    }
+
+    /// Waits until all its threads stand still after a SIGSTOP, or it has exited. The signal takes effect when
+    /// one thread receives it; until then the others run on.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn stopped(&self) {
+        while self.pid().is_some_and(|pid| !is_stopped(pid)) {
+            sleep(STOP_PAUSE).await;
+        }
     }
 
     /// Waits until it has exited.
@@ -125,4 +140,21 @@ fn last_line(log: &Path) -> String {
         .find(|line| !line.trim().is_empty())
         .unwrap_or_default()
         .to_owned()
+}
+
+/// Whether a child is stopped, all its threads included. Leaves its state for those who wait for its exit.
+#[cfg(target_os = "linux")]
+fn is_stopped(pid: u32) -> bool {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let pid = i32::try_from(pid).map(Pid::from_raw);
+    // A process that cannot be asked is not waited for.
+    pid.is_ok_and(|pid| !matches!(waitid(Id::Pid(pid), flags), Ok(WaitStatus::StillAlive)))
+}
+
+/// Not known on this system.
+#[cfg(not(target_os = "linux"))]
+fn is_stopped(_: u32) -> bool {
+    true
 }

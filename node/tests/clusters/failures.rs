@@ -60,7 +60,7 @@ async fn a_leader_that_was_stopped_declares_no_node_down(bed: &Bed) {
     for edge in &edges {
         callable(&service, edge.id()).await;
     }
-    bed.cluster.stop_signal(leader).unwrap();
+    bed.cluster.stop_signal(leader).await.unwrap();
     let stopped = Instant::now();
     until("another leader", || async { bed.cluster.leader().await.filter(|l| *l != leader) }).await;
     // Longer than twice the longest election timeout, and longer than the silence after which a leader declares

@@ -126,7 +126,7 @@ async fn a_cluster_of_processes_serves_and_survives_kills() {
     assert!(cluster.restart(1).is_err(), "a running node is started again");
     cluster.wait_ready(READY).await.unwrap();
 
-    cluster.stop_signal(2).unwrap();
+    cluster.stop_signal(2).await.unwrap();
     timeout(END, cluster.shutdown()).await.expect("the cluster ends");
     assert!(cluster.nodes().iter().all(|node| node.pid().is_none()), "a stopped node ends too");
 }

@@ -102,7 +102,7 @@ async fn calls_end_although_the_old_node_is_stopped(bed: &Bed) {
     };
     let hanging = call("hang");
     old.called().await;
-    bed.cluster.stop_signal(asleep).unwrap();
+    bed.cluster.stop_signal(asleep).await.unwrap();
     let mut new = Bare::again(&bed.edges(leader), &ticket, false).await;
     let late = call("late");
     let called = new.called().await;

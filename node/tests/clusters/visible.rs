@@ -191,7 +191,7 @@ async fn without_a_quorum_misses_are_errors_and_ended_sessions_go_later(bed: &Be
     let (edge, leaves) = (bed.edge(1).await, bed.edge(1).await);
     assert_eq!(service.call(edge.id(), "echo", "x").await.unwrap(), "x");
     for other in [2, 3] {
-        bed.cluster.stop_signal(other).unwrap();
+        bed.cluster.stop_signal(other).await.unwrap();
     }
     // A known route needs no quorum; a miss does.
     let unknown = edge.id() + 5_000;
