@@ -125,7 +125,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Freezes node `i` (SIGSTOP) and waits until all its threads stand still.
+    /// Freezes node `i` (SIGSTOP) and waits until all its threads are stopped.
     ///
     /// # Errors
     /// It does not run.

@@ -82,7 +82,7 @@ impl Node {
         if sent { Ok(()) } else { Err(DevError::NotRunning(self.name().to_owned())) }
     }
 
-    /// Waits until its process stands still after a SIGSTOP; returns at once if it does not run.
+    /// Waits until a SIGSTOP has stopped its process; returns at once if it does not run.
     ///
     /// # Cancel safety
     /// Safe.

@@ -18,7 +18,7 @@ use super::exit::NodeExit;
 
 /// Bytes at the end of a log that are searched for its last line.
 const TAIL: u64 = 8 << 10;
-/// Pause between two looks at a process that is about to stand still.
+/// Pause between two looks at a process that is about to stop.
 const STOP_PAUSE: Duration = Duration::from_millis(2);
 
 /// A child process. A task waits for its exit.
@@ -75,7 +75,7 @@ impl Process {
         pid.is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
     }
 
-    /// Waits until all its threads stand still after a SIGSTOP, or it has exited. The signal takes effect when
+    /// Waits until a SIGSTOP has stopped all its threads, or it has exited. The signal takes effect when
     /// one thread receives it; until then the others run on.
     ///
     /// # Cancel safety
